@@ -1,0 +1,1 @@
+//! The LLaMA: definition, initialisation, weights, and the engine that trains it.
