@@ -1,0 +1,228 @@
+//! The CPU backend: f32, matrix products by crate `gemm`, element-wise kernels of our own, rayon.
+//!
+//! Results are the same bits for any number of threads: every output element is computed by one task
+//! in one order, and sums over rows go over blocks whose number does not depend on the threads.
+
+mod adamw;
+mod attention;
+mod cross_entropy;
+mod embedding;
+mod matmul;
+mod rms_norm;
+mod rope;
+pub(crate) mod simd;
+mod swiglu;
+
+use aligned_vec::{AVec, ConstAlign};
+
+use super::backend::{AdamW, Backend, Heads, Order, Product, View, ViewMut, Write};
+use crate::error::{ModelError, Result};
+pub use simd::Path;
+use simd::Simd;
+
+/// Memory aligned to a cache line, so that no vector load straddles two.
+pub type Buf = AVec<f32, ConstAlign<64>>;
+
+/// Work below this many elements a task is not worth handing to another thread (~50 µs).
+const TASK: usize = 1 << 16;
+
+/// The CPU and how to use it.
+pub struct Cpu {
+    pool: rayon::ThreadPool,
+    simd: Simd,
+}
+
+impl Cpu {
+    /// A backend with its own `threads` threads (0: one a core) and the given code path.
+    ///
+    /// `Path` concerns the element-wise kernels; crate `gemm` chooses its own.
+    ///
+    /// # Errors
+    /// When the system cannot start the threads.
+    pub fn new(threads: usize, path: Path) -> Result<Self> {
+        let pool = rayon::ThreadPoolBuilder::new()
+            .num_threads(threads)
+            .thread_name(|i| format!("engine-{i}"))
+            .build()
+            .map_err(|e| ModelError::Threads { threads, reason: e.to_string() })?;
+        Ok(Self { pool, simd: Simd::new(path) })
+    }
+
+    /// Number of threads.
+    pub fn threads(&self) -> usize {
+        self.pool.current_num_threads()
+    }
+
+    /// Name of the instruction set the element-wise kernels use: `avx512`, `avx2` or `portable`.
+    pub fn simd_name(&self) -> &'static str {
+        self.simd.name()
+    }
+}
+
+impl<'a> View<'a, Buf> {
+    fn slice(self) -> &'a [f32] {
+        &self.buf[self.start..self.start + self.len]
+    }
+}
+
+impl<'a> ViewMut<'a, Buf> {
+    fn slice(self) -> &'a mut [f32] {
+        &mut self.buf[self.start..self.start + self.len]
+    }
+}
+
+impl Backend for Cpu {
+    type Buf = Buf;
+
+    fn alloc(&self, len: usize) -> Result<Buf> {
+        let mut buf = AVec::with_capacity(64, len);
+        buf.resize(len, 0.0);
+        Ok(buf)
+    }
+
+    fn upload(&self, from: &[f32], to: ViewMut<'_, Buf>) -> Result<()> {
+        to.slice().copy_from_slice(from);
+        Ok(())
+    }
+
+    fn download(&self, from: View<'_, Buf>, to: &mut [f32]) -> Result<()> {
+        to.copy_from_slice(from.slice());
+        Ok(())
+    }
+
+    fn scope<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        self.pool.install(work)
+    }
+
+    fn matmul(&self, p: Product, a: View<'_, Buf>, b: View<'_, Buf>, out: ViewMut<'_, Buf>) {
+        matmul::matmul(p, a.slice(), b.slice(), out.slice());
+    }
+
+    fn copy(&self, from: View<'_, Buf>, to: ViewMut<'_, Buf>) {
+        to.slice().copy_from_slice(from.slice());
+    }
+
+    fn zero(&self, buf: ViewMut<'_, Buf>) {
+        buf.slice().fill(0.0);
+    }
+
+    fn embedding_forward(&self, tokens: &[u32], table: View<'_, Buf>, out: ViewMut<'_, Buf>) {
+        embedding::forward(tokens, table.slice(), out.slice());
+    }
+
+    fn embedding_backward(&self, tokens: &[u32], dout: View<'_, Buf>, dtable: ViewMut<'_, Buf>, width: usize) {
+        embedding::backward(tokens, dout.slice(), dtable.slice(), width);
+    }
+
+    fn rms_norm_forward(
+        &self,
+        x: View<'_, Buf>,
+        gain: View<'_, Buf>,
+        eps: f32,
+        rstd: ViewMut<'_, Buf>,
+        out: ViewMut<'_, Buf>,
+    ) {
+        rms_norm::forward(self.simd, x.slice(), gain.slice(), eps, rstd.slice(), out.slice());
+    }
+
+    fn rms_norm_again(&self, x: View<'_, Buf>, gain: View<'_, Buf>, rstd: View<'_, Buf>, out: ViewMut<'_, Buf>) {
+        rms_norm::again(self.simd, x.slice(), gain.slice(), rstd.slice(), out.slice());
+    }
+
+    fn rms_norm_backward(
+        &self,
+        x: View<'_, Buf>,
+        gain: View<'_, Buf>,
+        rstd: View<'_, Buf>,
+        dout: View<'_, Buf>,
+        dx: ViewMut<'_, Buf>,
+        dgain: ViewMut<'_, Buf>,
+        write: Write,
+    ) {
+        let (x, gain, rstd, dout) = (x.slice(), gain.slice(), rstd.slice(), dout.slice());
+        rms_norm::backward(self.simd, x, gain, rstd, dout, dx.slice(), dgain.slice(), write);
+    }
+
+    fn rope(&self, x: ViewMut<'_, Buf>, table: View<'_, Buf>, seq: usize, dims: (usize, usize), order: Order) {
+        rope::rope(self.simd, x.slice(), table.slice(), seq, dims, order);
+    }
+
+    fn attention_forward(
+        &self,
+        heads: Heads,
+        q: View<'_, Buf>,
+        k: View<'_, Buf>,
+        v: View<'_, Buf>,
+        out: ViewMut<'_, Buf>,
+        lse: ViewMut<'_, Buf>,
+    ) {
+        attention::forward(self.simd, heads, q.slice(), k.slice(), v.slice(), out.slice(), lse.slice());
+    }
+
+    fn attention_backward(
+        &self,
+        heads: Heads,
+        q: View<'_, Buf>,
+        k: View<'_, Buf>,
+        v: View<'_, Buf>,
+        out: View<'_, Buf>,
+        lse: View<'_, Buf>,
+        dout: View<'_, Buf>,
+        dq: ViewMut<'_, Buf>,
+        dk: ViewMut<'_, Buf>,
+        dv: ViewMut<'_, Buf>,
+    ) {
+        let saved = attention::Saved {
+            q: q.slice(),
+            k: k.slice(),
+            v: v.slice(),
+            out: out.slice(),
+            lse: lse.slice(),
+            dout: dout.slice(),
+        };
+        attention::backward(self.simd, heads, saved, dq.slice(), dk.slice(), dv.slice());
+    }
+
+    fn swiglu_forward(&self, width: usize, gate_up: View<'_, Buf>, out: ViewMut<'_, Buf>) {
+        swiglu::forward(self.simd, width, gate_up.slice(), out.slice());
+    }
+
+    fn swiglu_backward(&self, width: usize, gate_up: ViewMut<'_, Buf>, dout: ViewMut<'_, Buf>) {
+        swiglu::backward(self.simd, width, gate_up.slice(), dout.slice());
+    }
+
+    fn cross_entropy_forward(&self, vocab: usize, targets: &[u32], logits: View<'_, Buf>, losses: &mut [f32]) {
+        cross_entropy::forward(self.simd, vocab, targets, logits.slice(), losses);
+    }
+
+    fn cross_entropy_backward(
+        &self,
+        vocab: usize,
+        targets: &[u32],
+        scale: f32,
+        logits: ViewMut<'_, Buf>,
+        losses: &mut [f32],
+    ) {
+        cross_entropy::backward(self.simd, vocab, targets, scale, logits.slice(), losses);
+    }
+
+    fn sum_of_squares(&self, x: View<'_, Buf>) -> Result<f64> {
+        Ok(adamw::sum_of_squares(self.simd, x.slice()))
+    }
+
+    fn adamw(
+        &self,
+        step: AdamW,
+        grads: View<'_, Buf>,
+        theta: ViewMut<'_, Buf>,
+        m: ViewMut<'_, Buf>,
+        v: ViewMut<'_, Buf>,
+    ) {
+        adamw::step(self.simd, step, grads.slice(), theta.slice(), m.slice(), v.slice());
+    }
+}
+
+/// Rows a task takes so that it has about [`TASK`] elements.
+fn rows_per_task(width: usize) -> usize {
+    (TASK / width.max(1)).max(1)
+}

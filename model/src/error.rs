@@ -1,0 +1,91 @@
+//! The one error type of this crate. Every message names what was wrong and what to do.
+
+use std::path::PathBuf;
+
+/// What can go wrong in the model crate.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// A configuration value the model cannot be built from.
+    #[error("model config: {field}: {problem}")]
+    Config {
+        /// Field name as it stands in `config.json`.
+        field: &'static str,
+        /// What is wrong with it and what would be right.
+        problem: String,
+    },
+    /// No preset of this name.
+    #[error("unknown preset '{name}'; known presets: {known}")]
+    UnknownPreset {
+        /// The name asked for.
+        name: String,
+        /// Comma-separated names that exist.
+        known: String,
+    },
+    /// A file could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// A file does not hold what its name says.
+    #[error("{}: {problem}", path.display())]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        problem: String,
+    },
+    /// A tensor is missing, superfluous or of another shape.
+    #[error("tensor {name}: {problem}")]
+    Tensor {
+        /// Hugging Face name of the tensor.
+        name: String,
+        /// What is wrong, with both shapes.
+        problem: String,
+    },
+    /// A batch that does not fit the engine it was given to.
+    #[error("batch: {0}")]
+    Batch(String),
+    /// A token id outside the model's vocabulary.
+    #[error(
+        "token id {id} at position {position} is outside the model's vocabulary of {vocab}; the tokenizer and the model do not belong together"
+    )]
+    Token {
+        /// The id found.
+        id: u32,
+        /// Flat position in the batch.
+        position: usize,
+        /// Ids below this are valid.
+        vocab: usize,
+    },
+    /// candle refused an operation.
+    #[error("candle: {0}")]
+    Candle(#[from] candle_core::Error),
+    /// The thread pool could not be started.
+    #[error("cannot start {threads} threads: {reason}")]
+    Threads {
+        /// Threads asked for.
+        threads: usize,
+        /// The system's reason.
+        reason: String,
+    },
+}
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, ModelError>;
+
+impl ModelError {
+    pub(crate) fn io(path: &std::path::Path, source: std::io::Error) -> Self {
+        Self::Io { path: path.to_path_buf(), source }
+    }
+
+    pub(crate) fn format(path: &std::path::Path, problem: impl std::fmt::Display) -> Self {
+        Self::Format { path: path.to_path_buf(), problem: problem.to_string() }
+    }
+
+    pub(crate) fn tensor(name: &str, problem: impl std::fmt::Display) -> Self {
+        Self::Tensor { name: name.to_string(), problem: problem.to_string() }
+    }
+}

@@ -1,0 +1,162 @@
+//! Golden values of transformers' `LlamaForCausalLM` in float64: logits, loss, every gradient and ten
+//! AdamW losses, for the candle model and the engine. Every folder under `GAUNTLET_GOLDEN` (default
+//! `tests/vectors/llama`) is tested; a new one needs no code.
+
+use std::path::{Path, PathBuf};
+
+use gauntlet_model::engine::{AdamW, Batch, IGNORE, Write};
+use gauntlet_model::{Layout, LlamaConfig, weights};
+use safetensors::SafeTensors;
+use serde_json::Value;
+
+use crate::candle::CandleModel;
+use crate::{compare_tensors, difference, engine, upload};
+
+const LOGITS: f64 = 5e-6;
+const LOSS: f64 = 1e-6;
+const GRADIENT: f64 = 1e-5;
+
+struct Golden {
+    name: String,
+    config: LlamaConfig,
+    theta: Vec<f32>,
+    ids: Vec<u32>,
+    targets: Vec<u32>,
+    batch: usize,
+    seq: usize,
+    logits: Vec<f32>,
+    grads: Vec<f32>,
+    json: Value,
+}
+
+fn folders() -> Vec<PathBuf> {
+    let root = gauntlet_tests::vectors("GAUNTLET_GOLDEN", "vectors/llama");
+    let mut all: Vec<_> = std::fs::read_dir(&root).unwrap().map(|e| e.unwrap().path()).filter(|p| p.is_dir()).collect();
+    all.sort();
+    assert!(!all.is_empty(), "no golden folders under {}", root.display());
+    all
+}
+
+fn load(folder: &Path) -> Golden {
+    let config = LlamaConfig::read(&folder.join("config.json")).unwrap();
+    let layout = Layout::new(&config);
+    let mut theta = vec![0.0; layout.total()];
+    weights::read(&folder.join("model.safetensors"), &layout, &mut theta).unwrap();
+    let bytes = std::fs::read(folder.join("golden.safetensors")).unwrap();
+    let golden = SafeTensors::deserialize(&bytes).unwrap();
+    let floats = |name: &str| -> Vec<f32> {
+        let t = golden.tensor(name).unwrap();
+        t.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()
+    };
+    let ints = |name: &str| -> Vec<i32> {
+        let t = golden.tensor(name).unwrap();
+        t.data().as_chunks::<4>().0.iter().map(|b| i32::from_le_bytes(*b)).collect()
+    };
+    let shape = golden.tensor("input_ids").unwrap().shape().to_vec();
+    let (batch, seq) = (shape[0], shape[1]);
+    // Labels are shifted inside the original: position t predicts label t + 1.
+    let labels = ints("labels");
+    let targets = (0..batch * seq)
+        .map(|i| if (i + 1) % seq == 0 || labels[i + 1] < 0 { IGNORE } else { labels[i + 1] as u32 })
+        .collect();
+    let mut grads = vec![0.0; layout.total()];
+    for p in layout.params() {
+        grads[p.range()].copy_from_slice(&floats(&format!("grad.{}", p.name)));
+    }
+    Golden {
+        name: folder.file_name().unwrap().to_string_lossy().into_owned(),
+        json: serde_json::from_slice(&std::fs::read(folder.join("golden.json")).unwrap()).unwrap(),
+        ids: ints("input_ids").into_iter().map(|id| id as u32).collect(),
+        logits: floats("logits"),
+        config,
+        theta,
+        targets,
+        batch,
+        seq,
+        grads,
+    }
+}
+
+impl Golden {
+    fn batch(&self) -> Batch<'_> {
+        Batch { tokens: &self.ids, targets: &self.targets, batch: self.batch, seq: self.seq }
+    }
+
+    fn counted(&self) -> usize {
+        self.targets.iter().filter(|&&t| t != IGNORE).count()
+    }
+
+    fn number(&self, path: &str) -> f64 {
+        self.json.pointer(path).and_then(Value::as_f64).unwrap_or_else(|| panic!("{}: no {path}", self.name))
+    }
+
+    fn check(&self, who: &str, logits: &[f32], loss: f64, grads: &[f32]) {
+        let name = format!("{} ({who})", self.name);
+        let d = difference(logits, &self.logits);
+        println!("{name}: logits differ by {d:.3e}");
+        assert!(d <= LOGITS, "{name}: logits differ by {d:e}, allowed {LOGITS:e}");
+        let expected = self.number("/loss");
+        let d = (loss - expected).abs() / expected;
+        println!("{name}: loss differs by {d:.3e}");
+        assert!(d <= LOSS, "{name}: loss {loss} instead of {expected}");
+        compare_tensors(&format!("{name}: gradients"), &Layout::new(&self.config), grads, &self.grads, GRADIENT);
+    }
+}
+
+#[test]
+fn candle_model() {
+    for g in folders().iter().map(|f| load(f)) {
+        let model = CandleModel::new(&g.config, &g.theta);
+        let (loss, grads) = model.loss_and_grad(&g.ids, &g.targets, g.batch, g.seq);
+        g.check("candle", &model.logits(&g.ids, g.batch, g.seq), loss, &grads);
+    }
+}
+
+#[test]
+fn engine_states() {
+    for g in folders().iter().map(|f| load(f)) {
+        let mut engine = engine(&g.config, g.batch, g.seq);
+        let theta = upload(&engine, &g.theta);
+        let logits = engine.logits(&theta, &g.ids, (g.batch, g.seq)).unwrap();
+        let mut grads = engine.alloc_params().unwrap();
+        let scale = 1.0 / g.counted() as f32;
+        let loss = engine.loss_and_grad(&theta, &mut grads, g.batch(), scale, Write::Set).unwrap();
+        assert_eq!(loss.count, g.counted());
+        g.check("engine", &logits, loss.mean(), &grads);
+        // The same losses without gradients.
+        assert_eq!(engine.loss(&theta, g.batch()).unwrap(), loss);
+    }
+}
+
+#[test]
+fn ten_adamw_steps() {
+    for g in folders().iter().map(|f| load(f)) {
+        let at = |path: &str| g.number(&format!("/adamw/{path}"));
+        let (lr, clip) = (at("lr") as f32, at("clip_grad_norm") as f32);
+        let mut engine = engine(&g.config, g.batch, g.seq);
+        let mut theta = upload(&engine, &g.theta);
+        let mut grads = engine.alloc_params().unwrap();
+        let (mut m, mut v) = (engine.alloc_params().unwrap(), engine.alloc_params().unwrap());
+        let scale = 1.0 / g.counted() as f32;
+        for i in 0..10 {
+            let loss = engine.loss_and_grad(&theta, &mut grads, g.batch(), scale, Write::Set).unwrap().mean();
+            let expected = at(&format!("losses/{i}"));
+            println!("{}: step {i}: {loss:.7} ({expected:.7})", g.name);
+            assert!((loss - expected).abs() <= 1e-5 * expected + 5e-5, "{}: step {i}: {loss}, not {expected}", g.name);
+            let step = AdamW {
+                lr,
+                beta1: at("betas/0") as f32,
+                beta2: at("betas/1") as f32,
+                eps: at("eps") as f32,
+                weight_decay: at("weight_decay") as f32,
+                step: i + 1,
+                grad_scale: 1.0,
+            };
+            let norm = engine.adamw(step, Some(clip), &grads, &mut theta, (&mut m, &mut v)).unwrap();
+            if i == 0 {
+                let expected = at("grad_norms/0");
+                assert!((norm / expected - 1.0).abs() < 1e-5, "{}: norm {norm}, not {expected}", g.name);
+            }
+        }
+    }
+}
