@@ -218,8 +218,7 @@ impl Dataset {
         if end > self.n_tokens {
             return Err(Error::TokenSpan { start, end, tokens: self.n_tokens });
         }
-        let mut shards =
-            self.shards[self.shards.partition_point(|s| s.start + s.tokens <= start)..].iter();
+        let mut shards = self.shards[self.shards.partition_point(|s| s.start + s.tokens <= start)..].iter();
         let (mut at, mut rest) = (start, out);
         while let (false, Some(shard)) = (rest.is_empty(), shards.next()) {
             let offset = at - shard.start;

@@ -55,7 +55,9 @@ pub enum Error {
         "the corpus yields a vocabulary of only {found} tokens, {wanted} were asked for; ask for at most {found} or give more text"
     )]
     VocabTooLarge { wanted: usize, found: usize },
-    #[error("{folder}: prepared with tokenizer {expected}, but {name} is {found}; use the tokenizer beside the manifest")]
+    #[error(
+        "{folder}: prepared with tokenizer {expected}, but {name} is {found}; use the tokenizer beside the manifest"
+    )]
     TokenizerMismatch { folder: String, name: String, expected: String, found: String },
 
     // --- prepared folders ---
@@ -65,6 +67,8 @@ pub enum Error {
     Unfinished { path: PathBuf },
     #[error("{}: another process is preparing data here; wait for it, or choose another folder", path.display())]
     Busy { path: PathBuf },
+    #[error("cannot start threads: {message}; ask for fewer with --threads")]
+    Threads { message: String },
     #[error("stopped; finished files are kept, the same command goes on from there")]
     Stopped,
     #[error("max_tokens_per_shard is 0; set it to at least 1")]
@@ -73,7 +77,9 @@ pub enum Error {
     ShardSize { path: PathBuf, expected: u64, found: u64 },
     #[error("{}: content differs from the manifest (BLAKE3 {found}, expected {expected}); copy it again or prepare the data again", path.display())]
     ShardHash { path: PathBuf, expected: String, found: String },
-    #[error("{shard}: token {token} at offset {offset} is outside the vocabulary of {vocab_size}; the shard is corrupt or belongs to another tokenizer")]
+    #[error(
+        "{shard}: token {token} at offset {offset} is outside the vocabulary of {vocab_size}; the shard is corrupt or belongs to another tokenizer"
+    )]
     TokenRange { shard: String, offset: u64, token: u32, vocab_size: usize },
     #[error("{name}: no split `{split}`; it holds {found}")]
     NoSplit { name: String, split: Split, found: String },

@@ -26,12 +26,22 @@ pub mod embedded;
 mod error;
 mod manifest;
 mod mapped;
+mod merge;
 mod output;
+mod part;
 mod permutation;
 mod pieces;
+mod prepare;
+mod progress;
+mod settings;
+mod shard;
 mod source;
+mod summary;
 mod tokenizer;
+mod training;
 mod validation;
+mod verify;
+mod worker;
 
 pub use assignment::{Assignment, Sequences, random};
 pub use batch::{Batches, fill_sequences};
@@ -41,7 +51,14 @@ pub use error::{Error, Result};
 pub use manifest::{
     Dtype, FORMAT, MANIFEST_FILE, Manifest, ShardRecord, Split, SplitRecord, TokenizerRecord,
 };
+pub use merge::merge;
+pub use part::Part;
 pub use permutation::Permutation;
+pub use prepare::{MAX_TOKENS_PER_SHARD, PrepareOptions, prepare};
+pub use progress::{Advance, Phase, Progress, Silent, Totals};
 pub use source::{Documents, HubOptions, Input, Source, SourceOptions};
+pub use summary::{SplitSummary, Summary, inspect};
 pub use tokenizer::{EOS_NAMES, Tokenizer, VOCAB_MULTIPLE};
+pub use training::{TRAINING_BYTES, TokenizerChoice};
 pub use validation::Validation;
+pub use verify::{Report, verify};

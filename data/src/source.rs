@@ -77,7 +77,12 @@ impl Source {
         Self { description, inputs, skipped: 0, field: String::new() }
     }
 
-    fn new(description: String, mut inputs: Vec<Input>, skipped: u64, options: &SourceOptions) -> Result<Self> {
+    fn new(
+        description: String,
+        mut inputs: Vec<Input>,
+        skipped: u64,
+        options: &SourceOptions,
+    ) -> Result<Self> {
         if inputs.is_empty() {
             return Err(Error::EmptySource { source_name: description, looked_for: folder::LOOKED_FOR });
         }

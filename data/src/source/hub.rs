@@ -118,7 +118,8 @@ pub(super) fn list(location: &str, spec: &str, options: &SourceOptions) -> Resul
     if info.sha.is_empty() || !info.sha.chars().all(|c| c.is_ascii_alphanumeric()) {
         return Err(failed(format!("the Hub names commit `{}`, which is none", info.sha)));
     }
-    let repo = Arc::new(Repository { api, endpoint: endpoint.clone(), id: spec.id.clone(), commit: info.sha });
+    let repo =
+        Arc::new(Repository { api, endpoint: endpoint.clone(), id: spec.id.clone(), commit: info.sha });
     let (inputs, skipped) = inputs(&repo, info.siblings, &spec.prefix);
     let path = if spec.prefix.is_empty() { String::new() } else { format!(":{}", spec.prefix) };
     Source::new(format!("hf:{}@{}{path}", spec.id, repo.commit), inputs, skipped, options)

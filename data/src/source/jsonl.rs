@@ -86,11 +86,9 @@ impl Rows {
         match found {
             Found::Text(text) => Ok(Some(text)),
             Found::Null => Ok(None),
-            Found::Absent | Found::Other => Err(Error::JsonField {
-                file: self.name.clone(),
-                line: self.line,
-                field: self.field.clone(),
-            }),
+            Found::Absent | Found::Other => {
+                Err(Error::JsonField { file: self.name.clone(), line: self.line, field: self.field.clone() })
+            }
         }
     }
 }

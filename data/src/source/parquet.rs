@@ -67,7 +67,8 @@ impl Rows {
                 self.group += 1;
                 continue;
             }
-            let defined = self.file.metadata().file_metadata().schema_descr().column(self.column).max_def_level();
+            let defined =
+                self.file.metadata().file_metadata().schema_descr().column(self.column).max_def_level();
             let mut values = values.into_iter();
             let mut batch = Vec::with_capacity(rows);
             for i in 0..rows {
