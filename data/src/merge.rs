@@ -1,0 +1,145 @@
+//! Joins the parts of a preparation that was split over machines.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+use crate::manifest::{FORMAT, MANIFEST_FILE, Manifest, ShardRecord, Split, SplitRecord};
+use crate::output::{Disk, FileSystem, Pending, write_atomic, write_atomic_on};
+use crate::part::{InputRecord, PartManifest};
+use crate::prepare::TOKENIZER_FILE;
+use crate::settings::Settings;
+use crate::summary::Summary;
+use crate::validation::Validation;
+
+/// Joins the parts found in `folders` into `out`, which may be one of them. Shards that lie elsewhere are
+/// copied and checked; the result has the same bytes as if one process had prepared everything.
+///
+/// # Errors
+/// [`Error::MissingPart`] names a part that is not there, [`Error::Settings`] parts that do not belong
+/// together, [`Error::ShardHash`] a shard that is not what its part says.
+pub fn merge(folders: &[PathBuf], out: &Path) -> Result<Summary> {
+    let parts = find(folders)?;
+    let Some((_, first)) = parts.first() else {
+        return Err(missing(0, 1, folders));
+    };
+    let count = first.part.count();
+    let mut inputs = Vec::new();
+    std::fs::create_dir_all(out).map_err(Error::io(out, "create the folder"))?;
+    for index in 0..count {
+        let Some((folder, part)) = parts.iter().find(|(_, p)| p.part.index() == index) else {
+            return Err(missing(index, count, folders));
+        };
+        if part.part.count() != count {
+            let message = format!("part {} does not belong to {count} parts", part.part);
+            return Err(Error::manifest(&folder.join(part.part.file()), message));
+        }
+        first.settings.check_same(&part.settings, folder)?;
+        inputs.extend(part.inputs.iter().map(|input| (folder, input)));
+    }
+    inputs.sort_by_key(|(_, input)| input.index);
+    if inputs.iter().enumerate().any(|(i, (_, input))| input.index != i)
+        || inputs.len() != first.settings.inputs
+    {
+        return Err(Error::manifest(out, "the parts do not cover each input once"));
+    }
+    for (folder, input) in &inputs {
+        if folder.as_path() != out {
+            for shard in input.shards() {
+                fetch(folder, out, shard)?;
+            }
+        }
+    }
+    let tokenizer = out.join(TOKENIZER_FILE);
+    if first.settings.tokenizer.file.is_some() && !tokenizer.exists() {
+        let from = parts[0].0.join(TOKENIZER_FILE);
+        let bytes = std::fs::read(&from).map_err(Error::io(&from, "read the tokenizer"))?;
+        write_atomic(&tokenizer, &bytes)?;
+    }
+    let records: Vec<InputRecord> = inputs.into_iter().map(|(_, input)| input.clone()).collect();
+    let manifest = assemble(&first.settings, &records);
+    write_manifest(&FileSystem, out, &manifest)?;
+    Ok(Summary::of(out, &manifest))
+}
+
+/// The manifest over all `inputs`, in their order.
+pub(crate) fn assemble(settings: &Settings, inputs: &[InputRecord]) -> Manifest {
+    let mut splits = BTreeMap::from([(Split::Train, SplitRecord::default())]);
+    if settings.validation != Validation::None.describe() {
+        splits.insert(Split::Validation, SplitRecord::default());
+    }
+    for input in inputs {
+        for (split, shards) in [(Split::Train, &input.train), (Split::Validation, &input.validation)] {
+            for shard in shards {
+                splits.entry(split).or_default().push(shard.clone());
+            }
+        }
+    }
+    Manifest {
+        format: FORMAT,
+        source: settings.source.clone(),
+        validation: settings.validation.clone(),
+        tokenizer: settings.tokenizer.clone(),
+        dtype: settings.dtype(),
+        empty_documents: inputs.iter().map(|input| input.empty_documents).sum(),
+        splits,
+    }
+}
+
+/// Writes the manifest of a whole folder, in which every split has text.
+pub(crate) fn write_manifest(disk: &dyn Disk, out: &Path, manifest: &Manifest) -> Result<()> {
+    for (split, record) in &manifest.splits {
+        if record.tokens == 0 {
+            let hint = match split {
+                Split::Train => "give files that hold text, and hold out less",
+                Split::Validation => "hold out a larger fraction, or a file that holds text",
+            };
+            return Err(Error::EmptyCorpus { name: manifest.source.clone(), split: *split, hint });
+        }
+    }
+    let path = out.join(MANIFEST_FILE);
+    write_atomic_on(disk, &path, &manifest.to_bytes(&path)?)
+}
+
+/// All manifests of parts in `folders`.
+fn find(folders: &[PathBuf]) -> Result<Vec<(PathBuf, PartManifest)>> {
+    let mut parts = Vec::new();
+    for folder in folders {
+        for entry in std::fs::read_dir(folder).map_err(Error::io(folder, "list the folder"))? {
+            let path = entry.map_err(Error::io(folder, "list the folder"))?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if name.starts_with("manifest.part-") && name.ends_with(".json") {
+                parts.push((folder.clone(), PartManifest::read(&path)?));
+            }
+        }
+    }
+    Ok(parts)
+}
+
+fn missing(index: u32, count: u32, folders: &[PathBuf]) -> Error {
+    let folders: Vec<String> = folders.iter().map(|f| f.display().to_string()).collect();
+    Error::MissingPart { missing: index, count, folders: folders.join(", ") }
+}
+
+/// Copies a shard from `folder` to `out` and checks it on the way.
+fn fetch(folder: &Path, out: &Path, shard: &ShardRecord) -> Result<()> {
+    let (from, to) = (folder.join(&shard.file), out.join(&shard.file));
+    let mut source = File::open(&from).map_err(Error::io(&from, "open the shard"))?;
+    let mut pending = Pending::create(&FileSystem, &to, "")?;
+    let (mut hasher, mut buffer) = (blake3::Hasher::new(), vec![0; 1 << 20]);
+    loop {
+        let count = source.read(&mut buffer).map_err(Error::io(&from, "read the shard"))?;
+        if count == 0 {
+            break;
+        }
+        hasher.update(&buffer[..count]);
+        pending.write(&buffer[..count])?;
+    }
+    let found = hasher.finalize().to_hex().to_string();
+    if found != shard.blake3 {
+        return Err(Error::ShardHash { path: from, expected: shard.blake3.clone(), found });
+    }
+    pending.commit()
+}
