@@ -26,16 +26,17 @@ pub fn merge(folders: &[PathBuf], out: &Path) -> Result<Summary> {
         return Err(missing(0, 1, folders));
     };
     let count = first.part.count();
+    if let Some((folder, other)) = parts.iter().find(|(_, p)| p.part.count() != count) {
+        let message =
+            format!("one of {} parts beside one of {count}; remove what is stale", other.part.count());
+        return Err(Error::manifest(&folder.join(other.part.file()), message));
+    }
     let mut inputs = Vec::new();
     std::fs::create_dir_all(out).map_err(Error::io(out, "create the folder"))?;
     for index in 0..count {
         let Some((folder, part)) = parts.iter().find(|(_, p)| p.part.index() == index) else {
             return Err(missing(index, count, folders));
         };
-        if part.part.count() != count {
-            let message = format!("part {} does not belong to {count} parts", part.part);
-            return Err(Error::manifest(&folder.join(part.part.file()), message));
-        }
         first.settings.check_same(&part.settings, folder)?;
         inputs.extend(part.inputs.iter().map(|input| (folder, input)));
     }
@@ -115,6 +116,7 @@ fn find(folders: &[PathBuf]) -> Result<Vec<(PathBuf, PartManifest)>> {
             }
         }
     }
+    parts.sort_by_key(|(_, part)| (part.part.count(), part.part.index()));
     Ok(parts)
 }
 
