@@ -43,7 +43,7 @@ fn held_out_files_and_counts() {
     corpus(&folder.path().join("in"));
     let out = folder.path().join("out");
     let mut options = options(&folder.path().join("in"), &out);
-    options.validation = Validation::Files("**/c.txt".to_owned());
+    options.validation = Validation::Files("c.t?t".to_owned());
     let summary = prepare(&options, &Silent).unwrap();
     assert_eq!(summary.splits[&Split::Validation].documents, 1);
     assert_eq!(summary.splits[&Split::Validation].bytes, text(2, 3000).len() as u64);
@@ -176,13 +176,13 @@ fn parts_merge_to_the_same_bytes() {
     });
     let merged = folder.path().join("merged");
     let summary = merge(&folders, &merged).unwrap();
-    let mut expected = whole.clone();
-    expected.remove("settings.json");
-    assert_eq!(contents(&merged), expected);
+    assert_eq!(contents(&merged), whole);
     assert_eq!(summary.part, None);
     assert!(verify(&merged).unwrap().is_sound());
 
-    // A part of other data, and a damaged shard.
+    // A folder that holds something else, a part of other data, and a damaged shard.
+    let error = merge(&folders, &source).unwrap_err();
+    assert!(matches!(error, Error::NotOurs { .. }), "{error}");
     let mut other = with("other", Part::new(1, 2).unwrap());
     other.max_tokens_per_shard = 99;
     prepare(&other, &Silent).unwrap();

@@ -26,7 +26,7 @@ pub(crate) fn text(seed: u64, words: usize) -> String {
         state ^= state >> 7;
         state ^= state << 17;
         text.push_str(WORDS[usize::try_from(state % 12).unwrap()]);
-        text.push(if state % 31 == 0 { '\n' } else { ' ' });
+        text.push(if state.is_multiple_of(31) { '\n' } else { ' ' });
     }
     text
 }
