@@ -31,6 +31,7 @@ mod output;
 mod part;
 mod permutation;
 mod pieces;
+mod portion;
 mod prepare;
 mod progress;
 mod settings;

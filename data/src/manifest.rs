@@ -232,7 +232,7 @@ impl Manifest {
 }
 
 /// A file name without folders, so that a manifest from elsewhere cannot point outside its own folder.
-fn is_plain(file: &str) -> bool {
+pub(crate) fn is_plain(file: &str) -> bool {
     !file.is_empty() && file != "." && file != ".." && !file.contains(['/', '\\', '\0', ':'])
 }
 

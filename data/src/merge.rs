@@ -9,8 +9,8 @@ use crate::error::{Error, Result};
 use crate::manifest::{FORMAT, MANIFEST_FILE, Manifest, ShardRecord, Split, SplitRecord};
 use crate::output::{Disk, FileSystem, Pending, write_atomic, write_atomic_on};
 use crate::part::{InputRecord, PartManifest};
-use crate::prepare::TOKENIZER_FILE;
-use crate::settings::Settings;
+use crate::prepare::open_folder;
+use crate::settings::{SETTINGS_FILE, Settings};
 use crate::summary::Summary;
 use crate::validation::Validation;
 
@@ -22,46 +22,64 @@ use crate::validation::Validation;
 /// together, [`Error::ShardHash`] a shard that is not what its part says.
 pub fn merge(folders: &[PathBuf], out: &Path) -> Result<Summary> {
     let parts = find(folders)?;
-    let Some((_, first)) = parts.first() else {
+    let Some((first_folder, first)) = parts.first() else {
         return Err(missing(0, 1, folders));
     };
-    let count = first.part.count();
+    let settings = &first.settings;
+    let inputs = cover(&parts, settings, folders)?;
+    if let Some(found) = open_folder(out)? {
+        settings.check_same(&found, out)?;
+    }
+    for (folder, input) in inputs.iter().filter(|(folder, _)| folder.as_path() != out) {
+        for shard in input.shards() {
+            fetch(folder, out, shard)?;
+        }
+    }
+    let tokenizer = settings.tokenizer.file.as_deref();
+    for name in [SETTINGS_FILE].into_iter().chain(tokenizer) {
+        let (from, to) = (first_folder.join(name), out.join(name));
+        let bytes = std::fs::read(&from).map_err(Error::io(&from, "read"))?;
+        if std::fs::read(&to).ok().as_ref() != Some(&bytes) {
+            write_atomic(&to, &bytes)?;
+        }
+    }
+    let records: Vec<InputRecord> = inputs.into_iter().map(|(_, input)| input.clone()).collect();
+    let manifest = assemble(settings, &records);
+    write_manifest(&FileSystem, out, &manifest)?;
+    Ok(Summary::of(out, &manifest))
+}
+
+/// Where a part lies, and its manifest.
+type Found = (PathBuf, PartManifest);
+
+/// Every input of the source exactly once, in order, with the folder it lies in.
+fn cover<'a>(
+    parts: &'a [Found],
+    settings: &Settings,
+    folders: &[PathBuf],
+) -> Result<Vec<(&'a PathBuf, &'a InputRecord)>> {
+    let count = parts.first().map_or(1, |(_, part)| part.part.count());
+    if let Some((folder, other)) = parts.iter().find(|(_, p)| p.part.count() != count) {
+        let message =
+            format!("one of {} parts beside one of {count}; remove what is stale", other.part.count());
+        return Err(Error::manifest(&folder.join(other.part.file()), message));
+    }
     let mut inputs = Vec::new();
-    std::fs::create_dir_all(out).map_err(Error::io(out, "create the folder"))?;
     for index in 0..count {
         let Some((folder, part)) = parts.iter().find(|(_, p)| p.part.index() == index) else {
             return Err(missing(index, count, folders));
         };
-        if part.part.count() != count {
-            let message = format!("part {} does not belong to {count} parts", part.part);
-            return Err(Error::manifest(&folder.join(part.part.file()), message));
-        }
-        first.settings.check_same(&part.settings, folder)?;
+        settings.check_same(&part.settings, folder)?;
         inputs.extend(part.inputs.iter().map(|input| (folder, input)));
     }
     inputs.sort_by_key(|(_, input)| input.index);
-    if inputs.iter().enumerate().any(|(i, (_, input))| input.index != i)
-        || inputs.len() != first.settings.inputs
-    {
-        return Err(Error::manifest(out, "the parts do not cover each input once"));
-    }
-    for (folder, input) in &inputs {
-        if folder.as_path() != out {
-            for shard in input.shards() {
-                fetch(folder, out, shard)?;
-            }
+    let once = inputs.iter().enumerate().all(|(i, (_, input))| input.index == i);
+    match inputs.first() {
+        Some((folder, _)) if !once || inputs.len() != settings.inputs => {
+            Err(Error::manifest(folder, "the parts do not cover each input once"))
         }
+        _ => Ok(inputs),
     }
-    let tokenizer = out.join(TOKENIZER_FILE);
-    if first.settings.tokenizer.file.is_some() && !tokenizer.exists() {
-        let from = parts[0].0.join(TOKENIZER_FILE);
-        let bytes = std::fs::read(&from).map_err(Error::io(&from, "read the tokenizer"))?;
-        write_atomic(&tokenizer, &bytes)?;
-    }
-    let records: Vec<InputRecord> = inputs.into_iter().map(|(_, input)| input.clone()).collect();
-    let manifest = assemble(&first.settings, &records);
-    write_manifest(&FileSystem, out, &manifest)?;
-    Ok(Summary::of(out, &manifest))
 }
 
 /// The manifest over all `inputs`, in their order.
@@ -104,7 +122,7 @@ pub(crate) fn write_manifest(disk: &dyn Disk, out: &Path, manifest: &Manifest) -
 }
 
 /// All manifests of parts in `folders`.
-fn find(folders: &[PathBuf]) -> Result<Vec<(PathBuf, PartManifest)>> {
+fn find(folders: &[PathBuf]) -> Result<Vec<Found>> {
     let mut parts = Vec::new();
     for folder in folders {
         for entry in std::fs::read_dir(folder).map_err(Error::io(folder, "list the folder"))? {
@@ -115,6 +133,7 @@ fn find(folders: &[PathBuf]) -> Result<Vec<(PathBuf, PartManifest)>> {
             }
         }
     }
+    parts.sort_by_key(|(_, part)| (part.part.count(), part.part.index()));
     Ok(parts)
 }
 

@@ -101,3 +101,88 @@ fn sync_folder(path: &Path) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prepare::prepare_on;
+    use crate::{PrepareOptions, Silent, TokenizerChoice};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    /// A disk with room for so many bytes.
+    struct Small(Arc<AtomicU64>);
+
+    struct SmallFile(File, Arc<AtomicU64>);
+
+    impl Disk for Small {
+        fn create(&self, path: &Path) -> io::Result<Box<dyn Sink>> {
+            Ok(Box::new(SmallFile(File::create(path)?, Arc::clone(&self.0))))
+        }
+    }
+
+    impl Write for SmallFile {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let room = self.1.load(Ordering::Relaxed);
+            let count = bytes.len().min(usize::try_from(room).unwrap());
+            if count == 0 && !bytes.is_empty() {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            self.1.fetch_sub(count as u64, Ordering::Relaxed);
+            self.0.write(&bytes[..count])
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            self.0.flush()
+        }
+    }
+
+    impl Sink for SmallFile {
+        fn sync(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_full_disk_leaves_nothing_half_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let source = folder.path().join("in");
+        std::fs::create_dir(&source).unwrap();
+        for name in ["a.txt", "b.txt", "c.txt"] {
+            std::fs::write(source.join(name), format!("{name} aa ab abc ").repeat(300)).unwrap();
+        }
+        let options = |out: &str| PrepareOptions {
+            tokenizer: TokenizerChoice::Train { vocab_size: 260 },
+            max_tokens_per_shard: 1000,
+            threads: 2,
+            ..PrepareOptions::new(Some(source.display().to_string()), folder.path().join(out))
+        };
+        let files = |out: &str| -> Vec<(String, Vec<u8>)> {
+            let entries = std::fs::read_dir(folder.path().join(out)).unwrap();
+            let mut files: Vec<_> = entries
+                .map(|entry| entry.unwrap())
+                .map(|e| (e.file_name().into_string().unwrap(), std::fs::read(e.path()).unwrap()))
+                .collect();
+            files.sort();
+            files
+        };
+        prepare_on(&FileSystem, &options("whole"), &Silent).unwrap();
+        let whole = files("whole");
+        let total: u64 = whole.iter().map(|(_, bytes)| bytes.len() as u64).sum();
+        for room in (0..total).step_by(usize::try_from(total / 23).unwrap()) {
+            let out = format!("out-{room}");
+            let error = prepare_on(&Small(Arc::new(room.into())), &options(&out), &Silent).unwrap_err();
+            let Error::Io { source, path, .. } = &error else { panic!("{error}") };
+            assert_eq!(source.kind(), io::ErrorKind::StorageFull);
+            assert!(path.starts_with(folder.path().join(&out)));
+            // What is there is whole, byte for byte, and the manifest is not there.
+            for (name, bytes) in files(&out) {
+                let same = whole.iter().any(|(other, whole)| *other == name && *whole == bytes);
+                assert!(same && name != "manifest.json", "{name} with room for {room} bytes");
+            }
+            // With room again, the same command ends as if nothing had happened.
+            prepare_on(&FileSystem, &options(&out), &Silent).unwrap();
+            assert_eq!(files(&out), whole);
+        }
+    }
+}

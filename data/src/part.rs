@@ -8,7 +8,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::manifest::{ShardRecord, to_json};
+use crate::manifest::{ShardRecord, is_plain, to_json};
 use crate::settings::Settings;
 
 /// Part `index` of `count`; counted from 0, as in Kubernetes' JOB_COMPLETION_INDEX. Written `0/8` … `7/8`.
@@ -109,7 +109,12 @@ pub(crate) struct PartManifest {
 impl PartManifest {
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let bytes = std::fs::read(path).map_err(Error::io(path, "read the part's manifest"))?;
-        serde_json::from_slice(&bytes).map_err(|e| Error::manifest(path, e.to_string()))
+        let part: Self = serde_json::from_slice(&bytes).map_err(|e| Error::manifest(path, e.to_string()))?;
+        let shards = part.inputs.iter().flat_map(InputRecord::shards).map(|shard| &shard.file);
+        if !shards.chain(&part.settings.tokenizer.file).all(|file| is_plain(file)) {
+            return Err(Error::manifest(path, "a file in it is not a plain file name"));
+        }
+        Ok(part)
     }
 
     pub(crate) fn to_bytes(&self, path: &Path) -> Result<Vec<u8>> {

@@ -114,16 +114,14 @@ mod tests {
     use crate::Tokenizer;
     use proptest::prelude::*;
     use serde_json::json;
+    use std::sync::LazyLock;
+    use tokenizers::pre_tokenizers::split::{Split as PreSplit, SplitPattern};
+    use tokenizers::tokenizer::{
+        OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, SplitDelimiterBehavior,
+    };
 
-    /// A byte-level tokenizer without merges and with the given pre-tokenizer: ids tell bytes only, so the
-    /// pre-tokens themselves are compared below.
-    fn split(pattern: &str, text: &str) -> Vec<String> {
-        use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
-        use tokenizers::tokenizer::{
-            OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer, SplitDelimiterBehavior,
-        };
-        let pattern = SplitPattern::Regex(pattern.to_owned());
-        let split = Split::new(pattern, SplitDelimiterBehavior::Isolated, false).unwrap();
+    /// The pre-tokens of `text`.
+    fn split(split: &PreSplit, text: &str) -> Vec<String> {
         let mut pre = PreTokenizedString::from(text);
         split.pre_tokenize(&mut pre).unwrap();
         let parts = pre.get_splits(OffsetReferential::Original, OffsetType::Byte);
@@ -141,8 +139,15 @@ mod tests {
                 1..40,
             ),
         ) {
+            static SPLITS: LazyLock<Vec<PreSplit>> = LazyLock::new(|| {
+                let isolated = |pattern: &str| {
+                    let pattern = SplitPattern::Regex(pattern.to_owned());
+                    PreSplit::new(pattern, SplitDelimiterBehavior::Isolated, false).unwrap()
+                };
+                KNOWN_PATTERNS.map(isolated).into()
+            });
             let text = words.concat();
-            for pattern in KNOWN_PATTERNS {
+            for pattern in SPLITS.iter() {
                 let whole = split(pattern, &text);
                 let mut from = 0;
                 while let Some(at) = Cut::BeforeSpace.find(&text, from) {

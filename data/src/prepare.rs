@@ -135,7 +135,7 @@ fn check_pattern(validation: &Validation, held_out: &HeldOut, source: &Source) -
 }
 
 /// Creates the folder, or reads the settings of the preparation it holds.
-fn open_folder(out: &Path) -> Result<Option<Settings>> {
+pub(crate) fn open_folder(out: &Path) -> Result<Option<Settings>> {
     std::fs::create_dir_all(out).map_err(Error::io(out, "create the folder"))?;
     let settings = Settings::read(out)?;
     if settings.is_none() {
@@ -165,7 +165,10 @@ fn begin(
     }
     let path = out.join(TOKENIZER_FILE);
     match tokenizer.json() {
-        Some(json) if !path.exists() => write_atomic_on(disk, &path, json.as_bytes()),
+        // Also replaces one that was damaged since.
+        Some(json) if std::fs::read(&path).ok().as_deref() != Some(json.as_bytes()) => {
+            write_atomic_on(disk, &path, json.as_bytes())
+        }
         _ => Ok(()),
     }
 }

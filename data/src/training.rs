@@ -7,6 +7,7 @@ use rayon::ThreadPool;
 use crate::bpe::BpeTrainer;
 use crate::error::{Error, Result};
 use crate::manifest::Split;
+use crate::portion::Portion;
 use crate::prepare::{PrepareOptions, TOKENIZER_FILE};
 use crate::progress::{Advance, Phase, Progress, Totals};
 use crate::settings::Settings;
@@ -14,14 +15,12 @@ use crate::source::Source;
 use crate::tokenizer::Tokenizer;
 use crate::validation::HeldOut;
 
-/// Text a tokenizer is trained on at most unless told otherwise: counts of pairs hardly change beyond.
+/// About the text a tokenizer is trained on at most unless told otherwise: counts of pairs hardly change
+/// beyond. Each input ends its share with a whole portion of documents, some MiB more.
 pub const TRAINING_BYTES: u64 = 256 << 20;
 
 /// Inputs looked at, evenly spaced: a large dataset need not be downloaded whole for its vocabulary.
 const TRAINING_INPUTS: usize = 64;
-
-/// Bytes of text counted at once.
-const PORTION: usize = 8 << 20;
 
 /// Where the tokenizer comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,31 +95,21 @@ fn train(
     let mut trainer = BpeTrainer::new(vocab_size)?;
     for input in chosen {
         let mut documents = source.documents(input)?;
-        let (mut portion, mut taken, mut seen) = (Vec::new(), 0u64, 0);
+        let (mut taken, mut seen) = (0, 0);
         loop {
             if progress.stopped() {
                 return Err(Error::Stopped);
             }
-            let document = documents.next().transpose()?;
-            let last = document.is_none() || taken >= share;
-            if let Some(text) = document.flatten().filter(|_| taken < share) {
-                taken += text.len() as u64;
-                if held_out.split(input.name(), &text) == Split::Train {
-                    portion.push(text);
-                }
-            }
-            if last || portion.iter().map(String::len).sum::<usize>() >= PORTION {
-                pool.install(|| trainer.feed(portion.iter().map(String::as_str)))?;
-                let read = documents.consumed();
-                progress.advance(Advance {
-                    documents: portion.len() as u64,
-                    input_bytes: read - seen,
-                    text_bytes: portion.iter().map(|text| text.len() as u64).sum(),
-                    tokens: 0,
-                });
-                (seen, portion) = (read, Vec::new());
-            }
-            if last {
+            let portion = Portion::read(&mut documents)?;
+            let train = |text: &&String| held_out.split(input.name(), text) == Split::Train;
+            let texts: Vec<&str> = portion.texts.iter().filter(train).map(String::as_str).collect();
+            let text_bytes = texts.iter().map(|text| text.len() as u64).sum();
+            let (read, count) = (documents.consumed(), texts.len() as u64);
+            let input_bytes = read - seen;
+            pool.install(|| trainer.feed(texts))?;
+            progress.advance(Advance { documents: count, input_bytes, text_bytes, tokens: 0 });
+            (taken, seen) = (taken + text_bytes, read);
+            if portion.last || taken >= share {
                 break;
             }
         }

@@ -13,7 +13,8 @@ pub enum Validation {
     /// No validation split.
     #[default]
     None,
-    /// All documents of the inputs whose name matches a glob, such as `ulysses.txt` or `test/**`.
+    /// All documents of the inputs of which the name, or its last component, matches a glob such as
+    /// `ulysses.txt` or `test/**`.
     Files(String),
     /// This share of all documents, 0 < share < 1, chosen by the hash of their text: the same documents
     /// whatever the file they stand in, and equal documents on the same side.
@@ -60,7 +61,8 @@ pub(crate) enum HeldOut {
 impl HeldOut {
     /// Whether the rule goes by the input's name and `name` is held out.
     pub(crate) fn matches(&self, name: &str) -> bool {
-        matches!(self, HeldOut::Files(glob) if glob.is_match(name))
+        let HeldOut::Files(glob) = self else { return false };
+        glob.is_match(name) || name.rsplit('/').next().is_some_and(|file| glob.is_match(file))
     }
 
     /// The split of a document with `text` in the input `name`.

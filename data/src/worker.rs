@@ -14,19 +14,14 @@ use crate::error::{Error, Result};
 use crate::manifest::{Split, to_json};
 use crate::output::{Disk, write_atomic_on};
 use crate::part::InputRecord;
+use crate::portion::Portion;
 use crate::prepare::{PrepareOptions, invalidate, remove};
 use crate::progress::{Advance, Phase, Progress, Totals};
 use crate::settings::Settings;
 use crate::shard::ShardWriter;
-use crate::source::{Documents, Input, Source};
+use crate::source::{Input, Source};
 use crate::tokenizer::Tokenizer;
 use crate::validation::HeldOut;
-
-/// A portion of documents ends with the one that reaches this many bytes …
-const PORTION_BYTES: usize = 4 << 20;
-
-/// … or this many documents.
-const PORTION_DOCUMENTS: usize = 4096;
 
 /// Everything the workers share.
 pub(crate) struct Work<'a> {
@@ -122,9 +117,8 @@ impl Work<'_> {
             remove(&sidecar)?;
         }
         let (dtype, limit) = (self.settings.dtype(), self.settings.max_tokens_per_shard);
-        let writer =
-            |split: Split| ShardWriter::new(self.disk, out, format!("{split}-{index:06}"), dtype, limit);
-        let (mut train, mut validation) = (writer(Split::Train), writer(Split::Validation));
+        let mut writers = [Split::Train, Split::Validation]
+            .map(|split| ShardWriter::new(self.disk, out, format!("{split}-{index:06}"), dtype, limit));
         let mut documents = self.source.documents(input)?;
         let (mut empty_documents, mut seen) = (0, 0);
         loop {
@@ -133,21 +127,7 @@ impl Work<'_> {
             }
             let portion = Portion::read(&mut documents)?;
             empty_documents += portion.empty;
-            let mut step = Advance::default();
-            for (text, tokens) in portion.texts.iter().zip(self.encode(&portion.texts)?) {
-                let writer = match self.held_out.split(input.name(), text) {
-                    Split::Train => &mut train,
-                    Split::Validation => &mut validation,
-                };
-                for tokens in &tokens {
-                    writer.push(tokens)?;
-                    step.tokens += tokens.len() as u64;
-                }
-                writer.end_document(self.tokenizer.eos_id(), text.len() as u64)?;
-                step.tokens += 1;
-                step.documents += 1;
-                step.text_bytes += text.len() as u64;
-            }
+            let mut step = self.write(input, &portion.texts, &mut writers)?;
             let read = documents.consumed();
             (step.input_bytes, seen) = (read - seen, read);
             self.progress.advance(step);
@@ -155,12 +135,38 @@ impl Work<'_> {
                 break;
             }
         }
+        let [train, validation] = writers;
         let (train, validation) = (train.finish()?, validation.finish()?);
         let (name, key) = (input.name().to_owned(), key.to_owned());
         let record = InputRecord { index, name, key, empty_documents, train, validation };
         write_atomic_on(self.disk, &sidecar, &to_json(&record, &sidecar)?)?;
         self.progress.input_done(input.name());
         Ok(record)
+    }
+
+    /// Encodes `texts` and writes each to its split.
+    fn write(
+        &self,
+        input: &Input,
+        texts: &[String],
+        [train, validation]: &mut [ShardWriter<'_>; 2],
+    ) -> Result<Advance> {
+        let mut step = Advance::default();
+        for (text, tokens) in texts.iter().zip(self.encode(texts)?) {
+            let writer = match self.held_out.split(input.name(), text) {
+                Split::Train => &mut *train,
+                Split::Validation => &mut *validation,
+            };
+            for tokens in &tokens {
+                writer.push(tokens)?;
+                step.tokens += tokens.len() as u64;
+            }
+            writer.end_document(self.tokenizer.eos_id(), text.len() as u64)?;
+            step.tokens += 1;
+            step.documents += 1;
+            step.text_bytes += text.len() as u64;
+        }
+        Ok(step)
     }
 
     /// The tokens of each text, piece by piece.
@@ -181,33 +187,5 @@ impl Work<'_> {
             tokens[i].push(ids);
         }
         Ok(tokens)
-    }
-}
-
-/// Documents handled together.
-struct Portion {
-    texts: Vec<String>,
-    empty: u64,
-    last: bool,
-}
-
-impl Portion {
-    fn read(documents: &mut Documents) -> Result<Self> {
-        let mut portion = Self { texts: Vec::new(), empty: 0, last: false };
-        let mut bytes = 0;
-        while bytes < PORTION_BYTES && portion.texts.len() < PORTION_DOCUMENTS {
-            match documents.next().transpose()? {
-                None => {
-                    portion.last = true;
-                    break;
-                }
-                Some(Some(text)) if !text.is_empty() => {
-                    bytes += text.len();
-                    portion.texts.push(text);
-                }
-                Some(_) => portion.empty += 1,
-            }
-        }
-        Ok(portion)
     }
 }

@@ -2,6 +2,7 @@
 //! a batch of rows is in memory.
 
 use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -96,7 +97,12 @@ impl Iterator for Rows {
         if self.failed {
             return None;
         }
-        match self.fill() {
+        // Crate parquet answers some damaged pages with a panic, and a file must not end the process. After an
+        // error nothing of this reader is used again.
+        let filled = catch_unwind(AssertUnwindSafe(|| self.fill())).unwrap_or_else(|_| {
+            Err(bad(&self.name, "its pages are damaged; copy or download the file again"))
+        });
+        match filled {
             Ok(true) => self.batch.next().map(Ok),
             Ok(false) => None,
             Err(error) => {

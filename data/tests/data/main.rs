@@ -1,0 +1,10 @@
+//! Tests of the crate through its public interface, in one binary.
+#![allow(clippy::unwrap_used, clippy::panic)] // Helpers outside test functions may fail loudly as well.
+
+mod datasets;
+mod hub;
+mod killed;
+mod prepared;
+mod sources;
+mod tokenizers;
+mod tools;
