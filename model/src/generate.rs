@@ -61,7 +61,9 @@ pub fn generate(
 fn sample(logits: &[f32], sampling: Sampling, rng: &mut impl RngCore) -> Result<u32> {
     let mut ranked: Vec<(u32, f64)> = (0u32..).zip(logits).map(|(id, &z)| (id, f64::from(z))).collect();
     if ranked.iter().any(|(_, z)| !z.is_finite()) {
-        return Err(ModelError::Batch("the weights give logits that are not finite; the model is damaged".into()));
+        return Err(ModelError::Batch(
+            "the weights give logits that are not finite; the model is damaged".into(),
+        ));
     }
     // Ties to the lower id, so that the order is one.
     ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
@@ -132,7 +134,8 @@ mod tests {
         let mut all = vec![1u32, 2, 3];
         for id in &cached {
             let n = all.len();
-            let logits = model.forward(&Tensor::from_vec(all.clone(), (1, n), &Device::Cpu).unwrap(), None).unwrap();
+            let logits =
+                model.forward(&Tensor::from_vec(all.clone(), (1, n), &Device::Cpu).unwrap(), None).unwrap();
             let last = logits.narrow(1, n - 1, 1).unwrap().narrow(2, 0, 257).unwrap().flatten_all().unwrap();
             let best = last.argmax(0).unwrap().to_scalar::<u32>().unwrap();
             assert_eq!(best, *id, "position {n}");

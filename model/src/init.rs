@@ -75,7 +75,11 @@ mod tests {
         let golden = [
             (tiny, 0, "7aed4bc05120c2356ed86702ee565cb03cc29e2cb24ef87e058001b9e589d22b"),
             (tied, 7, "b3e2cbc65cb68350d930e116d7d41d49eaaa5cb286e543865a6ac99b2a4d6adc"),
-            (preset("byte-1m").unwrap(), 42, "ec6fa6d518a8c7a63577fab7bc7e65dd61c1fc13d8a8fc62bfa7c3218ea8413f"),
+            (
+                preset("byte-1m").unwrap(),
+                42,
+                "ec6fa6d518a8c7a63577fab7bc7e65dd61c1fc13d8a8fc62bfa7c3218ea8413f",
+            ),
         ];
         for (config, seed, expected) in golden {
             let layout = Layout::new(&config);

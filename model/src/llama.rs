@@ -121,7 +121,13 @@ impl Llama {
         let flat = tokens.flatten_all()?;
         let mut x = self.embed.index_select(&flat, 0)?.reshape((batch, seq, self.config.hidden_size))?;
         for (i, block) in self.blocks.iter().enumerate() {
-            x = block.forward(&self.config, &x, (&cos, &sin), &mask, cache.as_deref_mut().map(|cache| (cache, i)))?;
+            x = block.forward(
+                &self.config,
+                &x,
+                (&cos, &sin),
+                &mask,
+                cache.as_deref_mut().map(|cache| (cache, i)),
+            )?;
         }
         if let Some(cache) = cache {
             cache.seen += seq;
@@ -139,7 +145,8 @@ impl Llama {
         let logits = self.forward(tokens, None)?;
         let real = self.config.tokenizer_vocab_size;
         let logits = logits.narrow(D::Minus1, 0, real)?.reshape(((), real))?;
-        let counted: Vec<u32> = (0u32..).zip(targets).filter(|(_, t)| **t != u32::MAX).map(|(i, _)| i).collect();
+        let counted: Vec<u32> =
+            (0u32..).zip(targets).filter(|(_, t)| **t != u32::MAX).map(|(i, _)| i).collect();
         let wanted: Vec<u32> = targets.iter().copied().filter(|&t| t != u32::MAX).collect();
         let device = tokens.device();
         let n = counted.len();

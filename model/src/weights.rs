@@ -55,7 +55,9 @@ fn files(path: &Path) -> Result<Vec<PathBuf>> {
         .map(|name| match Path::new(name).file_name() {
             // A shard name is a file beside the index, never a path to elsewhere.
             Some(file) if file == name => Ok(path.join(name)),
-            _ => Err(ModelError::format(&index, format!("'{name}' in 'weight_map' is not a plain file name"))),
+            _ => {
+                Err(ModelError::format(&index, format!("'{name}' in 'weight_map' is not a plain file name")))
+            }
         })
         .collect()
 }
@@ -105,7 +107,9 @@ fn decode(name: &str, dtype: Dtype, data: &[u8], out: &mut [f32]) -> Result<()> 
                 *v = half::f16::from_le_bytes(*b).to_f32();
             }
         }
-        other => return Err(ModelError::tensor(name, format!("is {other:?}; only F32, BF16 and F16 are read"))),
+        other => {
+            return Err(ModelError::tensor(name, format!("is {other:?}; only F32, BF16 and F16 are read")));
+        }
     }
     Ok(())
 }
@@ -253,11 +257,13 @@ mod tests {
         let mut wider = preset("byte-1m").unwrap();
         wider.n_layers = 2;
         wider.intermediate_size = 448;
-        let message = read(folder.path(), &Layout::new(&wider), &mut vec![0.0; 1 << 20]).unwrap_err().to_string();
+        let message =
+            read(folder.path(), &Layout::new(&wider), &mut vec![0.0; 1 << 20]).unwrap_err().to_string();
         assert!(message.contains("down_proj") && message.contains("448"), "{message}");
         wider.intermediate_size = 384;
         wider.n_layers = 3;
-        let message = read(folder.path(), &Layout::new(&wider), &mut vec![0.0; 1 << 20]).unwrap_err().to_string();
+        let message =
+            read(folder.path(), &Layout::new(&wider), &mut vec![0.0; 1 << 20]).unwrap_err().to_string();
         assert!(message.contains("model.layers.2") && message.contains("missing"), "{message}");
     }
 

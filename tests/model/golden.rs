@@ -31,7 +31,8 @@ struct Golden {
 
 fn folders() -> Vec<PathBuf> {
     let root = gauntlet_tests::vectors("GAUNTLET_GOLDEN", "vectors/llama");
-    let mut all: Vec<_> = std::fs::read_dir(&root).unwrap().map(|e| e.unwrap().path()).filter(|p| p.is_dir()).collect();
+    let mut all: Vec<_> =
+        std::fs::read_dir(&root).unwrap().map(|e| e.unwrap().path()).filter(|p| p.is_dir()).collect();
     all.sort();
     assert!(!all.is_empty(), "no golden folders under {}", root.display());
     all
@@ -99,7 +100,13 @@ impl Golden {
         let d = (loss - expected).abs() / expected;
         println!("{name}: loss differs by {d:.3e}");
         assert!(d <= LOSS, "{name}: loss {loss} instead of {expected}");
-        compare_tensors(&format!("{name}: gradients"), &Layout::new(&self.config), grads, &self.grads, GRADIENT);
+        compare_tensors(
+            &format!("{name}: gradients"),
+            &Layout::new(&self.config),
+            grads,
+            &self.grads,
+            GRADIENT,
+        );
     }
 }
 
@@ -142,7 +149,11 @@ fn ten_adamw_steps() {
             let loss = engine.loss_and_grad(&theta, &mut grads, g.batch(), scale, Write::Set).unwrap().mean();
             let expected = at(&format!("losses/{i}"));
             println!("{}: step {i}: {loss:.7} ({expected:.7})", g.name);
-            assert!((loss - expected).abs() <= 1e-5 * expected + 5e-5, "{}: step {i}: {loss}, not {expected}", g.name);
+            assert!(
+                (loss - expected).abs() <= 1e-5 * expected + 5e-5,
+                "{}: step {i}: {loss}, not {expected}",
+                g.name
+            );
             let step = AdamW {
                 lr,
                 beta1: at("betas/0") as f32,

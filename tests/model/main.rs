@@ -46,7 +46,9 @@ pub fn weights(config: &LlamaConfig, seed: u64, gain: f32) -> Vec<f32> {
 /// Ids and targets of a text nobody wrote; every fifth target does not count.
 pub fn tokens(config: &LlamaConfig, n: usize) -> (Vec<u32>, Vec<u32>) {
     let vocab = config.tokenizer_vocab_size as u64;
-    let id = |i: u64| (i.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407) >> 33) % vocab;
+    let id = |i: u64| {
+        (i.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407) >> 33) % vocab
+    };
     let ids: Vec<u32> = (0..=n as u64).map(|i| id(i * i + 3 * i) as u32).collect();
     let targets = (0..n).map(|i| if i % 5 == 4 { u32::MAX } else { ids[i + 1] }).collect();
     (ids[..n].to_vec(), targets)

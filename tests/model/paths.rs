@@ -21,8 +21,15 @@ fn train(path: Path, threads: usize) -> Vec<f32> {
     for i in 0..3 {
         let b = Batch { tokens: &ids, targets: &targets, batch, seq };
         engine.loss_and_grad(&theta, &mut grads, b, 1e-3, Write::Set).unwrap();
-        let step =
-            AdamW { lr: 1e-3, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, step: i + 1, grad_scale: 1.0 };
+        let step = AdamW {
+            lr: 1e-3,
+            beta1: 0.9,
+            beta2: 0.95,
+            eps: 1e-8,
+            weight_decay: 0.1,
+            step: i + 1,
+            grad_scale: 1.0,
+        };
         engine.adamw(step, Some(1.0), &grads, &mut theta, (&mut m, &mut v)).unwrap();
     }
     theta.to_vec()

@@ -76,7 +76,8 @@ fn a_plan_counts_what_an_engine_allocates() {
         assert_eq!(plan.parameters, Layout::new(&config).total());
         assert!(plan.total_bytes >= plan.weights_bytes + plan.workspace_bytes);
     }
-    let of = |mode| MemoryPlan::new(&preset("1b").unwrap(), EngineOptions { batch: 8, seq: 2048, mode }).unwrap();
+    let of =
+        |mode| MemoryPlan::new(&preset("1b").unwrap(), EngineOptions { batch: 8, seq: 2048, mode }).unwrap();
     assert!(of(Mode::TrainRecompute).workspace_bytes < of(Mode::Train).workspace_bytes / 3);
     assert!(MemoryPlan::new(&config, EngineOptions { batch: 0, seq: 1, mode: Mode::Train }).is_err());
 }

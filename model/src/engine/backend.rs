@@ -233,7 +233,13 @@ pub trait Backend: Sync {
 
     /// For each row of `logits[N, V]`: the loss `−log softmax(row)[target]` into `losses[N]`, 0 for
     /// [`IGNORE`].
-    fn cross_entropy_forward(&self, vocab: usize, targets: &[u32], logits: View<'_, Self::Buf>, losses: &mut [f32]);
+    fn cross_entropy_forward(
+        &self,
+        vocab: usize,
+        targets: &[u32],
+        logits: View<'_, Self::Buf>,
+        losses: &mut [f32],
+    );
 
     /// As forward, and replaces each row by `scale · (softmax(row) − onehot(target))`, 0 for [`IGNORE`].
     fn cross_entropy_backward(

@@ -75,7 +75,12 @@ impl<B: Backend> Pass<'_, B> {
         let (b, n, s) = (self.backend, self.rows(), self.sizes);
         let (hidden, ffn) = (s.hidden, s.ffn);
         let dout = read(&d.x, n * hidden);
-        b.matmul(linear_dx(n, ffn, hidden, Write::Set), dout, self.param(&layer.down), write_to(act, n * ffn));
+        b.matmul(
+            linear_dx(n, ffn, hidden, Write::Set),
+            dout,
+            self.param(&layer.down),
+            write_to(act, n * ffn),
+        );
         b.swiglu_backward(ffn, write_to(&mut slot.gate_up, n * 2 * ffn), write_to(act, n * ffn));
         b.matmul(linear_dw(n, ffn, hidden, write), dout, read(act, n * ffn), tensor(grads, &layer.down));
         let (mid, rstd) = (read(&slot.mid, n * hidden), read(&slot.rstd2, n));
@@ -104,7 +109,12 @@ impl<B: Backend> Pass<'_, B> {
         let (b, n, s) = (self.backend, self.rows(), self.sizes);
         let (hidden, q, kv) = (s.hidden, s.q, s.kv);
         let dmid = read(&d.x, n * hidden);
-        b.matmul(linear_dx(n, q, hidden, Write::Set), dmid, self.param(&layer.o), write_to(&mut d.attn, n * q));
+        b.matmul(
+            linear_dx(n, q, hidden, Write::Set),
+            dmid,
+            self.param(&layer.o),
+            write_to(&mut d.attn, n * q),
+        );
         b.matmul(linear_dw(n, q, hidden, write), dmid, read(&slot.attn, n * q), tensor(grads, &layer.o));
         b.attention_backward(
             self.heads(),

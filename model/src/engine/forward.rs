@@ -23,7 +23,12 @@ impl<B: Backend> Pass<'_, B> {
             self.logits(&work.normed, &mut work.logits, first, n, width);
             let targets = &self.batch.targets[first..first + n];
             let logits = read(&work.logits, n * self.sizes.vocab);
-            self.backend.cross_entropy_forward(self.sizes.vocab, targets, logits, &mut work.losses[first..first + n]);
+            self.backend.cross_entropy_forward(
+                self.sizes.vocab,
+                targets,
+                logits,
+                &mut work.losses[first..first + n],
+            );
         }
     }
 
@@ -43,7 +48,11 @@ impl<B: Backend> Pass<'_, B> {
 
     fn embed(&self, x: &mut B::Buf) {
         let table = self.param(&self.layout.embed);
-        self.backend.embedding_forward(self.batch.tokens, table, write_to(x, self.rows() * self.sizes.hidden));
+        self.backend.embedding_forward(
+            self.batch.tokens,
+            table,
+            write_to(x, self.rows() * self.sizes.hidden),
+        );
     }
 
     /// `mid = x + attention(norm(x))`.
@@ -60,21 +69,54 @@ impl<B: Backend> Pass<'_, B> {
         let eps = self.config.rms_norm_eps;
         b.rms_norm_forward(x, gain, eps, write_to(&mut slot.rstd1, n), write_to(normed, n * s.hidden));
         let h = read(normed, n * s.hidden);
-        b.matmul(linear(n, s.hidden, s.q, Write::Set), h, self.param(&layer.q), write_to(&mut slot.q, n * s.q));
-        b.matmul(linear(n, s.hidden, s.kv, Write::Set), h, self.param(&layer.k), write_to(&mut slot.k, n * s.kv));
-        b.matmul(linear(n, s.hidden, s.kv, Write::Set), h, self.param(&layer.v), write_to(&mut slot.v, n * s.kv));
+        b.matmul(
+            linear(n, s.hidden, s.q, Write::Set),
+            h,
+            self.param(&layer.q),
+            write_to(&mut slot.q, n * s.q),
+        );
+        b.matmul(
+            linear(n, s.hidden, s.kv, Write::Set),
+            h,
+            self.param(&layer.k),
+            write_to(&mut slot.k, n * s.kv),
+        );
+        b.matmul(
+            linear(n, s.hidden, s.kv, Write::Set),
+            h,
+            self.param(&layer.v),
+            write_to(&mut slot.v, n * s.kv),
+        );
         self.turn(&mut slot.q, s.q, rope, Order::Normal);
         self.turn(&mut slot.k, s.kv, rope, Order::Normal);
         let heads = self.heads();
         let (q, k, v) = (read(&slot.q, n * s.q), read(&slot.k, n * s.kv), read(&slot.v, n * s.kv));
-        b.attention_forward(heads, q, k, v, write_to(&mut slot.attn, n * s.q), write_to(&mut slot.lse, n * s.heads));
+        b.attention_forward(
+            heads,
+            q,
+            k,
+            v,
+            write_to(&mut slot.attn, n * s.q),
+            write_to(&mut slot.lse, n * s.heads),
+        );
         b.copy(x, write_to(&mut slot.mid, n * s.hidden));
         let attn = read(&slot.attn, n * s.q);
-        b.matmul(linear(n, s.q, s.hidden, Write::Add), attn, self.param(&layer.o), write_to(&mut slot.mid, n * s.hidden));
+        b.matmul(
+            linear(n, s.q, s.hidden, Write::Add),
+            attn,
+            self.param(&layer.o),
+            write_to(&mut slot.mid, n * s.hidden),
+        );
     }
 
     /// `gate_up = norm(mid) · [gate; up]ᵀ`, `act = silu(gate) · up`.
-    pub(super) fn mlp_half(&self, layer: &LayerParams, slot: &mut Slot<B::Buf>, normed: &mut B::Buf, act: &mut B::Buf) {
+    pub(super) fn mlp_half(
+        &self,
+        layer: &LayerParams,
+        slot: &mut Slot<B::Buf>,
+        normed: &mut B::Buf,
+        act: &mut B::Buf,
+    ) {
         let (b, n, s) = (self.backend, self.rows(), self.sizes);
         let (mid, gain) = (read(&slot.mid, n * s.hidden), self.param(&layer.post_norm));
         let eps = self.config.rms_norm_eps;

@@ -13,8 +13,8 @@ mod workspace;
 use std::ops::Range;
 
 pub use backend::{AdamW, Backend, Heads, IGNORE, Order, Product, View, ViewMut, Write};
-use workspace::{Sizes, Workspace};
 pub use workspace::{EngineOptions, MemoryPlan, Mode};
+use workspace::{Sizes, Workspace};
 
 use crate::config::LlamaConfig;
 use crate::error::{ModelError, Result};
@@ -124,7 +124,12 @@ impl<B: Backend> Engine<B> {
     ///
     /// # Errors
     /// As [`Engine::loss`].
-    pub fn logits(&mut self, theta: &B::Buf, tokens: &[u32], (batch, seq): (usize, usize)) -> Result<Vec<f32>> {
+    pub fn logits(
+        &mut self,
+        theta: &B::Buf,
+        tokens: &[u32],
+        (batch, seq): (usize, usize),
+    ) -> Result<Vec<f32>> {
         let targets = vec![IGNORE; tokens.len()];
         let batch = Batch { tokens, targets: &targets, batch, seq };
         self.loss(theta, batch)?;
@@ -162,7 +167,9 @@ impl<B: Backend> Engine<B> {
         write: Write,
     ) -> Result<LossSum> {
         if self.options.mode == Mode::Evaluate {
-            return Err(ModelError::Batch("this engine was made for evaluation; gradients need a training mode".into()));
+            return Err(ModelError::Batch(
+                "this engine was made for evaluation; gradients need a training mode".into(),
+            ));
         }
         self.prepare(batch)?;
         let Self { backend, config, layout, sizes, work, .. } = self;
@@ -210,7 +217,9 @@ impl<B: Backend> Engine<B> {
         let n = batch.batch * batch.seq;
         if batch.batch == 0 || batch.seq == 0 || batch.seq > seq || n > self.sizes.rows {
             let (b, t) = (batch.batch, batch.seq);
-            return Err(ModelError::Batch(format!("{b} × {t} tokens do not fit an engine made for {most} × {seq}")));
+            return Err(ModelError::Batch(format!(
+                "{b} × {t} tokens do not fit an engine made for {most} × {seq}"
+            )));
         }
         if batch.tokens.len() != n || batch.targets.len() != n {
             let (x, y) = (batch.tokens.len(), batch.targets.len());

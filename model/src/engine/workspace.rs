@@ -54,7 +54,9 @@ impl Sizes {
         let rows = options.batch.checked_mul(options.seq).filter(|&rows| rows > 0 && rows <= 1 << 30);
         let Some(rows) = rows else {
             let EngineOptions { batch, seq, .. } = options;
-            return Err(ModelError::Batch(format!("batch {batch} × sequence {seq} is not in 1..=2^30 tokens")));
+            return Err(ModelError::Batch(format!(
+                "batch {batch} × sequence {seq} is not in 1..=2^30 tokens"
+            )));
         };
         let (slots, inputs, trains) = match options.mode {
             Mode::Evaluate => (1, 1, false),
@@ -86,7 +88,8 @@ impl Sizes {
     /// All f32 values of the workspace.
     pub(crate) fn total(&self) -> usize {
         let scratch = self.rows * (self.hidden + self.ffn) + self.chunk * self.vocab + self.rope;
-        let gradients = if self.trains { self.rows * (self.hidden * 2 + 2 * self.q + 2 * self.kv) } else { 0 };
+        let gradients =
+            if self.trains { self.rows * (self.hidden * 2 + 2 * self.q + 2 * self.kv) } else { 0 };
         self.slots * self.slot() + self.inputs * self.rows * self.hidden + scratch + gradients + self.rows * 2
     }
 }

@@ -5,8 +5,8 @@
 
 use rayon::prelude::*;
 
-use super::simd::{Isa, LANES, Simd, simd};
 use super::TASK;
+use super::simd::{Isa, LANES, Simd, simd};
 use crate::engine::backend::AdamW;
 
 /// Factors of one step, the same for every element.

@@ -36,7 +36,15 @@ pub(super) struct Saved<'a> {
     pub(super) dout: &'a [f32],
 }
 
-pub(super) fn forward(level: Simd, h: Heads, q: &[f32], k: &[f32], v: &[f32], out: &mut [f32], lse: &mut [f32]) {
+pub(super) fn forward(
+    level: Simd,
+    h: Heads,
+    q: &[f32],
+    k: &[f32],
+    v: &[f32],
+    out: &mut [f32],
+    lse: &mut [f32],
+) {
     let out = Shared::new(out);
     lse.par_chunks_mut(h.seq).enumerate().for_each(|(task, lse)| {
         let head = Head::new(h, task / h.n_heads, task % h.n_heads);
@@ -48,19 +56,40 @@ pub(super) fn forward(level: Simd, h: Heads, q: &[f32], k: &[f32], v: &[f32], ou
                 // SAFETY: `scores` belongs to this thread.
                 unsafe {
                     let s = Shared::new(scores);
-                    small((rows, end, h.head_dim), scale(h), (q, head.q(block.start)), (k, head.k_t()), Write::Set, (s, p));
+                    small(
+                        (rows, end, h.head_dim),
+                        scale(h),
+                        (q, head.q(block.start)),
+                        (k, head.k_t()),
+                        Write::Set,
+                        (s, p),
+                    );
                 }
                 simd!(level, I => softmax::<I>(scores, block.start, end, &mut lse[block.clone()]));
                 // SAFETY: these rows of this head's columns belong to this task.
                 unsafe {
-                    small((rows, h.head_dim, end), 1.0, (scores, p), (v, head.k()), Write::Set, (out, head.q(block.start)));
+                    small(
+                        (rows, h.head_dim, end),
+                        1.0,
+                        (scores, p),
+                        (v, head.k()),
+                        Write::Set,
+                        (out, head.q(block.start)),
+                    );
                 }
             }
         });
     });
 }
 
-pub(super) fn backward(level: Simd, h: Heads, saved: Saved<'_>, dq: &mut [f32], dk: &mut [f32], dv: &mut [f32]) {
+pub(super) fn backward(
+    level: Simd,
+    h: Heads,
+    saved: Saved<'_>,
+    dq: &mut [f32],
+    dk: &mut [f32],
+    dv: &mut [f32],
+) {
     let (dq, dk, dv) = (Shared::new(dq), Shared::new(dk), Shared::new(dv));
     (0..h.batch * h.n_kv_heads).into_par_iter().for_each(|task| {
         let group = h.n_heads / h.n_kv_heads;
@@ -100,8 +129,22 @@ unsafe fn backward_block(
     let lse = &saved.lse[head.lse + block.start..][..rows];
     // SAFETY: scratch belongs to this thread, the gradients' columns to this task.
     unsafe {
-        small((rows, end, d), scale(h), (saved.q, rows_at), (saved.k, head.k_t()), Write::Set, (Shared::new(p), at));
-        small((rows, end, d), 1.0, (saved.dout, rows_at), (saved.v, head.k_t()), Write::Set, (Shared::new(ds), at));
+        small(
+            (rows, end, d),
+            scale(h),
+            (saved.q, rows_at),
+            (saved.k, head.k_t()),
+            Write::Set,
+            (Shared::new(p), at),
+        );
+        small(
+            (rows, end, d),
+            1.0,
+            (saved.dout, rows_at),
+            (saved.v, head.k_t()),
+            Write::Set,
+            (Shared::new(ds), at),
+        );
         simd!(level, I => {
             for (r, (p, ds)) in p.chunks_exact_mut(end).zip(ds.chunks_exact_mut(end)).enumerate() {
                 let from = rows_at.start + r * rows_at.row;

@@ -110,7 +110,13 @@ impl Backend for Cpu {
         embedding::forward(tokens, table.slice(), out.slice());
     }
 
-    fn embedding_backward(&self, tokens: &[u32], dout: View<'_, Buf>, dtable: ViewMut<'_, Buf>, width: usize) {
+    fn embedding_backward(
+        &self,
+        tokens: &[u32],
+        dout: View<'_, Buf>,
+        dtable: ViewMut<'_, Buf>,
+        width: usize,
+    ) {
         embedding::backward(tokens, dout.slice(), dtable.slice(), width);
     }
 
@@ -125,7 +131,13 @@ impl Backend for Cpu {
         rms_norm::forward(self.simd, x.slice(), gain.slice(), eps, rstd.slice(), out.slice());
     }
 
-    fn rms_norm_again(&self, x: View<'_, Buf>, gain: View<'_, Buf>, rstd: View<'_, Buf>, out: ViewMut<'_, Buf>) {
+    fn rms_norm_again(
+        &self,
+        x: View<'_, Buf>,
+        gain: View<'_, Buf>,
+        rstd: View<'_, Buf>,
+        out: ViewMut<'_, Buf>,
+    ) {
         rms_norm::again(self.simd, x.slice(), gain.slice(), rstd.slice(), out.slice());
     }
 
@@ -143,7 +155,14 @@ impl Backend for Cpu {
         rms_norm::backward(self.simd, x, gain, rstd, dout, dx.slice(), dgain.slice(), write);
     }
 
-    fn rope(&self, x: ViewMut<'_, Buf>, table: View<'_, Buf>, seq: usize, dims: (usize, usize), order: Order) {
+    fn rope(
+        &self,
+        x: ViewMut<'_, Buf>,
+        table: View<'_, Buf>,
+        seq: usize,
+        dims: (usize, usize),
+        order: Order,
+    ) {
         rope::rope(self.simd, x.slice(), table.slice(), seq, dims, order);
     }
 
@@ -191,7 +210,13 @@ impl Backend for Cpu {
         swiglu::backward(self.simd, width, gate_up.slice(), dout.slice());
     }
 
-    fn cross_entropy_forward(&self, vocab: usize, targets: &[u32], logits: View<'_, Buf>, losses: &mut [f32]) {
+    fn cross_entropy_forward(
+        &self,
+        vocab: usize,
+        targets: &[u32],
+        logits: View<'_, Buf>,
+        losses: &mut [f32],
+    ) {
         cross_entropy::forward(self.simd, vocab, targets, logits.slice(), losses);
     }
 

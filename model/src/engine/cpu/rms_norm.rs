@@ -93,7 +93,14 @@ pub(super) fn backward(
 }
 
 #[inline(always)]
-fn backward_rows<I: Isa>(x: &[f32], gain: &[f32], rstd: &[f32], dout: &[f32], dx: &mut [f32], dgain: &mut [f32]) {
+fn backward_rows<I: Isa>(
+    x: &[f32],
+    gain: &[f32],
+    rstd: &[f32],
+    dout: &[f32],
+    dx: &mut [f32],
+    dgain: &mut [f32],
+) {
     let width = gain.len();
     #[allow(clippy::cast_precision_loss)] // a width, far below 2²⁴
     let inverse = 1.0 / width as f32;

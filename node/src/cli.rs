@@ -1,0 +1,25 @@
+//! The command line.
+
+use clap::Parser;
+
+use crate::commands::Command;
+
+/// Permissionless training of language models in pure Rust.
+#[derive(Parser)]
+#[command(name = "gauntlet", version, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Wrong usage that only shows after parsing; ends with exit code 2.
+#[derive(Debug)]
+pub(crate) struct Usage(pub(crate) String);
+
+impl std::fmt::Display for Usage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Usage {}

@@ -1,0 +1,122 @@
+//! `gauntlet train`: the centralised baseline.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use gauntlet_model::engine::cpu::{Cpu, Path as CodePath};
+use gauntlet_model::engine::{EngineOptions, MemoryPlan, Mode};
+use gauntlet_model::{LlamaConfig, preset};
+use serde_json::json;
+
+use crate::cli::Usage;
+use crate::progress;
+use crate::train::settings::{SettingArgs, Settings};
+use crate::train::{Lines, Run, SETTINGS};
+
+/// Train a LLaMA on one machine with AdamW.
+#[derive(Args)]
+pub(crate) struct TrainArgs {
+    #[command(flatten)]
+    settings: SettingArgs,
+    /// Settings file (TOML; keys are the flags' names). Flags override it.
+    #[arg(long, value_name = "FILE", conflicts_with = "resume")]
+    config: Option<PathBuf>,
+    /// Folder of the run [default: the next free runs/train-NNN].
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Go on from the newest checkpoint of --out with its settings.
+    #[arg(long, requires = "out")]
+    resume: bool,
+    /// Threads; 0: one a core. Results do not depend on it.
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+    /// Device to train on.
+    #[arg(long, default_value = "auto", value_parser = ["auto", "cpu"])]
+    device: String,
+    /// Print parameters and memory, allocate and write nothing.
+    #[arg(long)]
+    plan: bool,
+    /// JSON lines on standard output even on a terminal.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(args: &TrainArgs) -> Result<()> {
+    let settings = resolve(args)?;
+    settings.check()?;
+    if args.plan {
+        return plan(&settings);
+    }
+    let out = match &args.out {
+        Some(out) => out.clone(),
+        None => next_free(Path::new("runs"))?,
+    };
+    if !args.resume && (out.join(SETTINGS).exists() || out.join("checkpoints").exists()) {
+        bail!("{}: holds a run already; add --resume to go on with it or name another --out", out.display());
+    }
+    progress::catch_signals()?;
+    std::fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
+    let cpu = Cpu::new(args.threads, CodePath::Best)?;
+    let lines = if args.json || !std::io::stdout().is_terminal() { Lines::Json } else { Lines::Bar };
+    let mut run = Run::open(&out, settings.clone(), args.resume, cpu, lines)?;
+    let path = out.join(SETTINGS);
+    std::fs::write(&path, toml::to_string(&settings)?)
+        .with_context(|| format!("cannot write {}", path.display()))?;
+    run.greet();
+    let summary = run.train()?;
+    match lines {
+        Lines::Json => println!("{}", json!({ "kind": "summary", "summary": summary })),
+        Lines::Bar => {
+            println!("{summary:#}");
+            println!("report: {}", out.join("report.html").display());
+        }
+    }
+    Ok(())
+}
+
+/// Defaults, file and flags; when resuming, the run's own settings and what may change.
+fn resolve(args: &TrainArgs) -> Result<Settings> {
+    if let (true, Some(out)) = (args.resume, &args.out) {
+        let saved = Settings::read(&out.join(SETTINGS)).context("nothing to resume")?;
+        let settings = saved.clone().overridden(&args.settings);
+        if let Some(key) = saved.numeric_difference(&settings) {
+            let problem =
+                format!("--{key} cannot change when a run is resumed; leave it out, or start a new run");
+            return Err(Usage(problem).into());
+        }
+        return Ok(settings);
+    }
+    let base = match &args.config {
+        Some(path) => Settings::read(path)?,
+        None => Settings::default(),
+    };
+    Ok(base.overridden(&args.settings))
+}
+
+fn plan(settings: &Settings) -> Result<()> {
+    let config: LlamaConfig = match &settings.from {
+        Some(from) => LlamaConfig::read(&from.join("config.json"))?,
+        None => preset(&settings.preset)?,
+    };
+    let mode = if settings.recompute { Mode::TrainRecompute } else { Mode::Train };
+    let plan = MemoryPlan::new(&config, EngineOptions { batch: settings.batch, seq: settings.seq, mode })?;
+    let plan = json!({
+        "preset": settings.preset, "batch": settings.batch, "seq": settings.seq, "recompute": settings.recompute,
+        "plan": plan,
+    });
+    println!("{plan:#}");
+    Ok(())
+}
+
+/// `runs/train-001` and so on.
+fn next_free(root: &Path) -> Result<PathBuf> {
+    for i in 1..10_000 {
+        let folder = root.join(format!("train-{i:03}"));
+        if !folder.exists() {
+            return Ok(folder);
+        }
+    }
+    bail!("{}: full; name a folder with --out", root.display())
+}

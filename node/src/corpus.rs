@@ -1,0 +1,187 @@
+//! The text a command works on: the embedded corpus, a prepared folder, or raw text prepared on the way.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use gauntlet_data::{
+    Dataset, HubOptions, MANIFEST_FILE, Manifest, PrepareOptions, SourceOptions, Split, Tokenizer,
+    TokenizerChoice, Validation, embedded, prepare,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::cli::Usage;
+use crate::progress;
+
+/// Where text comes from and how it is read.
+#[derive(Args, Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct DataArgs {
+    /// Text file or folder, prepared folder, or hf:owner/name[@revision][:path]; none: the embedded corpus.
+    #[arg(long, value_name = "PATH")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) data: Option<String>,
+    /// JSONL field or Parquet column that holds the text [default: text].
+    #[arg(long, value_name = "NAME")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) field: Option<String>,
+    /// tokenizer.json to use for raw text, or 'bytes' [default: bytes].
+    #[arg(long, value_name = "FILE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) tokenizer: Option<String>,
+    /// Name of the tokenizer's end-of-text token, if it has an unusual one.
+    #[arg(long, value_name = "TOKEN")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) eos: Option<String>,
+    /// Hold out the raw files that match this glob.
+    #[arg(long, value_name = "GLOB", conflicts_with = "validation_fraction")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) validation: Option<String>,
+    /// Hold out this share of the raw documents.
+    #[arg(long, value_name = "SHARE")]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) validation_fraction: Option<f64>,
+}
+
+/// Tokens to train on and tokens to measure on.
+pub(crate) struct Corpus {
+    pub(crate) tokenizer: Tokenizer,
+    pub(crate) train: Dataset,
+    pub(crate) validation: Option<Dataset>,
+    /// In words.
+    pub(crate) name: String,
+    /// Equal hashes: equal tokens.
+    pub(crate) hash: String,
+}
+
+impl DataArgs {
+    /// Opens the corpus; raw text is prepared under `work` first (and found there the next time).
+    pub(crate) fn open(&self, work: &Path, threads: usize) -> Result<Corpus> {
+        let Some(location) = &self.data else { return self.embedded() };
+        let path = Path::new(location);
+        if is_prepared(path) {
+            self.refuse_raw_flags(location)?;
+            return open_prepared(path);
+        }
+        let options = PrepareOptions {
+            source: source_options(self.field.as_deref()),
+            tokenizer: self.tokenizer_choice(),
+            validation: self.validation(path)?,
+            threads,
+            ..PrepareOptions::new(Some(location.clone()), work.join("data"))
+        };
+        let bar = progress::Preparing::new();
+        prepare(&options, &bar).with_context(|| format!("cannot prepare {location}"))?;
+        bar.finish();
+        open_prepared(&options.out)
+    }
+
+    fn embedded(&self) -> Result<Corpus> {
+        if self.field.is_some() || self.validation.is_some() || self.validation_fraction.is_some() {
+            let problem = "--field, --validation and --validation-fraction need --data with raw text";
+            return Err(Usage(problem.into()).into());
+        }
+        let tokenizer = match self.tokenizer.as_deref() {
+            None | Some("bytes") => Tokenizer::bytes(),
+            Some(file) => Tokenizer::load(Path::new(file), self.eos.as_deref())?,
+        };
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&embedded::hash()).update(&tokenizer.hash());
+        Ok(Corpus {
+            train: Dataset::embedded(&tokenizer, Split::Train)?,
+            validation: Some(Dataset::embedded(&tokenizer, Split::Validation)?),
+            name: format!("embedded corpus {}", &embedded::hash_hex()[..16]),
+            hash: hasher.finalize().to_hex().to_string(),
+            tokenizer,
+        })
+    }
+
+    fn tokenizer_choice(&self) -> TokenizerChoice {
+        match self.tokenizer.as_deref() {
+            None | Some("bytes") => TokenizerChoice::Bytes,
+            Some(file) => TokenizerChoice::File { path: PathBuf::from(file), eos: self.eos.clone() },
+        }
+    }
+
+    /// What is held out: as asked; else the last file of a folder; else nothing.
+    fn validation(&self, path: &Path) -> Result<Validation> {
+        if let Some(glob) = &self.validation {
+            return Ok(Validation::Files(glob.clone()));
+        }
+        if let Some(share) = self.validation_fraction {
+            return Ok(Validation::Fraction(share));
+        }
+        let location = path.display().to_string();
+        if location.starts_with("hf:") {
+            return Ok(Validation::Fraction(0.001));
+        }
+        let source = gauntlet_data::Source::open(&location, &source_options(self.field.as_deref()))?;
+        Ok(match source.inputs() {
+            [_, .., last] => Validation::Files(literal(last.name())),
+            _ => Validation::None,
+        })
+    }
+
+    fn refuse_raw_flags(&self, location: &str) -> Result<()> {
+        let given = [
+            ("--field", self.field.is_some()),
+            ("--tokenizer", self.tokenizer.is_some()),
+            ("--eos", self.eos.is_some()),
+            ("--validation", self.validation.is_some()),
+            ("--validation-fraction", self.validation_fraction.is_some()),
+        ];
+        match given.iter().find(|(_, given)| *given) {
+            None => Ok(()),
+            Some((flag, _)) => {
+                Err(Usage(format!("{flag} was settled when {location} was prepared; leave it out")).into())
+            }
+        }
+    }
+}
+
+/// A glob that matches exactly this name.
+fn literal(name: &str) -> String {
+    let special = |c| "*?[]{}!\\".contains(c);
+    name.chars().map(|c| if special(c) { format!("[{c}]") } else { c.to_string() }).collect()
+}
+
+/// How to read raw text, with the Hub settings of the environment (`HF_ENDPOINT`, `HF_TOKEN`, `HF_HOME`).
+pub(crate) fn source_options(field: Option<&str>) -> SourceOptions {
+    let mut options = SourceOptions::default();
+    if let Some(field) = field {
+        options.field = field.to_owned();
+    }
+    let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let defaults = HubOptions::default();
+    options.hub = HubOptions {
+        endpoint: variable("HF_ENDPOINT").unwrap_or(defaults.endpoint),
+        token: variable("HF_TOKEN"),
+        cache: variable("HF_HOME").map_or(defaults.cache, |home| PathBuf::from(home).join("hub")),
+    };
+    options
+}
+
+/// Whether a folder was written by `gauntlet data prepare` (other tools write a `manifest.json` too).
+fn is_prepared(path: &Path) -> bool {
+    std::fs::read(path.join(MANIFEST_FILE))
+        .ok()
+        .and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok())
+        .is_some_and(|value| value.get("tokenizer").is_some() && value.get("splits").is_some())
+}
+
+fn open_prepared(folder: &Path) -> Result<Corpus> {
+    let manifest = Manifest::read(folder)?;
+    let has_validation = manifest.splits.contains_key(&Split::Validation);
+    let tokenizer = Tokenizer::of_folder(folder)?;
+    let train = Dataset::open(folder, Split::Train)?;
+    if train.n_tokens() == 0 {
+        bail!("{}: the training split is empty", folder.display());
+    }
+    Ok(Corpus {
+        train,
+        validation: has_validation.then(|| Dataset::open(folder, Split::Validation)).transpose()?,
+        name: format!("{} ({})", folder.display(), manifest.source),
+        hash: blake3::Hash::from(manifest.data_hash()).to_hex().to_string(),
+        tokenizer,
+    })
+}

@@ -1,0 +1,255 @@
+//! Checkpoints: `checkpoints/step-0000000100/` holds a model folder, the optimizer's moments and the
+//! state. A checkpoint is written beside its place and renamed into it, so that it is whole or absent.
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use gauntlet_data::Tokenizer;
+use gauntlet_model::{Layout, LlamaConfig, hash::theta_hash, weights};
+use serde::{Deserialize, Serialize};
+
+use crate::model_folder;
+
+/// Formats this program writes; others are refused.
+const FORMAT: u32 = 1;
+const STATE: &str = "state.json";
+const MOMENTS: [&str; 2] = ["optimizer.m.bin", "optimizer.v.bin"];
+
+/// Where a run stands.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct State {
+    pub(crate) format: u32,
+    /// Steps done.
+    pub(crate) step: u64,
+    /// θ hash, hex.
+    pub(crate) theta: String,
+    /// BLAKE3 of each moment's little-endian bytes, hex.
+    pub(crate) moments: [String; 2],
+    /// Hash of the corpus.
+    pub(crate) corpus: String,
+}
+
+/// What a checkpoint is made of.
+pub(crate) struct Parts<'a> {
+    pub(crate) step: u64,
+    pub(crate) config: &'a LlamaConfig,
+    pub(crate) layout: &'a Layout,
+    pub(crate) theta: &'a [f32],
+    pub(crate) moments: [&'a [f32]; 2],
+    pub(crate) tokenizer: &'a Tokenizer,
+    pub(crate) corpus: &'a str,
+}
+
+/// Writes a checkpoint under `run` and removes all but the newest `keep`.
+pub(crate) fn save(run: &Path, parts: &Parts<'_>, keep: usize) -> Result<PathBuf> {
+    let root = run.join("checkpoints");
+    fs::create_dir_all(&root).with_context(|| format!("cannot create {}", root.display()))?;
+    let place = root.join(name(parts.step));
+    let temporary = place.with_extension("tmp");
+    remove(&temporary)?;
+    let written = write(&temporary, parts).and_then(|()| {
+        remove(&place)?;
+        fs::rename(&temporary, &place).with_context(|| format!("cannot rename to {}", place.display()))?;
+        Ok(File::open(&root)?.sync_all()?)
+    });
+    if let Err(error) = written {
+        // The error that matters is the first one; the leftover only takes room.
+        let _ = fs::remove_dir_all(&temporary);
+        return Err(error.context("the checkpoint was not written; free disk space or choose another --out"));
+    }
+    for old in all(run)?.into_iter().rev().skip(keep.max(1)) {
+        remove(&old)?;
+    }
+    Ok(place)
+}
+
+fn write(folder: &Path, parts: &Parts<'_>) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
+    let model = (parts.config, parts.layout, parts.theta);
+    model_folder::write(folder, model, Some(parts.tokenizer), weights::SHARD_BYTES)?;
+    let mut moments = [String::new(), String::new()];
+    for ((file, values), hash) in MOMENTS.iter().zip(parts.moments).zip(&mut moments) {
+        *hash = write_floats(&folder.join(file), values)?;
+    }
+    let state = State {
+        format: FORMAT,
+        step: parts.step,
+        theta: theta_hash(parts.layout, parts.theta).to_hex().to_string(),
+        moments,
+        corpus: parts.corpus.to_owned(),
+    };
+    let path = folder.join(STATE);
+    let mut file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+    file.write_all(serde_json::to_string_pretty(&state)?.as_bytes())?;
+    file.sync_all().with_context(|| format!("cannot write {}", path.display()))?;
+    Ok(File::open(folder)?.sync_all()?)
+}
+
+fn write_floats(path: &Path, values: &[f32]) -> Result<String> {
+    let cannot = || format!("cannot write {}", path.display());
+    let mut file = File::create(path).with_context(cannot)?;
+    let mut hasher = blake3::Hasher::new();
+    for block in values.chunks(1 << 16) {
+        let bytes: Vec<u8> = block.iter().flat_map(|v| v.to_le_bytes()).collect();
+        hasher.update(&bytes);
+        file.write_all(&bytes).with_context(cannot)?;
+    }
+    file.sync_all().with_context(cannot)?;
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
+/// Reads state and moments of a checkpoint and checks them, and θ, against the hashes in the state.
+pub(crate) fn load(
+    folder: &Path,
+    layout: &Layout,
+    theta: &mut [f32],
+    moments: [&mut [f32]; 2],
+) -> Result<State> {
+    let path = folder.join(STATE);
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let state: State =
+        serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?;
+    if state.format != FORMAT {
+        bail!("{}: checkpoint format {}, this program reads {FORMAT}", path.display(), state.format);
+    }
+    weights::read(folder, layout, theta)?;
+    let damaged = |what: &str| format!("{}: {what} is damaged; delete this checkpoint", folder.display());
+    if theta_hash(layout, theta).to_hex().as_str() != state.theta {
+        bail!(damaged("model.safetensors"));
+    }
+    for ((file, values), hash) in MOMENTS.iter().zip(moments).zip(&state.moments) {
+        if &read_floats(&folder.join(file), values)? != hash {
+            bail!(damaged(file));
+        }
+    }
+    Ok(state)
+}
+
+fn read_floats(path: &Path, values: &mut [f32]) -> Result<String> {
+    let cannot = || format!("cannot read {}; delete this checkpoint", path.display());
+    let mut file = File::open(path).with_context(cannot)?;
+    let mut hasher = blake3::Hasher::new();
+    let mut bytes = vec![0; 4 << 16];
+    for block in values.chunks_mut(1 << 16) {
+        let bytes = bytes.get_mut(..4 * block.len()).unwrap_or_default();
+        file.read_exact(bytes).with_context(cannot)?;
+        hasher.update(bytes);
+        for (value, b) in block.iter_mut().zip(bytes.as_chunks::<4>().0) {
+            *value = f32::from_le_bytes(*b);
+        }
+    }
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
+/// The newest checkpoint of a run folder, if it has one.
+pub(crate) fn newest(run: &Path) -> Result<Option<PathBuf>> {
+    Ok(all(run)?.pop())
+}
+
+/// All whole checkpoints, oldest first.
+fn all(run: &Path) -> Result<Vec<PathBuf>> {
+    let root = run.join("checkpoints");
+    if !root.is_dir() {
+        return Ok(Vec::new());
+    }
+    let cannot = || format!("cannot list {}", root.display());
+    let mut found = Vec::new();
+    for entry in fs::read_dir(&root).with_context(cannot)? {
+        let path = entry.with_context(cannot)?.path();
+        let digits = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_prefix("step-"));
+        if digits.is_some_and(|d| d.bytes().all(|b| b.is_ascii_digit())) {
+            found.push(path);
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+fn name(step: u64) -> String {
+    format!("step-{step:010}")
+}
+
+fn remove(folder: &Path) -> Result<()> {
+    match fs::remove_dir_all(folder) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(e).with_context(|| format!("cannot remove {}", folder.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gauntlet_model::{init, preset};
+
+    struct Trained {
+        config: LlamaConfig,
+        layout: Layout,
+        theta: Vec<f32>,
+    }
+
+    fn trained() -> Trained {
+        let config = preset("byte-1m").unwrap();
+        let layout = Layout::new(&config);
+        let mut theta = vec![0.0; layout.total()];
+        init::init(&layout, 1, &mut theta);
+        Trained { config, layout, theta }
+    }
+
+    fn save_at(t: &Trained, run: &Path, step: u64, keep: usize) -> PathBuf {
+        let tokenizer = Tokenizer::bytes();
+        let (config, layout, theta) = (&t.config, &t.layout, t.theta.as_slice());
+        let parts = Parts {
+            step,
+            config,
+            layout,
+            theta,
+            moments: [theta, theta],
+            tokenizer: &tokenizer,
+            corpus: "c",
+        };
+        save(run, &parts, keep).unwrap()
+    }
+
+    #[test]
+    fn what_is_saved_is_loaded_and_old_ones_go() {
+        let (t, run) = (trained(), tempfile::tempdir().unwrap());
+        for step in [5, 10, 1000] {
+            save_at(&t, run.path(), step, 2);
+        }
+        let left = all(run.path()).unwrap();
+        assert_eq!(left.len(), 2);
+        assert!(left[1].ends_with("step-0000001000"));
+        let n = t.layout.total();
+        let (mut theta, mut m, mut v) = (vec![0.0; n], vec![0.0; n], vec![0.0; n]);
+        let state = load(&left[1], &t.layout, &mut theta, [&mut m, &mut v]).unwrap();
+        assert_eq!(state.step, 1000);
+        assert!(theta == t.theta && m == t.theta && v == t.theta);
+    }
+
+    #[test]
+    fn a_changed_or_cut_file_is_named() {
+        let (t, run) = (trained(), tempfile::tempdir().unwrap());
+        let n = t.layout.total();
+        for file in ["model.safetensors", MOMENTS[0], MOMENTS[1], STATE] {
+            for cut in [false, true] {
+                let place = save_at(&t, run.path(), 1, 1);
+                let mut bytes = fs::read(place.join(file)).unwrap();
+                let last = bytes.len() - 2;
+                if cut {
+                    bytes.truncate(last)
+                } else {
+                    bytes[last] ^= 0x55
+                }
+                fs::write(place.join(file), bytes).unwrap();
+                let (mut theta, mut m, mut v) = (vec![0.0; n], vec![0.0; n], vec![0.0; n]);
+                let error = load(&place, &t.layout, &mut theta, [&mut m, &mut v]).unwrap_err();
+                assert!(format!("{error:#}").contains(file), "{file}, cut {cut}: {error:#}");
+            }
+        }
+    }
+}

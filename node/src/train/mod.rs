@@ -1,0 +1,325 @@
+//! The centralised baseline: AdamW on one machine, with validation, checkpoints and an exact resume.
+//!
+//! The data order is a pure function of seed and step, θ and the moments are saved with their hashes,
+//! and the engine's results do not depend on the threads: a run that was killed and resumed ends with
+//! the same bits as one that was not.
+
+pub(crate) mod checkpoint;
+mod metrics;
+mod report;
+pub(crate) mod settings;
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use gauntlet_data::{Batches, Dataset, fill_sequences};
+use gauntlet_model::engine::cpu::{Buf, Cpu};
+use gauntlet_model::engine::{AdamW, Batch, Engine, EngineOptions, LossSum, Mode, Write};
+use gauntlet_model::hash::theta_hash;
+use gauntlet_model::{LlamaConfig, init, preset};
+use indicatif::ProgressBar;
+use serde_json::{Value, json};
+
+use crate::cli::Usage;
+use crate::corpus::Corpus;
+use crate::memory::peak_rss_bytes;
+use crate::{model_folder, progress};
+use metrics::{Metric, Metrics};
+use settings::Settings;
+
+/// Name of the resolved settings in a run folder.
+pub(crate) const SETTINGS: &str = "train.toml";
+
+/// A training run in progress.
+pub(crate) struct Run {
+    out: PathBuf,
+    settings: Settings,
+    corpus: Corpus,
+    batches: Batches,
+    engine: Engine<Cpu>,
+    theta: Buf,
+    grads: Buf,
+    moments: (Buf, Buf),
+    /// Steps done.
+    step: u64,
+    metrics: Metrics,
+    lines: Lines,
+}
+
+/// Where progress goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lines {
+    /// A bar on standard error.
+    Bar,
+    /// Every metric as a JSON line on standard output.
+    Json,
+}
+
+impl Run {
+    /// Opens the corpus and the model, and takes up the newest checkpoint when resuming.
+    pub(crate) fn open(out: &Path, settings: Settings, resume: bool, cpu: Cpu, lines: Lines) -> Result<Self> {
+        let corpus = settings.data.open(out, cpu.threads())?;
+        let config = shape(&settings, &corpus)?;
+        let mode = if settings.recompute { Mode::TrainRecompute } else { Mode::Train };
+        let options = EngineOptions { batch: settings.batch, seq: settings.seq, mode };
+        let batches = Batches::new(&corpus.train, settings.seed, settings.batch, settings.seq)?;
+        let engine = Engine::new(cpu, &config, options)?;
+        let [mut theta, grads, mut m, mut v] =
+            [engine.alloc_params()?, engine.alloc_params()?, engine.alloc_params()?, engine.alloc_params()?];
+        let layout = engine.layout();
+        let newest = if resume { checkpoint::newest(out)? } else { None };
+        let step = match &newest {
+            Some(folder) => {
+                let state = checkpoint::load(folder, layout, &mut theta, [&mut m, &mut v])?;
+                if state.corpus != corpus.hash {
+                    bail!("{}: was trained on other text than {}", folder.display(), corpus.name);
+                }
+                state.step
+            }
+            None => {
+                match &settings.from {
+                    Some(from) => theta.copy_from_slice(&model_folder::load(from)?.theta),
+                    None => init::init(layout, settings.seed, &mut theta),
+                }
+                0
+            }
+        };
+        let metrics = Metrics::open(out, step)?;
+        let (out, moments) = (out.to_path_buf(), (m, v));
+        Ok(Self { out, settings, corpus, batches, engine, theta, grads, moments, step, metrics, lines })
+    }
+
+    /// Says on standard error what is about to be trained on what.
+    pub(crate) fn greet(&self) {
+        let (n, cpu) = (self.engine.layout().total(), self.engine.backend());
+        eprintln!(
+            "model: {n} parameters ({}), {} threads, {}",
+            self.settings.preset,
+            cpu.threads(),
+            cpu.simd_name()
+        );
+        let (corpus, data) = (&self.corpus, &self.corpus.train);
+        eprintln!("text: {}, {} tokens, hash {}", corpus.name, data.n_tokens(), corpus.hash);
+        if self.step > 0 {
+            eprintln!("resumed at step {}", self.step);
+        }
+    }
+
+    /// Trains to the last step or until asked to stop; returns the summary, which is also written.
+    pub(crate) fn train(&mut self) -> Result<Value> {
+        let bar = self.bar();
+        if self.step == 0 {
+            self.validate(&bar)?;
+        }
+        let started = Instant::now();
+        let first = self.step;
+        while self.step < self.settings.steps && !progress::stopped() {
+            if !self.step_once(&bar)? {
+                break;
+            }
+            let due = |every: u64| every > 0 && self.step.is_multiple_of(every);
+            let last = self.step == self.settings.steps;
+            let (validate, save) = (due(self.settings.validate_every), due(self.settings.checkpoint_every));
+            if validate || last {
+                self.validate(&bar)?;
+            }
+            if save && !last {
+                self.save()?;
+            }
+        }
+        let seconds = started.elapsed().as_secs_f64();
+        bar.finish_and_clear();
+        let checkpoint = self.save()?;
+        self.finish(&checkpoint, self.step - first, seconds)
+    }
+
+    fn bar(&self) -> ProgressBar {
+        if self.lines == Lines::Json {
+            return ProgressBar::hidden();
+        }
+        let bar = progress::bar(self.settings.steps, "{bar:30} {pos}/{len} {msg} ETA {eta}");
+        bar.set_position(self.step);
+        bar.reset_eta();
+        bar
+    }
+
+    /// One optimizer step; `false` when asked to stop in its middle, with θ as before.
+    fn step_once(&mut self, bar: &ProgressBar) -> Result<bool> {
+        let started = Instant::now();
+        let Settings { batch, seq, accumulate, .. } = self.settings;
+        let rows = batch * seq;
+        let (mut tokens, mut targets) = (vec![0; rows], vec![0; rows]);
+        #[allow(clippy::cast_precision_loss)] // a number of tokens
+        let scale = 1.0 / (rows * accumulate) as f32;
+        let mut loss = LossSum::default();
+        for i in 0..accumulate as u64 {
+            self.batches.fill(
+                &self.corpus.train,
+                self.step * accumulate as u64 + i,
+                &mut tokens,
+                &mut targets,
+            )?;
+            let write = if i == 0 { Write::Set } else { Write::Add };
+            let batch = Batch { tokens: &tokens, targets: &targets, batch, seq };
+            loss += self.engine.loss_and_grad(&self.theta, &mut self.grads, batch, scale, write)?;
+            if progress::stopped() {
+                return Ok(false);
+            }
+        }
+        let lr = self.settings.schedule().at(self.step);
+        let clip = Some(self.settings.clip).filter(|&clip| clip > 0.0);
+        let (m, v) = (&mut self.moments.0, &mut self.moments.1);
+        let adamw = adamw(&self.settings, lr, self.step + 1);
+        let norm = self.engine.adamw(adamw, clip, &self.grads, &mut self.theta, (m, v))?;
+        let loss = loss.mean();
+        if !loss.is_finite() || !norm.is_finite() {
+            let step = self.step + 1;
+            bail!(
+                "step {step}: loss {loss}, gradient norm {norm}; lower --lr and resume from the last checkpoint"
+            );
+        }
+        self.step += 1;
+        #[allow(clippy::cast_precision_loss)] // a number of tokens
+        let tokens_per_s = (rows * accumulate) as f64 / started.elapsed().as_secs_f64();
+        let (step, tokens) = (self.step, self.tokens());
+        self.report(Metric::Train { step, tokens, loss, lr, grad_norm: norm, tokens_per_s })?;
+        bar.set_position(step);
+        bar.set_message(format!("loss {loss:.4}  {tokens_per_s:.0} tokens/s"));
+        Ok(true)
+    }
+
+    /// Tokens trained on so far.
+    fn tokens(&self) -> u64 {
+        self.step * (self.settings.accumulate * self.settings.batch * self.settings.seq) as u64
+    }
+
+    fn validate(&mut self, bar: &ProgressBar) -> Result<()> {
+        let Some(data) = &self.corpus.validation else { return Ok(()) };
+        let most = match self.settings.validation_sequences {
+            0 => u64::MAX,
+            n => n,
+        };
+        let (engine, theta, batch) = (&mut self.engine, &self.theta, self.settings.batch);
+        let loss = mean_loss(engine, theta, data, (batch, self.settings.seq), most)?.mean();
+        let bits_per_byte = bits_per_byte(loss, data);
+        let (step, tokens) = (self.step, self.tokens());
+        self.report(Metric::Validation { step, tokens, loss, bits_per_byte })?;
+        bar.println(format!("step {step}: validation loss {loss:.4}, {bits_per_byte:.4} bits per byte"));
+        Ok(())
+    }
+
+    fn report(&mut self, metric: Metric) -> Result<()> {
+        let line = self.metrics.add(metric)?;
+        if self.lines == Lines::Json {
+            println!("{line}");
+        }
+        Ok(())
+    }
+
+    fn save(&self) -> Result<PathBuf> {
+        let parts = checkpoint::Parts {
+            step: self.step,
+            config: self.engine.config(),
+            layout: self.engine.layout(),
+            theta: &self.theta,
+            moments: [&self.moments.0, &self.moments.1],
+            tokenizer: &self.corpus.tokenizer,
+            corpus: &self.corpus.hash,
+        };
+        checkpoint::save(&self.out, &parts, self.settings.keep)
+    }
+
+    fn finish(&self, checkpoint: &Path, steps: u64, seconds: f64) -> Result<Value> {
+        let last = self.metrics.all().iter().rev().find_map(|m| match m {
+            Metric::Validation { loss, bits_per_byte, .. } => Some((*loss, *bits_per_byte)),
+            Metric::Train { .. } => None,
+        });
+        let per_step = (self.settings.accumulate * self.settings.batch * self.settings.seq) as u64;
+        #[allow(clippy::cast_precision_loss)] // a number of tokens
+        let tokens_per_s = (steps * per_step) as f64 / seconds.max(1e-9);
+        let summary = json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "finished": self.step == self.settings.steps,
+            "steps": self.step,
+            "tokens": self.tokens(),
+            "parameters": self.engine.layout().total(),
+            "corpus": self.corpus.name,
+            "corpus_hash": self.corpus.hash,
+            "theta_hash": theta_hash(self.engine.layout(), &self.theta).to_hex().to_string(),
+            "validation_loss": last.map(|l| l.0),
+            "bits_per_byte": last.map(|l| l.1),
+            "seconds": seconds,
+            "tokens_per_s": tokens_per_s,
+            "threads": self.engine.backend().threads(),
+            "simd": self.engine.backend().simd_name(),
+            "peak_rss_bytes": peak_rss_bytes(),
+            "checkpoint": checkpoint.display().to_string(),
+        });
+        let write = |name: &str, text: String| {
+            let path = self.out.join(name);
+            std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
+        };
+        write("summary.json", format!("{summary:#}\n"))?;
+        write("report.html", report::render(&self.settings, &summary, self.metrics.all())?)?;
+        Ok(summary)
+    }
+}
+
+/// Shape of the model: that of `from`, or the preset with the vocabulary of the tokenizer.
+pub(crate) fn shape(settings: &Settings, corpus: &Corpus) -> Result<LlamaConfig> {
+    let tokenizer = &corpus.tokenizer;
+    let config = match &settings.from {
+        Some(from) => {
+            let config = model_folder::load(from)?.config;
+            model_folder::check_vocab(tokenizer, &config)?;
+            config
+        }
+        None => LlamaConfig {
+            vocab_size: tokenizer.padded_vocab_size(),
+            tokenizer_vocab_size: tokenizer.vocab_size(),
+            eos_token_id: Some(tokenizer.eos_id()),
+            ..preset(&settings.preset)?
+        },
+    };
+    let (seq, longest) = (settings.seq, config.max_position_embeddings);
+    if seq > longest {
+        return Err(Usage(format!("--seq {seq}: the model is made for sequences up to {longest}")).into());
+    }
+    Ok(config)
+}
+
+/// Sum of losses over the first `most` sequences of `data`.
+pub(crate) fn mean_loss(
+    engine: &mut Engine<Cpu>,
+    theta: &Buf,
+    data: &Dataset,
+    (batch, seq): (usize, usize),
+    most: u64,
+) -> Result<LossSum> {
+    let ids: Vec<u64> = (0..data.n_sequences(seq)?.min(most)).collect();
+    if ids.is_empty() {
+        bail!("{}: shorter than one sequence of {seq} tokens; lower --seq", data.name());
+    }
+    let mut loss = LossSum::default();
+    for ids in ids.chunks(batch) {
+        let rows = ids.len() * seq;
+        let (mut tokens, mut targets) = (vec![0; rows], vec![0; rows]);
+        fill_sequences(data, ids, seq, &mut tokens, &mut targets)?;
+        let batch = Batch { tokens: &tokens, targets: &targets, batch: ids.len(), seq };
+        loss += engine.loss(theta, batch)?;
+    }
+    Ok(loss)
+}
+
+/// Nats a token into bits a byte of text.
+pub(crate) fn bits_per_byte(loss: f64, data: &Dataset) -> f64 {
+    loss / (std::f64::consts::LN_2 * data.bytes_per_token())
+}
+
+fn adamw(s: &Settings, lr: f64, step: u64) -> AdamW {
+    #[allow(clippy::cast_possible_truncation)] // a learning rate is used in f32
+    let lr = lr as f32;
+    let Settings { beta1, beta2, eps, weight_decay, .. } = *s;
+    AdamW { lr, beta1, beta2, eps, weight_decay, step, grad_scale: 1.0 }
+}

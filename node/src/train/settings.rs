@@ -1,0 +1,279 @@
+//! Settings of a training run: defaults, then the config file, then the command line; written resolved
+//! beside the results, so that a run can be repeated and resumed from its folder.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use gauntlet_model::schedule::Schedule;
+use serde::{Deserialize, Serialize};
+
+use crate::cli::Usage;
+use crate::corpus::DataArgs;
+
+/// Everything that decides the numbers of a run, and how it reports.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
+pub(crate) struct Settings {
+    /// Named shape (see `--preset`); not used with `from`.
+    pub(crate) preset: String,
+    /// Model folder whose weights training starts from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) from: Option<PathBuf>,
+    pub(crate) seed: u64,
+    pub(crate) steps: u64,
+    pub(crate) batch: usize,
+    pub(crate) seq: usize,
+    pub(crate) accumulate: usize,
+    pub(crate) lr: f64,
+    pub(crate) warmup: u64,
+    pub(crate) lr_floor: f64,
+    pub(crate) weight_decay: f32,
+    pub(crate) beta1: f32,
+    pub(crate) beta2: f32,
+    pub(crate) eps: f32,
+    pub(crate) clip: f32,
+    pub(crate) recompute: bool,
+    pub(crate) validate_every: u64,
+    pub(crate) validation_sequences: u64,
+    pub(crate) checkpoint_every: u64,
+    pub(crate) keep: usize,
+    #[serde(flatten)]
+    pub(crate) data: DataArgs,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            preset: "byte-1m".into(),
+            from: None,
+            seed: 42,
+            steps: 300,
+            batch: 16,
+            seq: 128,
+            accumulate: 1,
+            lr: 3e-3,
+            warmup: 20,
+            lr_floor: 0.1,
+            weight_decay: 0.1,
+            beta1: 0.9,
+            beta2: 0.95,
+            eps: 1e-8,
+            clip: 1.0,
+            recompute: false,
+            validate_every: 50,
+            validation_sequences: 64,
+            checkpoint_every: 100,
+            keep: 2,
+            data: DataArgs::default(),
+        }
+    }
+}
+
+/// The same as flags, each overriding the file.
+#[derive(Args, Clone, Debug, Default)]
+pub(crate) struct SettingArgs {
+    /// Model shape: byte-1m, small-10m, bench-34m, 150m, 1b [default: byte-1m].
+    #[arg(long, conflicts_with = "from")]
+    preset: Option<String>,
+    /// Start from the weights of a model folder or the newest checkpoint of a run.
+    #[arg(long, value_name = "DIR")]
+    from: Option<PathBuf>,
+    /// Seed of weights and data order [default: 42].
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Optimizer steps [default: 300].
+    #[arg(long)]
+    steps: Option<u64>,
+    /// Sequences in a micro-batch [default: 16].
+    #[arg(long)]
+    batch: Option<usize>,
+    /// Tokens in a sequence [default: 128].
+    #[arg(long)]
+    seq: Option<usize>,
+    /// Micro-batches whose gradients make one step [default: 1].
+    #[arg(long)]
+    accumulate: Option<usize>,
+    /// Highest learning rate [default: 0.003].
+    #[arg(long)]
+    lr: Option<f64>,
+    /// Steps of linear warm-up [default: 20].
+    #[arg(long)]
+    warmup: Option<u64>,
+    /// Learning rate at the last step, as a share of the highest [default: 0.1].
+    #[arg(long)]
+    lr_floor: Option<f64>,
+    /// AdamW's decoupled weight decay [default: 0.1].
+    #[arg(long)]
+    weight_decay: Option<f32>,
+    /// AdamW's decay of the first moment [default: 0.9].
+    #[arg(long)]
+    beta1: Option<f32>,
+    /// AdamW's decay of the second moment [default: 0.95].
+    #[arg(long)]
+    beta2: Option<f32>,
+    /// AdamW's epsilon [default: 1e-8].
+    #[arg(long)]
+    eps: Option<f32>,
+    /// Gradients are clipped to this norm; 0: not at all [default: 1].
+    #[arg(long)]
+    clip: Option<f32>,
+    /// Compute activations again in the backward pass instead of keeping them.
+    #[arg(long)]
+    recompute: bool,
+    /// Steps between validations; 0: only at the end [default: 50].
+    #[arg(long)]
+    validate_every: Option<u64>,
+    /// Validation sequences measured each time; 0: all [default: 64].
+    #[arg(long)]
+    validation_sequences: Option<u64>,
+    /// Steps between checkpoints; 0: only at the end [default: 100].
+    #[arg(long)]
+    checkpoint_every: Option<u64>,
+    /// Checkpoints kept [default: 2].
+    #[arg(long)]
+    keep: Option<usize>,
+    #[command(flatten)]
+    data: DataArgs,
+}
+
+impl Settings {
+    /// Reads a TOML file of settings; keys are the flags' names.
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        toml::from_str(&text).with_context(|| format!("{} is no settings file", path.display()))
+    }
+
+    /// These settings with what was typed put over them.
+    pub(crate) fn overridden(mut self, args: &SettingArgs) -> Self {
+        fn over<T: Clone>(to: &mut T, from: &Option<T>) {
+            if let Some(value) = from {
+                *to = value.clone();
+            }
+        }
+        if args.from.is_some() {
+            self.from.clone_from(&args.from);
+        }
+        if args.preset.is_some() {
+            self.from = None;
+        }
+        over(&mut self.preset, &args.preset);
+        over(&mut self.seed, &args.seed);
+        over(&mut self.steps, &args.steps);
+        over(&mut self.batch, &args.batch);
+        over(&mut self.seq, &args.seq);
+        over(&mut self.accumulate, &args.accumulate);
+        over(&mut self.lr, &args.lr);
+        over(&mut self.warmup, &args.warmup);
+        over(&mut self.lr_floor, &args.lr_floor);
+        over(&mut self.weight_decay, &args.weight_decay);
+        over(&mut self.beta1, &args.beta1);
+        over(&mut self.beta2, &args.beta2);
+        over(&mut self.eps, &args.eps);
+        over(&mut self.clip, &args.clip);
+        self.recompute |= args.recompute;
+        over(&mut self.validate_every, &args.validate_every);
+        over(&mut self.validation_sequences, &args.validation_sequences);
+        over(&mut self.checkpoint_every, &args.checkpoint_every);
+        over(&mut self.keep, &args.keep);
+        if args.data != DataArgs::default() {
+            self.data = args.data.clone();
+        }
+        self
+    }
+
+    /// Refuses values no run can use, naming the flag.
+    pub(crate) fn check(&self) -> Result<()> {
+        let wrong = |flag: &str, problem: String| Err(Usage(format!("--{flag}: {problem}")).into());
+        let counts =
+            [("batch", self.batch), ("seq", self.seq), ("accumulate", self.accumulate), ("keep", self.keep)];
+        if let Some((flag, _)) = counts.iter().find(|(_, value)| *value == 0) {
+            return wrong(flag, "must be at least 1".into());
+        }
+        if self.steps == 0 {
+            return wrong("steps", "must be at least 1".into());
+        }
+        let (beta1, beta2) = (f64::from(self.beta1), f64::from(self.beta2));
+        let (eps, decay, clip) = (f64::from(self.eps), f64::from(self.weight_decay), f64::from(self.clip));
+        let ranges = [
+            ("lr", self.lr, 0.0, 10.0),
+            ("lr-floor", self.lr_floor, 0.0, 1.0),
+            ("weight-decay", decay, 0.0, 10.0),
+            ("beta1", beta1, 0.0, 0.999_999),
+            ("beta2", beta2, 0.0, 0.999_999),
+            ("eps", eps, 1e-30, 1.0),
+            ("clip", clip, 0.0, 1e30),
+        ];
+        match ranges.iter().find(|(_, value, low, high)| !(low..=high).contains(&value)) {
+            None => Ok(()),
+            Some((flag, value, low, high)) => wrong(flag, format!("{value} is not in {low}..={high}")),
+        }
+    }
+
+    /// Learning rates.
+    pub(crate) fn schedule(&self) -> Schedule {
+        Schedule { peak: self.lr, warmup: self.warmup, steps: self.steps, floor: self.lr_floor }
+    }
+
+    /// The first setting that differs and would change the numbers of a run already begun.
+    pub(crate) fn numeric_difference(&self, other: &Self) -> Option<String> {
+        let reporting = |s: &Self| Self {
+            validate_every: 0,
+            validation_sequences: 0,
+            checkpoint_every: 0,
+            keep: 1,
+            recompute: false,
+            ..s.clone()
+        };
+        let table = |s: &Self| toml::Table::try_from(reporting(s)).unwrap_or_default();
+        let (a, b) = (table(self), table(other));
+        let keys: std::collections::BTreeSet<_> = a.keys().chain(b.keys()).collect();
+        keys.into_iter().find(|key| a.get(*key) != b.get(*key)).cloned()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_and_flags_come_together_and_unknown_keys_are_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("run.toml");
+        std::fs::write(&file, "steps = 7\nlr = 0.5\ndata = \"books\"\nvalidation = \"a.txt\"\n").unwrap();
+        let args = SettingArgs { lr: Some(0.25), ..SettingArgs::default() };
+        let settings = Settings::read(&file).unwrap().overridden(&args);
+        assert_eq!((settings.steps, settings.lr, settings.batch), (7, 0.25, Settings::default().batch));
+        assert_eq!(settings.data.validation.as_deref(), Some("a.txt"));
+        let text = toml::to_string(&settings).unwrap();
+        std::fs::write(&file, &text).unwrap();
+        assert_eq!(Settings::read(&file).unwrap(), settings, "{text}");
+        std::fs::write(&file, "stepps = 7\n").unwrap();
+        let message = format!("{:#}", Settings::read(&file).unwrap_err());
+        assert!(message.contains("stepps"), "{message}");
+    }
+
+    #[test]
+    fn wrong_values_name_their_flag() {
+        let wrong = [
+            ("--batch", Settings { batch: 0, ..Settings::default() }),
+            ("--steps", Settings { steps: 0, ..Settings::default() }),
+            ("--lr", Settings { lr: f64::NAN, ..Settings::default() }),
+            ("--beta2", Settings { beta2: 1.0, ..Settings::default() }),
+        ];
+        for (flag, settings) in wrong {
+            let message = settings.check().unwrap_err().to_string();
+            assert!(message.contains(flag), "{message}");
+        }
+        Settings::default().check().unwrap();
+    }
+
+    #[test]
+    fn only_what_changes_numbers_blocks_a_resume() {
+        let a = Settings::default();
+        assert_eq!(a.numeric_difference(&Settings { keep: 9, validate_every: 1, ..a.clone() }), None);
+        let b = Settings { lr: 1.0, ..a.clone() };
+        assert_eq!(a.numeric_difference(&b).as_deref(), Some("lr"));
+    }
+}
