@@ -142,7 +142,10 @@ impl Settings {
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let text =
             std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        toml::from_str(&text).with_context(|| format!("{} is no settings file", path.display()))
+        toml::from_str(&text).map_err(|e| {
+            let line = e.span().map_or(1, |span| text.get(..span.start).unwrap_or_default().lines().count().max(1));
+            Usage(format!("{}, line {line}: {}", path.display(), e.message().replace('\n', " "))).into()
+        })
     }
 
     /// These settings with what was typed put over them.
