@@ -9,8 +9,20 @@ use serde_json::Value;
 
 /// A short run: 14 steps of 4 × 64 bytes.
 const SHORT: [&str; 14] = [
-    "--steps", "14", "--batch", "4", "--seq", "64", "--warmup", "3", "--checkpoint-every", "3", "--validate-every",
-    "7", "--validation-sequences", "4",
+    "--steps",
+    "14",
+    "--batch",
+    "4",
+    "--seq",
+    "64",
+    "--warmup",
+    "3",
+    "--checkpoint-every",
+    "3",
+    "--validate-every",
+    "7",
+    "--validation-sequences",
+    "4",
 ];
 
 fn gauntlet() -> Command {
@@ -65,7 +77,8 @@ fn reference() -> (tempfile::TempDir, Value) {
 fn threads_kills_and_ctrl_c_leave_the_same_weights() {
     let (folder, unbroken) = reference();
     assert_eq!(unbroken["finished"], true);
-    for file in ["train.toml", "metrics.jsonl", "summary.json", "report.html", "checkpoints/step-0000000014"] {
+    for file in ["train.toml", "metrics.jsonl", "summary.json", "report.html", "checkpoints/step-0000000014"]
+    {
         assert!(folder.path().join("run").join(file).exists(), "{file}");
     }
     let two = summary(train(&folder.path().join("two"), &[&SHORT[..], &["--threads", "2"]].concat()));
@@ -169,11 +182,14 @@ fn a_full_disk_leaves_the_last_checkpoint() {
     // Files may grow to 1 MB and no further: writing the next checkpoint fails as on a full disk.
     let mut limited = Command::new("sh");
     let script = "trap '' XFSZ; ulimit -f 2000; exec \"$@\"";
-    limited.args(["-c", script, "sh", env!("CARGO_BIN_EXE_gauntlet"), "train", "--resume", "--out"]).arg(&out);
+    limited
+        .args(["-c", script, "sh", env!("CARGO_BIN_EXE_gauntlet"), "train", "--resume", "--out"])
+        .arg(&out);
     let settings = std::fs::read_to_string(out.join("train.toml")).unwrap();
     std::fs::write(out.join("train.toml"), settings.replace("steps = 14", "steps = 17")).unwrap();
     fails(limited, 1, &["checkpoint was not written", "disk"]);
-    let mut left: Vec<_> = std::fs::read_dir(out.join("checkpoints")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    let mut left: Vec<_> =
+        std::fs::read_dir(out.join("checkpoints")).unwrap().map(|e| e.unwrap().file_name()).collect();
     left.sort();
     assert_eq!(left, ["step-0000000012", "step-0000000014"], "the old checkpoints and nothing half-written");
     assert_eq!(done["steps"], 14);
@@ -181,7 +197,10 @@ fn a_full_disk_leaves_the_last_checkpoint() {
 
 #[test]
 fn a_plan_allocates_nothing() {
-    let output = gauntlet().args(["train", "--preset", "1b", "--batch", "8", "--seq", "2048", "--plan"]).output().unwrap();
+    let output = gauntlet()
+        .args(["train", "--preset", "1b", "--batch", "8", "--seq", "2048", "--plan"])
+        .output()
+        .unwrap();
     assert!(output.status.success());
     let plan: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(plan["plan"]["parameters"], 1_204_881_408u64);

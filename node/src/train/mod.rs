@@ -6,7 +6,7 @@
 
 pub(crate) mod checkpoint;
 mod metrics;
-mod report;
+pub(crate) mod report;
 pub(crate) mod settings;
 
 use std::path::{Path, PathBuf};

@@ -105,7 +105,7 @@ fn charts(curves: &Curves, tokens_per_step: u64) -> Vec<Chart> {
         loss_chart(curves, &tokens, x()),
         small("lr", "Learning rate", rate, "Of each step.".into(), plain("Learning rate", 2, &curves.lr)),
         small("grad-norm", "Gradient norm", norm, format!("Before clipping{norm_mean}."), norms),
-        small("speed", "Speed", speed, format!("Of each step alone{speed_mean}."), speeds),
+        small("speed", "Speed", speed, format!("Of each step{speed_mean}."), speeds),
     ]
 }
 
@@ -128,7 +128,7 @@ fn with_mean(
     let means = moving_mean(y, reach, &kept);
     let mean = Series { name: mean, style: Style::Line, colour, x: raw.x.clone(), y: means };
     let both = vec![Series { style: Style::Faint, ..raw }, mean];
-    (both, format!("; smoothed: mean over {} steps", count(2 * reach as u64 + 1)))
+    (both, format!("; smoothed over {} steps", count(2 * reach as u64 + 1)))
 }
 
 fn loss_chart(curves: &Curves, tokens: &[f64], x: Axis) -> Chart {

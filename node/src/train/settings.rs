@@ -143,7 +143,8 @@ impl Settings {
         let text =
             std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         toml::from_str(&text).map_err(|e| {
-            let line = e.span().map_or(1, |span| text.get(..span.start).unwrap_or_default().lines().count().max(1));
+            let line =
+                e.span().map_or(1, |span| text.get(..span.start).unwrap_or_default().lines().count().max(1));
             Usage(format!("{}, line {line}: {}", path.display(), e.message().replace('\n', " "))).into()
         })
     }

@@ -53,7 +53,7 @@ pub(crate) fn digits(value: f64) -> String {
     }
 }
 
-/// Seconds as 42.0 s, 3 min 5 s or 2 h 10 min.
+/// Seconds as 42.0 s, 3m 5s or 2h 10m.
 pub(crate) fn duration(seconds: f64) -> String {
     if !seconds.is_finite() || seconds < 0.0 {
         return NONE.to_owned();
@@ -64,8 +64,8 @@ pub(crate) fn duration(seconds: f64) -> String {
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // whole seconds, saturating
     let whole = seconds.round() as u64;
     match (whole / 3600, whole % 3600 / 60, whole % 60) {
-        (0, min, s) => format!("{min} min {s} s"),
-        (h, min, _) => format!("{} h {min} min", count(h)),
+        (0, min, s) => format!("{min}m {s}s"),
+        (h, min, _) => format!("{}h {min}m", count(h)),
     }
 }
 
@@ -83,10 +83,7 @@ mod tests {
             ["0.003", "3.000e-5", "0", "12"]
         );
         assert_eq!([decimals(1.0, 4), decimals(f64::INFINITY, 4)], ["1.0000", NONE]);
-        assert_eq!(
-            [duration(42.04), duration(185.0), duration(7800.0)],
-            ["42.0 s", "3 min 5 s", "2 h 10 min"]
-        );
-        assert_eq!([duration(f64::NAN), duration(1e300)], [NONE, "5,124,095,576,030,431 h 0 min"]);
+        assert_eq!([duration(42.04), duration(185.0), duration(7800.0)], ["42.0 s", "3m 5s", "2h 10m"]);
+        assert_eq!([duration(f64::NAN), duration(1e300)], [NONE, "5,124,095,576,030,431h 0m"]);
     }
 }
