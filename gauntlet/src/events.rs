@@ -56,8 +56,8 @@ pub enum EventKind {
         hotkey: Hotkey,
         /// Why.
         cause: UnknownCause,
-        /// Unknown windows in a row.
-        streak: u32,
+        /// Unknown windows that readable ones have not made good.
+        debt: u32,
     },
     /// μ_p was lowered.
     Penalised {
@@ -89,6 +89,8 @@ pub enum EventKind {
         losses: Losses,
         /// Its scores.
         scores: LossScores,
+        /// What own − random had to exceed; 0 by the paper.
+        bar: f64,
         /// 1, 0 or −1: whether the assigned data gained more.
         indicator: f64,
         /// μ_p before.

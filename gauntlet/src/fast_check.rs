@@ -21,7 +21,7 @@ settings! {
         max_bytes: u64 = 0, 0;
         /// Peers outside the gather set checked a window, in rotation.
         sample: u32 = 10, 10;
-        /// Unknown windows in a row that count as missing (PROTOCOL 7.1).
+        /// From so many unknown windows on they count as missing; each readable window makes one good (PROTOCOL 7.1).
         unknown_limit: u32 = 3, 3;
         /// Windows without a commitment after which a peer is no longer active (R§1.2, R§3.5.10).
         recent_windows: u64 = 5, 2;
@@ -38,7 +38,7 @@ pub enum FailReason {
     LateCommitment,
     /// There is no object under the derived key.
     Absent,
-    /// Three windows in a row nothing could be read, while others could.
+    /// Too many windows in which nothing could be read, while others could.
     Unreachable,
     /// The object was put before the reveal phase.
     TooEarly,

@@ -4,8 +4,9 @@
 //! max(`threshold`, `median_factor` × median over the pairs of the gather set), because honest peers overlap too: .65
 //! during momentum warm-up, .2 at window 9, .08 at 19, .02 at 59. No verdict while that median is above `median_limit`,
 //! nor in a peer's first `exempt_submissions`; at `certain` and above there is one always, since honest peers never got
-//! near it. Of a cluster one member counts: the one with most submissions so far, so that an established peer is not
-//! thrown out by a newcomer that repeats it; ties by block hash.
+//! near it. Of a cluster one member counts: the one with the highest μ_p, since who repeats another's object cannot show
+//! a gain on its own data; then the one with most submissions; then by hash. Drawing lots every window instead would
+//! let a copier take half of its victim's windows away.
 //! Where we differ from the reference: it blamed the later upload, a time the storage vendor states and a copier can
 //! undercut; commit–reveal makes copying inside a window impossible, so a cluster is one owner or a leak.
 //! A peer may repeat itself more than others (one momentum), so its own past has a threshold of its own.
@@ -63,18 +64,27 @@ pub struct CopyVerdict {
     pub fraction: f64,
 }
 
+/// What is remembered of a peer when copies are judged.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Standing {
+    /// Submissions so far, this one included.
+    pub submissions: u64,
+    /// μ_p.
+    pub proof: f64,
+}
+
 /// What the verdicts depend on besides the overlaps.
 pub struct Context<'a> {
     /// This window.
     pub window: u64,
     /// Outer steps applied so far.
     pub step: u64,
-    /// A block hash nobody could choose, for ties.
-    pub block: Digest,
+    /// The run, for ties that nothing else decides.
+    pub run: Digest,
     /// Peers of the gather set.
     pub gather: &'a BTreeSet<Hotkey>,
-    /// Submissions of each peer so far, this one included.
-    pub submissions: &'a BTreeMap<Hotkey, u64>,
+    /// What is remembered of each peer.
+    pub standing: &'a BTreeMap<Hotkey, Standing>,
 }
 
 /// The submissions of this window that do not count, with the reason.
@@ -128,7 +138,7 @@ impl Bound {
     }
 
     fn exceeded(&self, rules: &OverlapRules, ctx: &Context<'_>, overlap: &Overlap) -> bool {
-        let young = |key| ctx.submissions.get(key).copied().unwrap_or(0) <= rules.exempt_submissions;
+        let young = |key| ctx.standing.get(key).map_or(0, |s| s.submissions) <= rules.exempt_submissions;
         let judged = !young(&overlap.hotkey) && (overlap.window < ctx.window || !young(&overlap.other));
         overlap.fraction >= rules.certain || judged && self.0.is_some_and(|bound| overlap.fraction >= bound)
     }
@@ -157,13 +167,17 @@ fn clusters<'a>(pairs: impl Iterator<Item = &'a Overlap>) -> Vec<(BTreeSet<Hotke
     groups
 }
 
-/// The member that counts: not itself a replay, most submissions, then first by block hash.
+/// The member that counts: not itself a replay, highest μ_p, most submissions, first by hash.
 fn senior(ctx: &Context<'_>, cluster: &BTreeSet<Hotkey>, replays: &BTreeMap<Hotkey, CopyVerdict>) -> Hotkey {
-    let key = |hotkey: &Hotkey| {
-        let submissions = ctx.submissions.get(hotkey).copied().unwrap_or(0);
-        (replays.contains_key(hotkey), std::cmp::Reverse(submissions), order_key(&ctx.block, hotkey))
+    let standing = |hotkey: &Hotkey| ctx.standing.get(hotkey).copied().unwrap_or_default();
+    let first = |a: &&Hotkey, b: &&Hotkey| {
+        let (x, y) = (standing(a), standing(b));
+        (replays.contains_key(*a).cmp(&replays.contains_key(*b)))
+            .then(y.proof.total_cmp(&x.proof))
+            .then(y.submissions.cmp(&x.submissions))
+            .then_with(|| order_key(&ctx.run, a).cmp(&order_key(&ctx.run, b)))
     };
-    cluster.iter().min_by_key(|hotkey| key(hotkey)).copied().unwrap_or(Hotkey([0; 32]))
+    cluster.iter().min_by(first).copied().unwrap_or(Hotkey([0; 32]))
 }
 
 fn worst(found: &mut BTreeMap<Hotkey, CopyVerdict>, hotkey: Hotkey, verdict: CopyVerdict) {

@@ -2,9 +2,10 @@
 //!
 //! It is 0 where either factor is ≤ 0: a product of two negatives paid in the reference (R§8.2 row 3). It is 0 where
 //! μ_p is below the floor after `floor_after` evaluations, and with fewer than `min_evaluations`: early noise is not
-//! paid. Where we differ from the paper: the last two rules, and SyncScore does not multiply (see `sync_score`).
+//! paid. Where we differ from the paper: the last two rules, an optional factor for the work done, and SyncScore does not multiply (see `sync_score`).
 
 use crate::Rules;
+use crate::proof_of_computation::threshold;
 use crate::settings::settings;
 use crate::state::PeerState;
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,9 @@ settings! {
     ScoreRules, ScorePatch {
         /// Evaluations before anything is paid.
         min_evaluations: u32 = 5, 0;
+        /// Sequences of full work: the PeerScore is multiplied by min(1, count / this); 0 is off (paper). With it the
+        /// exponent of the incentive acts on work and not on ranks alone, so splitting work over identities loses.
+        full_sequences: u32 = 0, 0;
         /// PeerScores below this are 0 (R§3.5.7, R§8.2 row 11).
         min_score: f64 = 0.0, 1e-4;
     }
@@ -50,6 +54,8 @@ pub struct PeerScore {
     pub loss_rating: f64,
     /// Factor of SyncScore; 1 where it pays nothing.
     pub sync: f64,
+    /// Share of full work; 1 where the rules do not weigh work.
+    pub work: f64,
     /// Why the score is 0, if it is.
     pub gate: Option<Gate>,
     /// The score, ≥ 0.
@@ -59,23 +65,32 @@ pub struct PeerScore {
 /// PeerScore of a peer as its state stands.
 pub fn peer_score(rules: &Rules, peer: &PeerState) -> PeerScore {
     let (proof, loss_rating, sync) = (peer.proof, peer.rating.loss_rating(), peer.sync);
-    let product = proof * loss_rating * sync;
+    let work = work(&rules.score, peer.count);
+    let product = proof * loss_rating * sync * work;
     let gates = [
         (peer.banned > 0, Gate::Banned),
         (peer.red_card, Gate::RedCard),
         (peer.evaluations < rules.score.min_evaluations.max(1), Gate::TooFewEvaluations),
         (proof <= 0.0, Gate::ProofNotPositive),
-        (peer.evaluations >= rules.proof.floor_after && proof < rules.proof.floor, Gate::ProofBelowFloor),
+        (proof < threshold(&rules.proof, peer.evaluations), Gate::ProofBelowFloor),
         (loss_rating <= 0.0, Gate::RatingNotPositive),
         (sync <= 0.0, Gate::OutOfSync),
         (product < rules.score.min_score, Gate::BelowMinimum),
     ];
     let gate = gates.iter().find(|(closed, _)| *closed).map(|(_, gate)| *gate);
-    PeerScore { proof, loss_rating, sync, gate, score: if gate.is_none() { product } else { 0.0 } }
+    PeerScore { proof, loss_rating, sync, work, gate, score: if gate.is_none() { product } else { 0.0 } }
+}
+
+fn work(rules: &ScoreRules, count: u32) -> f64 {
+    if rules.full_sequences == 0 {
+        1.0
+    } else {
+        (f64::from(count) / f64::from(rules.full_sequences)).min(1.0)
+    }
 }
 
 /// The product as the paper's min-shift needs it: with its sign, negative where any factor is (R§3.2, last paragraph).
 pub fn signed_product(score: &PeerScore) -> f64 {
-    let size = (score.proof * score.loss_rating * score.sync).abs();
+    let size = (score.proof * score.loss_rating * score.sync * score.work).abs();
     if score.proof < 0.0 || score.loss_rating < 0.0 { -size } else { size }
 }

@@ -117,6 +117,8 @@ impl Rules {
             ("loss.eval_random_sequences", self.loss.eval_random_sequences >= 8, "at least 8"),
             ("proof.decay", share(self.proof.decay) && self.proof.decay < 1.0, "in 0..1"),
             ("proof.floor", share(self.proof.floor), "in 0..=1"),
+            ("proof.margin", share(self.proof.margin), "in 0..=1"),
+            ("proof.chance", self.proof.chance.is_finite() && self.proof.chance >= 0.0, "at least 0"),
             ("rating.mu", self.rating.mu.is_finite(), "finite"),
             ("rating.sigma", positive(self.rating.sigma), "above 0"),
             ("rating.beta", positive(self.rating.beta), "above 0"),

@@ -50,10 +50,12 @@ pub struct PeerState {
     pub evaluations: u32,
     /// Those in which it lowered the loss on D_rand.
     pub positive: u32,
-    /// Unknown windows in a row.
-    pub unknown_streak: u32,
+    /// Unknown windows that readable ones have not made good; see [`crate::round`].
+    pub unknown_debt: u32,
     /// μ_p.
     pub proof: f64,
+    /// Sequences the last submission that was looked at says it was trained on.
+    pub count: u32,
     /// LossRating's μ and σ.
     pub rating: Rating,
     /// Factor of SyncScore; 1 where it pays nothing.
@@ -83,8 +85,9 @@ impl PeerState {
             submissions: 0,
             evaluations: 0,
             positive: 0,
-            unknown_streak: 0,
+            unknown_debt: 0,
             proof: 0.0,
+            count: 0,
             rating: Rating::new(rules),
             sync: 1.0,
             miss_streak: 0,

@@ -4,8 +4,9 @@ use super::{Checked, Found, Round};
 use crate::events::EventKind;
 use crate::facts::{CheckFacts, PeerFacts, Reach};
 use crate::fast_check::{Check, FailReason};
-use crate::overlap::{self, CopyVerdict, Overlap};
+use crate::overlap::{self, CopyVerdict, Overlap, Standing};
 use crate::penalty::{self, PenaltyCause};
+use crate::state::PeerState;
 use crate::submission::Commitment;
 use crate::sync_score::{self, SyncFact, SyncUse};
 use crate::{Hotkey, sync_score::SyncRules};
@@ -52,21 +53,23 @@ impl Round<'_> {
         self.miners().filter_map(known).collect()
     }
 
-    /// Counts unknown windows in a row. From the limit on they are a failure, if the validator's own bucket and at
-    /// least half of the other peers could be read: else the fault is on this side (PROTOCOL section 7.1).
+    /// Counts unknown windows; a readable one makes one good. From the limit on they are a failure, if the validator's
+    /// own bucket and at least half of the other peers could be read: else the fault is on this side (PROTOCOL 7.1).
+    /// Not "in a row": a peer that answers every third window would be paid for three and work for one.
     fn count_unknown(&mut self, checks: &mut BTreeMap<Hotkey, Check>) {
+        let limit = self.rules.fast.unknown_limit;
         let readable = checks.values().filter(|check| !matches!(check, Check::Unknown(_))).count();
         let others = checks.len().saturating_sub(1);
         let reaching = self.facts.own_storage == Reach::Reached && others > 0 && 2 * readable >= others;
         for (hotkey, check) in checks {
             let Some(peer) = self.state.peers.get_mut(hotkey) else { continue };
-            let Check::Unknown(_) = check else {
-                peer.unknown_streak = 0;
-                continue;
-            };
-            peer.unknown_streak = peer.unknown_streak.saturating_add(1);
-            if reaching && peer.unknown_streak >= self.rules.fast.unknown_limit {
-                *check = Check::Failed(FailReason::Unreachable);
+            if !matches!(check, Check::Unknown(_)) {
+                peer.unknown_debt = peer.unknown_debt.saturating_sub(1);
+            } else if reaching {
+                peer.unknown_debt = (peer.unknown_debt + 1).min(limit);
+                if peer.unknown_debt >= limit {
+                    *check = Check::Failed(FailReason::Unreachable);
+                }
             }
         }
     }
@@ -80,13 +83,14 @@ impl Round<'_> {
         let passed = |key: &Hotkey| matches!(checks.get(key), Some(Check::Passed { .. }));
         let here = |o: &&Overlap| passed(&o.hotkey) && (o.window < self.facts.window || passed(&o.other));
         let relevant: Vec<Overlap> = overlaps.iter().filter(here).copied().collect();
-        let submissions = self.state.peers.iter().map(|(key, peer)| (*key, peer.submissions)).collect();
+        let standing = |peer: &PeerState| Standing { submissions: peer.submissions, proof: peer.proof };
+        let standing = self.state.peers.iter().map(|(key, peer)| (*key, standing(peer))).collect();
         let context = overlap::Context {
             window: self.facts.window,
             step: self.facts.step,
-            block: self.facts.reveal_block,
+            run: self.facts.run,
             gather: &self.gather,
-            submissions: &submissions,
+            standing: &standing,
         };
         overlap::verdicts(&self.rules.overlap, &context, &relevant)
     }
@@ -94,9 +98,12 @@ impl Round<'_> {
     fn note(&mut self, checks: &BTreeMap<Hotkey, Check>) {
         for (hotkey, check) in checks {
             let Some(peer) = self.state.peers.get_mut(hotkey) else { continue };
-            let streak = peer.unknown_streak;
+            let debt = peer.unknown_debt;
             if matches!(self.facts.peers.get(hotkey).map(|f| f.commitment), Some(Commitment::InTime(_))) {
                 peer.last_checked = Some(self.facts.window);
+            }
+            if let Check::Passed { count } = *check {
+                peer.count = count;
             }
             let (found, kind) = match *check {
                 Check::Passed { count } => (Found::Passed, EventKind::CheckPassed { hotkey: *hotkey, count }),
@@ -104,7 +111,7 @@ impl Round<'_> {
                     (Found::Failed(reason), EventKind::CheckFailed { hotkey: *hotkey, reason })
                 }
                 Check::Unknown(cause) => {
-                    (Found::Unknown, EventKind::CheckUnknown { hotkey: *hotkey, cause, streak })
+                    (Found::Unknown, EventKind::CheckUnknown { hotkey: *hotkey, cause, debt })
                 }
             };
             self.found.insert(*hotkey, found);

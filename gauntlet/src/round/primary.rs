@@ -6,7 +6,7 @@ use crate::events::EventKind;
 use crate::fast_check::FailReason;
 use crate::loss_score::{LossScores, Losses, scores};
 use crate::penalty::{PenaltyCause, too_negative};
-use crate::proof_of_computation::{indicator, update};
+use crate::proof_of_computation::{bar, indicator, update};
 use crate::rating::{FailedAre, Rating, places, rate};
 use std::collections::BTreeMap;
 
@@ -23,9 +23,11 @@ impl Round<'_> {
             self.event(EventKind::Void);
             return;
         }
+        let gains: Vec<f64> = measured.iter().filter_map(|(_, _, s)| s.map(|s| s.own - s.random)).collect();
+        let bar = bar(&self.rules.proof, &gains);
         for (hotkey, losses, scores) in measured {
             match scores {
-                Some(scores) => self.prove(hotkey, losses, scores),
+                Some(scores) => self.prove(hotkey, losses, scores, bar),
                 None => {
                     self.found.insert(hotkey, Found::Failed(FailReason::NotFinite));
                     self.sentence(hotkey, FailReason::NotFinite, 1.0, 0.0);
@@ -38,18 +40,18 @@ impl Round<'_> {
     }
 
     /// One evaluation that gave scores: counters and μ_p.
-    fn prove(&mut self, hotkey: Hotkey, losses: Losses, scores: LossScores) {
+    fn prove(&mut self, hotkey: Hotkey, losses: Losses, scores: LossScores, bar: f64) {
         let Some(peer) = self.state.peers.get_mut(&hotkey) else { return };
         peer.last_evaluated = Some(self.facts.window);
         peer.evaluations = peer.evaluations.saturating_add(1);
         peer.positive = peer.positive.saturating_add(u32::from(scores.random > 0.0));
         peer.red_card = false;
-        let indicator = indicator(scores.own, scores.random);
+        let indicator = indicator(scores.own, scores.random, bar);
         let before = peer.proof;
         peer.proof = update(&self.rules.proof, before, indicator);
         let after = peer.proof;
         self.scored.push((hotkey, scores));
-        self.event(EventKind::Evaluated { hotkey, losses, scores, indicator, before, after });
+        self.event(EventKind::Evaluated { hotkey, losses, scores, bar, indicator, before, after });
     }
 
     /// Drawn peers that failed by their own fault. They have had their turn.

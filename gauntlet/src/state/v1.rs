@@ -1,4 +1,5 @@
-//! Version 1 of the stored state: before the profile `reference-2026` (no histories, bans, SyncScore factor, selection).
+//! Version 1 of the stored state: before the profile `reference-2026` (no count, histories, bans, SyncScore factor,
+//! selection).
 
 use super::PeerState;
 use crate::Hotkey;
@@ -27,7 +28,7 @@ pub struct Peer {
     pub submissions: u64,
     pub evaluations: u32,
     pub positive: u32,
-    pub unknown_streak: u32,
+    pub unknown_debt: u32,
     pub proof: f64,
     pub mu: f64,
     pub sigma: f64,
@@ -50,8 +51,9 @@ impl From<Peer> for PeerState {
             submissions: old.submissions,
             evaluations: old.evaluations,
             positive: old.positive,
-            unknown_streak: old.unknown_streak,
+            unknown_debt: old.unknown_debt,
             proof: old.proof,
+            count: 0,
             rating: Rating { mu: old.mu, sigma: old.sigma },
             sync: 1.0,
             miss_streak: 0,
