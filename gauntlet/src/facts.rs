@@ -36,6 +36,13 @@ pub struct WindowFacts {
     pub peers: BTreeMap<Hotkey, PeerFacts>,
 }
 
+impl WindowFacts {
+    /// The slot of each registered hotkey.
+    pub fn uids(&self) -> BTreeMap<Hotkey, u16> {
+        self.peers.iter().map(|(hotkey, peer)| (*hotkey, peer.uid)).collect()
+    }
+}
+
 /// Whether storage answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -14,7 +14,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum FailedAre {
-    /// They lose to everybody, and nobody gains by it: an identity that fails on purpose lifts nobody.
+    /// Each loses to all that were scored, and nobody gains by it: an identity that fails on purpose lifts nobody, and
+    /// how many others fail makes no difference.
     Last,
     /// Opponents like all others, last (reference, score −99; R§3.5.5). Copies are never opponents.
     Opponents,

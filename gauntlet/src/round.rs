@@ -193,9 +193,14 @@ impl<'r> Round<'r> {
             }
             if let Some(peer) = self.state.peers.get_mut(hotkey) {
                 self.scores_before.insert(*hotkey, peer_score(self.rules, peer));
-                if committed(facts) {
-                    peer.last_seen = Some(window);
-                    peer.submissions += 1;
+                match facts.commitment {
+                    Commitment::InTime(_) => {
+                        peer.last_seen = Some(window);
+                        peer.submissions += 1;
+                        peer.absent_streak = 0;
+                    }
+                    Commitment::Late | Commitment::Absent => peer.absent_streak += 1,
+                    Commitment::Unknown(_) => {}
                 }
             }
         }

@@ -60,6 +60,8 @@ pub struct PeerState {
     pub rating: Rating,
     /// Factor of SyncScore; 1 where it pays nothing.
     pub sync: f64,
+    /// Windows known to be without a commitment since the last one; unknown windows do not count.
+    pub absent_streak: u64,
     /// Missing windows in a row.
     pub miss_streak: u32,
     /// Outcomes as a gather peer: missing or not.
@@ -90,6 +92,7 @@ impl PeerState {
             count: 0,
             rating: Rating::new(rules),
             sync: 1.0,
+            absent_streak: 0,
             miss_streak: 0,
             misses: History::default(),
             negatives: History::default(),

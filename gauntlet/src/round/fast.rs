@@ -192,11 +192,10 @@ impl Round<'_> {
             if often && peer.banned == 0 {
                 peer.banned = rules.ban_windows;
             }
-            let gone = self.facts.window.saturating_sub(peer.last_seen.unwrap_or(peer.first_seen));
             let causes = [
                 (often, PenaltyCause::OftenMissing),
                 (peer.banned > 0, PenaltyCause::Banned),
-                (gone > rules.inactive_reset, PenaltyCause::Inactive),
+                (peer.absent_streak > rules.inactive_reset, PenaltyCause::Inactive),
             ];
             for (_, cause) in causes.iter().filter(|(holds, _)| *holds) {
                 self.penalise(hotkey, *cause, 0.0);

@@ -8,6 +8,7 @@ use crate::loss_score::{LossScores, Losses, scores};
 use crate::penalty::{PenaltyCause, too_negative};
 use crate::proof_of_computation::{bar, indicator, update};
 use crate::rating::{FailedAre, Rating, places, rate};
+use crate::state::PeerState;
 use std::collections::BTreeMap;
 
 impl Round<'_> {
@@ -90,36 +91,44 @@ impl Round<'_> {
         }
     }
 
-    /// The match. Those that were scored are rated by place; those that failed tie for last, and their rating changes
-    /// only where that lowers their LossRating (a tie at the bottom can otherwise raise it). Fewer than two scored: none.
+    /// The match. Those that were scored are rated by place. Those that failed are last; their rating changes only where
+    /// that lowers their LossRating (σ shrinks in every match, and a tie at the bottom can raise μ). Fewer than two
+    /// scored: none. Players are taken in the order of their hotkeys, so the draw's order leaves no trace in the bits.
     fn play(&mut self, failed: &[(Hotkey, FailReason)]) {
         if self.scored.len() < 2 {
             return;
         }
-        let is_copy =
-            |reason: &FailReason| matches!(reason, FailReason::Copy { .. } | FailReason::Replay { .. });
+        self.scored.sort_by_key(|(hotkey, _)| *hotkey);
+        let scored: Vec<Hotkey> = self.scored.iter().map(|(key, _)| *key).collect();
+        let mut last: Vec<(Hotkey, bool)> =
+            failed.iter().map(|(key, reason)| (*key, is_copy(*reason))).collect();
+        last.sort();
         let opponents = match self.rules.rating.failed {
             FailedAre::Last => Vec::new(),
-            FailedAre::Opponents => failed.iter().filter(|(_, r)| !is_copy(r)).map(|(key, _)| *key).collect(),
+            FailedAre::Opponents => last.iter().filter(|(_, copy)| !copy).map(|(key, _)| *key).collect(),
         };
-        let all: Vec<Hotkey> = failed.iter().map(|(key, _)| *key).collect();
-        let winners: Vec<Hotkey> = self.scored.iter().map(|(key, _)| *key).collect();
         let rated = self.rate_with(&opponents);
-        let with_failed = self.rate_with(&all);
+        let fallen: Vec<(Hotkey, Rating)> = last
+            .iter()
+            .map(|(key, _)| match opponents.iter().position(|other| other == key) {
+                Some(i) => (*key, rated[scored.len() + i]),
+                None => (*key, self.rate_with(&[*key])[scored.len()]),
+            })
+            .collect();
         let ranks = places(&self.scored.iter().map(|(_, s)| s.rank).collect::<Vec<_>>());
-        let players = winners.len() + all.len();
-        for ((hotkey, place), rating) in winners.iter().zip(&ranks).zip(&rated) {
+        let players = scored.len() + last.len();
+        for ((hotkey, place), rating) in scored.iter().zip(&ranks).zip(&rated) {
             self.set_rating(*hotkey, *place, players, *rating);
         }
-        for (hotkey, rating) in all.iter().zip(&with_failed[winners.len()..]) {
-            let lowers = |p: &crate::state::PeerState| rating.loss_rating() < p.rating.loss_rating();
-            if self.state.peers.get(hotkey).is_some_and(lowers) {
-                self.set_rating(*hotkey, winners.len(), players, *rating);
+        for (hotkey, rating) in fallen {
+            let lowers = |p: &PeerState| rating.loss_rating() < p.rating.loss_rating();
+            if self.state.peers.get(&hotkey).is_some_and(lowers) {
+                self.set_rating(hotkey, scored.len(), players, rating);
             }
         }
     }
 
-    /// Ratings of the scored peers, then of `last`, after a match of just these.
+    /// Ratings of the scored peers, then of `last`, after a match of just these; `last` tie behind all others.
     fn rate_with(&self, last: &[Hotkey]) -> Vec<Rating> {
         let scored = self.scored.iter().map(|(key, scores)| (key, scores.rank));
         let players: Vec<(&Hotkey, f64)> =
@@ -137,4 +146,8 @@ impl Round<'_> {
         let (place, players) = (place as u32 + 1, players as u32);
         self.event(EventKind::Rated { hotkey, place, players, before, after });
     }
+}
+
+fn is_copy(reason: FailReason) -> bool {
+    matches!(reason, FailReason::Copy { .. } | FailReason::Replay { .. })
 }

@@ -56,6 +56,7 @@ impl From<Peer> for PeerState {
             count: 0,
             rating: Rating { mu: old.mu, sigma: old.sigma },
             sync: 1.0,
+            absent_streak: 0,
             miss_streak: 0,
             misses: History::default(),
             negatives: History::default(),
