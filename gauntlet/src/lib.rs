@@ -23,6 +23,7 @@ pub mod peer_score;
 pub mod penalty;
 pub mod proof_of_computation;
 pub mod rating;
+pub mod record;
 pub mod round;
 pub mod rules;
 pub mod selection;
