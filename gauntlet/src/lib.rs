@@ -31,6 +31,7 @@ mod settings;
 pub mod state;
 pub mod submission;
 pub mod sync_score;
+pub mod yuma;
 
 pub use bytes::{Digest, Hotkey, Signature};
 pub use error::{ChainFault, Error, RecordFault};

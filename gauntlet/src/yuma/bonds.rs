@@ -39,7 +39,8 @@ pub fn stored(bonds: &DMatrix<f64>, rows: &[usize], permits: &[bool]) -> Vec<Vec
     let largest: Vec<f64> = bonds.column_iter().map(|c| c.iter().copied().fold(0.0, f64::max)).collect();
     for (row, uid) in rows.iter().enumerate().filter(|(_, uid)| permits[**uid]) {
         for (column, top) in largest.iter().enumerate() {
-            let value = if *top > 0.0 { libm::floor(bonds[(row, column)] / top * 65_535.0) as u16 } else { 0 };
+            let value =
+                if *top > 0.0 { libm::floor(bonds[(row, column)] / top * 65_535.0) as u16 } else { 0 };
             if let (1.., Ok(target)) = (value, u16::try_from(column)) {
                 stored[*uid].push((target, value));
             }

@@ -49,7 +49,13 @@ pub fn shares(incentive: &[f64], dividends: &[f64], active: &[f64], stake: &[f64
 
 /// Splits `emission` by shares of the whole; `owners` marks the uids of the subnet owner. Parts are rounded down, so what
 /// is left over by rounding is burned with the rest.
-pub fn payout(rules: &EmissionRules, emission: u64, servers: &[f64], validators: &[f64], owners: &[bool]) -> Payout {
+pub fn payout(
+    rules: &EmissionRules,
+    emission: u64,
+    servers: &[f64],
+    validators: &[f64],
+    owners: &[bool],
+) -> Payout {
     let owner = portion(emission, f64::from(rules.owner_cut) / 65_535.0);
     let rest = emission - owner;
     let burns = |uid: usize| owners.get(uid).copied().unwrap_or(false);

@@ -15,7 +15,8 @@ pub fn stake(rules: &YumaRules, neurons: &[Neuron]) -> Vec<f64> {
 pub fn active_stake(rules: &YumaRules, neurons: &[Neuron], stake: &[f64], now: u64) -> Vec<f64> {
     let inactive = |n: &Neuron| n.last_update.saturating_add(rules.activity_cutoff) < now;
     let counts = |n: &Neuron| n.permit && !inactive(n);
-    let mut active: Vec<f64> = neurons.iter().zip(stake).map(|(n, s)| if counts(n) { *s } else { 0.0 }).collect();
+    let mut active: Vec<f64> =
+        neurons.iter().zip(stake).map(|(n, s)| if counts(n) { *s } else { 0.0 }).collect();
     normalise(&mut active);
     active
 }
