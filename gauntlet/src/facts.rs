@@ -41,6 +41,12 @@ impl WindowFacts {
     pub fn uids(&self) -> BTreeMap<Hotkey, u16> {
         self.peers.iter().map(|(hotkey, peer)| (*hotkey, peer.uid)).collect()
     }
+
+    /// Stake of each validator: who leads in which order follows from it ([`crate::record::succession::order`]).
+    pub fn stakes(&self) -> BTreeMap<Hotkey, u64> {
+        let validators = self.peers.iter().filter(|(_, peer)| peer.role == Role::Validator);
+        validators.map(|(hotkey, peer)| (*hotkey, peer.stake)).collect()
+    }
 }
 
 /// Whether storage answered.

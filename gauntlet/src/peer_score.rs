@@ -67,18 +67,31 @@ pub fn peer_score(rules: &Rules, peer: &PeerState) -> PeerScore {
     let (proof, loss_rating, sync) = (peer.proof, peer.rating.loss_rating(), peer.sync);
     let work = work(&rules.score, peer.count);
     let product = proof * loss_rating * sync * work;
-    let gates = [
-        (peer.banned > 0, Gate::Banned),
-        (peer.red_card, Gate::RedCard),
-        (peer.evaluations < rules.score.min_evaluations.max(1), Gate::TooFewEvaluations),
-        (proof <= 0.0, Gate::ProofNotPositive),
-        (proof < threshold(&rules.proof, peer.evaluations), Gate::ProofBelowFloor),
-        (loss_rating <= 0.0, Gate::RatingNotPositive),
-        (sync <= 0.0, Gate::OutOfSync),
-        (product < rules.score.min_score, Gate::BelowMinimum),
-    ];
-    let gate = gates.iter().find(|(closed, _)| *closed).map(|(_, gate)| *gate);
+    let gate = closed_gate(rules, peer, loss_rating, product);
     PeerScore { proof, loss_rating, sync, work, gate, score: if gate.is_none() { product } else { 0.0 } }
+}
+
+/// The first gate that is closed, if any.
+fn closed_gate(rules: &Rules, peer: &PeerState, loss_rating: f64, product: f64) -> Option<Gate> {
+    if peer.banned > 0 {
+        Some(Gate::Banned)
+    } else if peer.red_card {
+        Some(Gate::RedCard)
+    } else if peer.evaluations < rules.score.min_evaluations.max(1) {
+        Some(Gate::TooFewEvaluations)
+    } else if peer.proof <= 0.0 {
+        Some(Gate::ProofNotPositive)
+    } else if loss_rating <= 0.0 {
+        Some(Gate::RatingNotPositive)
+    } else if peer.proof < threshold(&rules.proof, peer.evaluations) {
+        Some(Gate::ProofBelowFloor)
+    } else if peer.sync <= 0.0 {
+        Some(Gate::OutOfSync)
+    } else if product < rules.score.min_score {
+        Some(Gate::BelowMinimum)
+    } else {
+        None
+    }
 }
 
 fn work(rules: &ScoreRules, count: u32) -> f64 {
