@@ -57,7 +57,7 @@ fn judge(
     let plan = round.plan();
     let checks = plan.fast.iter().map(|key| (*key, Check::Passed { count: 8 })).collect();
     let checked = round.fast(&CheckFacts { checks, overlaps, ..CheckFacts::default() }).unwrap();
-    let mut gain = || 1e-3 * (draw.next() >> 11) as f64 / (1_u64 << 53) as f64;
+    let mut gain = || 1e-3 * (draw.bits() >> 11) as f64 / (1_u64 << 53) as f64;
     let mut losses = || {
         let (own, random) = (gain() * 1.5, gain());
         Losses {

@@ -22,7 +22,7 @@ impl Draw {
     }
 
     /// The next 64 bits.
-    pub fn next(&mut self) -> u64 {
+    pub fn bits(&mut self) -> u64 {
         if self.used == self.block.len() {
             self.reader.fill(&mut self.block);
             self.used = 0;
@@ -40,7 +40,7 @@ impl Draw {
         }
         let limit = u64::MAX - u64::MAX % bound;
         loop {
-            let value = self.next();
+            let value = self.bits();
             if value < limit {
                 return value % bound;
             }
@@ -93,7 +93,7 @@ mod tests {
 
     #[test]
     fn seed_and_purpose_both_matter() {
-        let first = |seed, purpose| Draw::new(Digest([seed; 32]), purpose).next();
+        let first = |seed, purpose| Draw::new(Digest([seed; 32]), purpose).bits();
         assert_eq!(first(1, "a"), first(1, "a"));
         assert_ne!(first(1, "a"), first(2, "a"));
         assert_ne!(first(1, "a"), first(1, "b"));

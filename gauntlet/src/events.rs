@@ -1,7 +1,7 @@
 //! Events: what happened in a round, typed, in order. From them every factor of every payout can be rebuilt.
 //!
 //! "Why is my reward 0?" is the most common complaint of every incentive network; the answer is computed from these
-//! ([`crate::explain`]), never from logs.
+//! ([`mod@crate::explain`]), never from logs.
 
 use crate::Hotkey;
 use crate::fast_check::{FailReason, UnknownCause};

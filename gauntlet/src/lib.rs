@@ -3,7 +3,7 @@
 //! One window, judged by one validator, is a function (state, facts) → (state, outcome, events): see [`round`]. There is
 //! no clock here, no input or output, no thread; exp and pow come from `libm`, every map is ordered, every draw is
 //! seeded by public values. The same facts therefore give the same bits on every machine, and whoever keeps the facts
-//! can have any payout judged again with [`replay`] and explained with [`explain`].
+//! can have any payout judged again with [`replay`] and explained with [`mod@explain`].
 //!
 //! Sources: the Gauntlet paper (arXiv 2505.21684); `R§` points to the notes on the reference implementation, `PROTOCOL`
 //! to this project's protocol page. Each module says which rule it holds, where it comes from, and where we differ.

@@ -178,7 +178,7 @@ fn rows() -> Vec<Row> {
             "lazy with three times the data",
             "proof of computation over chance",
             || always(1.3, 1.3),
-            0.15,
+            0.1,
         ),
         row("7", "idle: the old gradient again", "rank and proof", || always(0.2, 0.2), 0.01),
         Row {
@@ -202,14 +202,14 @@ fn rows() -> Vec<Row> {
                     Act::Submit(if w % 2 == 0 { HONEST } else { Gain { own: 1.5, random: -1.0 } })
                 })
             },
-            0.1,
+            0.05,
         ),
         turned(
             "12",
             "harmful after a good start",
             "LossRating falls",
             || then(|_| Act::Submit(Gain { own: 1.5, random: -1.0 })),
-            0.35,
+            0.1,
         ),
         row("10.10", "flips the signs", "0 where either factor is ≤ 0", || always(-1.5, -1.0), 0.0),
         row("10.10", "sends zeros", "a tie proves nothing; rank", || always(0.0, 0.0), 0.0),
@@ -284,4 +284,14 @@ fn attacks_earn_less_than_their_bound() {
         }
     }
     assert!(broken.is_empty(), "out of bounds: {broken:?}");
+}
+
+#[test]
+fn a_tiny_score_does_not_keep_its_pay_for_ever() {
+    // Row 11: infinite decay. After thirty silent windows the share is exactly nothing.
+    for seed in 0..10 {
+        let script = then(|_| Act::Silent);
+        let history = among_honest(Rules::default(), seed, HONEST_PEERS, vec![script]).run(WINDOWS as u64);
+        assert_eq!(history.income(ATTACKER, 80..WINDOWS), 0.0);
+    }
 }

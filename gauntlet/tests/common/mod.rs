@@ -1,6 +1,7 @@
 //! What several tests share: golden vectors, and a small network of scripted peers.
 
-#![allow(dead_code)]
+// Each test takes the parts it needs; what one leaves out is not dead.
+#![allow(dead_code, unreachable_pub)]
 
 pub mod network;
 

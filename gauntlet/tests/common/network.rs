@@ -34,7 +34,7 @@ impl Dice {
 
     /// Uniform in 0..1.
     pub fn uniform(&mut self) -> f64 {
-        (self.0.next() >> 11) as f64 / (1_u64 << 53) as f64
+        (self.0.bits() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
     /// Standard normal (Box–Muller).
