@@ -2,10 +2,9 @@
 //!
 //! μ_p ← γ·μ_p + (1 − γ)·s,  s = sgn(LossScore(D_p) − LossScore(D_rand)),  γ = 0.95, from 0
 //! (paper, verified sign accumulation; R§3.1, R§3.2 H.9; PROTOCOL section 7.4).
-//! Where we differ, besides the settings below that are off in the paper's form: what coin flips reach is not paid
-//! (`chance`), since μ_p of a peer with random signs is above 0 half of the time and above 0.1 in a quarter of it; and
-//! a tie gives 0, not −1 as in the reference: a peer that sends nothing proves
-//! nothing either way, and an exact tie of an honest peer is the sample's fault.
+//! Where we differ: what coin flips reach is not paid (`chance`), since μ_p of a peer with random signs is above 0 half
+//! of the time and above 0.1 in a quarter of it; a tie gives 0, not −1 as in the reference, since a peer that sends
+//! nothing proves nothing either way and an exact tie of an honest peer is the sample's fault. `margin` is off by default.
 
 use crate::settings::settings;
 

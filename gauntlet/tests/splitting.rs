@@ -28,8 +28,11 @@ const SEEDS: u64 = 20;
 enum Form {
     SameObject,
     InterleavedClaimingAll,
-    InterleavedStatingCount,
-    Split { elasticity: f64 },
+    /// Also split with elasticity 0: the trace is the same.
+    PartsStatingCount,
+    Split {
+        elasticity: f64,
+    },
     BelowMinimum,
 }
 
@@ -38,8 +41,8 @@ impl Form {
         match self {
             Self::SameObject => "same object".into(),
             Self::InterleavedClaimingAll => "interleaved, claims the full count".into(),
-            Self::InterleavedStatingCount => "interleaved, states count/n".into(),
-            Self::Split { elasticity } => format!("split, elasticity {elasticity}"),
+            Self::PartsStatingCount => "interleaved or split, elasticity 0, states count/n".into(),
+            Self::Split { elasticity } => format!("split, elasticity {elasticity}, states count/n"),
             Self::BelowMinimum => "any, count/n below min_sequences".into(),
         }
     }
@@ -51,7 +54,7 @@ impl Form {
         let some = |random, own| Act::Part(traced(random, own), COUNT / n as u32);
         match self {
             Self::SameObject | Self::InterleavedClaimingAll => whole(1.0, part),
-            Self::InterleavedStatingCount => some(1.0, 1.0),
+            Self::PartsStatingCount => some(1.0, 1.0),
             Self::Split { elasticity } => some(libm::pow(part, elasticity), 1.0),
             Self::BelowMinimum => Act::Fails(FailReason::TooFewSequences),
         }
@@ -111,9 +114,7 @@ fn holds(form: Form, noise: f64, totals: &[f64]) -> bool {
         // Claims are caught by chance alone where the measurement is noisy, by the margin always.
         Form::InterleavedClaimingAll => margin <= 0.1 && work <= 0.1 && (noise < 0.3 || paper <= 1.0),
         // Not settled by ranks, whatever the exponent: several incomes. Settled once work is weighed.
-        Form::InterleavedStatingCount | Form::Split { elasticity: 0.0 } => {
-            paper > 1.5 && cubed > 1.5 && work <= 1.0
-        }
+        Form::PartsStatingCount => paper > 1.5 && cubed > 1.5 && work <= 1.0,
         // Ranks settle it where less data really gains less.
         Form::Split { .. } => totals.iter().all(|x| *x <= 0.1),
         Form::BelowMinimum => totals.iter().all(|x| *x == 0.0),
@@ -126,10 +127,8 @@ fn total_income_of_a_split_machine() {
     let forms = [
         Form::SameObject,
         Form::InterleavedClaimingAll,
-        Form::InterleavedStatingCount,
-        Form::Split { elasticity: 0.0 },
+        Form::PartsStatingCount,
         Form::Split { elasticity: 0.5 },
-        Form::BelowMinimum,
     ];
     let names: Vec<&str> = columns.iter().map(|c| c.name).collect();
     println!("| noise | form | n | {} |\n|---|---|---|---|---|---|---|", names.join(" | "));
@@ -145,4 +144,11 @@ fn total_income_of_a_split_machine() {
         }
     }
     assert!(broken.is_empty(), "not as stated: {broken:?}");
+}
+
+#[test]
+fn parts_below_the_least_count_earn_nothing() {
+    for n in [2, 4] {
+        assert_eq!(total(&Rules::default(), 0.3, Form::BelowMinimum, n), 0.0);
+    }
 }
