@@ -152,6 +152,8 @@ proptest! {
             for key in facts.window.peers.keys().filter(|key| !evaluated(key)) {
                 let (before, now) = (score(&network.rules, &state, key), score(&network.rules, &finished.state, key));
                 prop_assert!(now <= before, "window {}: {key} rose from {before} to {now}", facts.window.window);
+                let rating = |state: &State| state.peers.get(key).map(|p| p.rating.loss_rating());
+                prop_assert!(rating(&state).is_none_or(|was| rating(&finished.state) <= Some(was)), "nor does its rating");
             }
             failures += finished.events.iter().filter(|e| matches!(e.kind, EventKind::EvaluationFailed { .. })).count();
             state = finished.state;
@@ -343,4 +345,29 @@ fn three_unknown_windows_count_as_missing_only_if_the_rest_could_be_read() {
         state = replay(&network.rules, state, &facts).unwrap().state;
     }
     assert_eq!(proof(&state), proof(&start));
+}
+
+#[test]
+fn who_fails_at_the_bottom_is_not_lifted_by_a_tie() {
+    // Where failed submissions are opponents they tie for last, and a tie with a stronger peer lifts the weaker one.
+    let failing = || -> Script { Box::new(|_, _| Act::Fails(FailReason::Absent)) };
+    let network = among_honest(Rules::of(Profile::Reference2026), 2, 5, vec![failing(), failing()]);
+    let mut state = network.run(10).state;
+    let weak = Rating { mu: -50.0, sigma: 8.0 };
+    state.peers.get_mut(&hotkey(5)).unwrap().rating = weak;
+    let facts = network.run_from(state.clone(), 10, 1).facts.remove(0);
+    let ratings: Vec<Rating> = state.peers.values().map(|p| p.rating).collect();
+    let places: Vec<usize> =
+        state.peers.keys().map(|key| if [hotkey(5), hotkey(6)].contains(key) { 5 } else { 0 }).collect();
+    let plain = gauntlet::rating::rate(&network.rules.rating, &ratings, &places);
+    let lifted =
+        ratings.iter().zip(&plain).any(|(was, now)| *was == weak && now.loss_rating() > was.loss_rating());
+    assert!(lifted, "the plain update would lift it");
+    let finished = replay(&network.rules, state, &facts).unwrap();
+    let failed = |e: &gauntlet::Event| matches!(&e.kind, EventKind::EvaluationFailed { hotkey: key, .. } if *key == hotkey(5));
+    assert!(
+        finished.events.iter().any(failed)
+            && finished.events.iter().any(|e| matches!(e.kind, EventKind::Rated { .. }))
+    );
+    assert_eq!(finished.state.peers[&hotkey(5)].rating, weak);
 }

@@ -92,8 +92,8 @@ impl Round<'_> {
     }
 
     /// The match. Those that were scored are rated by place. Those that failed are last; their rating changes only where
-    /// that lowers their LossRating (σ shrinks in every match, and a tie at the bottom can raise μ). Fewer than two
-    /// scored: none. Players are taken in the order of their hotkeys, so the draw's order leaves no trace in the bits.
+    /// that lowers their LossRating (a tie at the bottom lifts the weaker one). Fewer than two scored: none. Players are
+    /// taken in the order of their hotkeys, so the draw's order leaves no trace in the bits.
     fn play(&mut self, failed: &[(Hotkey, FailReason)]) {
         if self.scored.len() < 2 {
             return;
