@@ -1,0 +1,159 @@
+//! The chain of records as a node follows it: head, gather sets to come, barred leaders, and the last anchor.
+//!
+//! A record's hash is anchored on chain every `anchor_every` windows. A node keeps θ of the last anchor; where the chain
+//! shows another hash for a window than the node followed, it rolls back to that θ and replays (PROTOCOL section 6.0).
+
+use super::equivocation::Equivocation;
+use super::{Before, RecordLimits, SignedRecord, Verify};
+use crate::selection::Selection;
+use crate::{Digest, Error, Hotkey, RecordFault};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a node knows of the records so far.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RecordChain {
+    run: Digest,
+    next_window: u64,
+    head: Digest,
+    selections: BTreeMap<u64, Selection>,
+    barred: BTreeSet<Hotkey>,
+    anchor: Anchor,
+    since_anchor: BTreeMap<u64, Digest>,
+}
+
+/// The last point both the chain and the node agree on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Anchor {
+    /// The window after the anchored record: where replay starts.
+    pub next_window: u64,
+    /// Hash of that record; the run id at the start.
+    pub head: Digest,
+    /// Gather sets known there.
+    pub selections: BTreeMap<u64, Selection>,
+}
+
+/// What an anchor seen on chain means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Anchored {
+    /// It is the record the node followed: θ before `next_window` is what to keep.
+    Confirmed {
+        /// The window after it.
+        next_window: u64,
+    },
+    /// Another record is anchored: go back to θ before `next_window` and replay the anchored chain from there.
+    RollBack {
+        /// The window to replay first.
+        next_window: u64,
+    },
+    /// It is of a window before the last anchor: known.
+    Old,
+    /// It is of a window not followed yet.
+    Ahead,
+}
+
+impl RecordChain {
+    /// The chain of a run before its first record, in `window`.
+    pub fn new(run: Digest, window: u64) -> Self {
+        let anchor = Anchor { next_window: window, head: run, selections: BTreeMap::new() };
+        let barred = BTreeSet::new();
+        let (selections, since_anchor) = (BTreeMap::new(), BTreeMap::new());
+        Self { run, next_window: window, head: run, selections, barred, anchor, since_anchor }
+    }
+
+    /// The window whose record comes next.
+    pub fn next_window(&self) -> u64 {
+        self.next_window
+    }
+
+    /// Hash of the newest record.
+    pub fn head(&self) -> Digest {
+        self.head
+    }
+
+    /// Leaders proven to have signed two records.
+    pub fn barred(&self) -> &BTreeSet<Hotkey> {
+        &self.barred
+    }
+
+    /// The last anchor.
+    pub fn anchor(&self) -> &Anchor {
+        &self.anchor
+    }
+
+    /// The gather set of a window, once the record two windows before is known.
+    pub fn gather(&self, window: u64) -> Option<BTreeSet<Hotkey>> {
+        self.selections.get(&window).map(|s| s.gather.iter().chain(&s.reserve).copied().collect())
+    }
+
+    /// Takes the next record: signed by `leader`, whose turn it was ([`super::succession::leader`]), on top of our own
+    /// θ hash `state`. Errors: [`Error::Record`]; nothing changes then.
+    pub fn extend(
+        &mut self,
+        signed: &SignedRecord,
+        state: Digest,
+        leader: Hotkey,
+        limits: &RecordLimits,
+        verify: &impl Verify,
+    ) -> Result<(), Error> {
+        let record = &signed.record;
+        if self.barred.contains(&record.leader) {
+            return Err(Error::Record { window: record.window, fault: RecordFault::Barred(record.leader) });
+        }
+        let gather = self.gather(self.next_window);
+        let before = Before {
+            run: self.run,
+            window: self.next_window,
+            head: self.head,
+            state,
+            gather: gather.as_ref(),
+            leader,
+        };
+        record.check(&before, limits)?;
+        signed.check_signature(verify)?;
+        self.head = record.hash()?;
+        self.since_anchor.insert(record.window, self.head);
+        self.selections.insert(record.selection.window, record.selection.clone());
+        self.next_window = record.window + 1;
+        self.selections.retain(|window, _| *window >= self.anchor.next_window);
+        Ok(())
+    }
+
+    /// Bars a leader for the rest of the run. Errors: [`Error::Record`] where the proof does not hold or is of another
+    /// run.
+    pub fn bar(&mut self, proof: &Equivocation, verify: &impl Verify) -> Result<Hotkey, Error> {
+        let record = &proof.first.record;
+        if record.run != self.run {
+            return Err(Error::Record { window: record.window, fault: RecordFault::Run(record.run) });
+        }
+        let culprit = proof.culprit(verify)?;
+        self.barred.insert(culprit);
+        Ok(culprit)
+    }
+
+    /// Takes an anchor seen in a finalised block: hash `head` for the record of `window`. After a roll-back the chain
+    /// stands at the last anchor and takes records from there on; barred leaders stay barred.
+    pub fn anchored(&mut self, window: u64, head: Digest) -> Anchored {
+        if window < self.anchor.next_window {
+            return Anchored::Old;
+        }
+        match self.since_anchor.get(&window) {
+            None => Anchored::Ahead,
+            Some(ours) if *ours == head => {
+                let selections = self.selections.clone().into_iter().filter(|(w, _)| *w <= window + 2);
+                self.anchor = Anchor { next_window: window + 1, head, selections: selections.collect() };
+                self.since_anchor.retain(|w, _| *w > window);
+                Anchored::Confirmed { next_window: window + 1 }
+            }
+            Some(_) => {
+                self.next_window = self.anchor.next_window;
+                self.head = self.anchor.head;
+                self.selections = self.anchor.selections.clone();
+                self.since_anchor.clear();
+                Anchored::RollBack { next_window: self.next_window }
+            }
+        }
+    }
+}
