@@ -14,6 +14,7 @@ pub(crate) mod simd;
 mod swiglu;
 
 use aligned_vec::{AVec, ConstAlign};
+use rayon::prelude::*;
 
 use super::backend::{AdamW, Backend, Heads, Order, Product, View, ViewMut, Write};
 use crate::error::{ModelError, Result};
@@ -99,11 +100,12 @@ impl Backend for Cpu {
     }
 
     fn copy(&self, from: View<'_, Buf>, to: ViewMut<'_, Buf>) {
-        to.slice().copy_from_slice(from.slice());
+        let pieces = (to.slice().par_chunks_mut(TASK), from.slice().par_chunks(TASK));
+        pieces.into_par_iter().for_each(|(to, from)| to.copy_from_slice(from));
     }
 
     fn zero(&self, buf: ViewMut<'_, Buf>) {
-        buf.slice().fill(0.0);
+        buf.slice().par_chunks_mut(TASK).for_each(|piece| piece.fill(0.0));
     }
 
     fn embedding_forward(&self, tokens: &[u32], table: View<'_, Buf>, out: ViewMut<'_, Buf>) {
