@@ -5,6 +5,7 @@ mod allocator;
 mod cli;
 mod commands;
 mod corpus;
+mod files;
 mod memory;
 mod model_folder;
 mod progress;

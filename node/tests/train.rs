@@ -123,6 +123,36 @@ fn threads_kills_and_ctrl_c_leave_the_same_weights() {
     assert_eq!(hash(&summary(resume(&out))), hash(&unbroken), "interrupted");
 }
 
+/// The same with twenty kills at moments nobody chose, in the middle of whatever runs then: steps,
+/// validations, checkpoints being written. `cargo nextest run --profile heavy`
+#[test]
+fn heavy_twenty_kills_leave_the_same_weights() {
+    let (folder, unbroken) = reference();
+    let out = folder.path().join("killed");
+    let mut kills = 0;
+    let mut wait = std::time::Duration::from_millis(400);
+    let mut command = train(&out, &SHORT);
+    while kills < 20 {
+        let mut child = command.spawn().unwrap();
+        std::thread::sleep(wait);
+        // A run that ended by itself starts from nothing again, with less time.
+        if child.try_wait().unwrap().is_some() {
+            std::fs::remove_dir_all(&out).unwrap();
+            wait /= 2;
+            command = train(&out, &SHORT);
+            continue;
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        kills += 1;
+        let random = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().subsec_micros();
+        wait = std::time::Duration::from_millis(50 + u64::from(random) % 700);
+        command = if out.join("train.toml").exists() { resume(&out) } else { train(&out, &SHORT) };
+    }
+    let command = if out.join("train.toml").exists() { resume(&out) } else { train(&out, &SHORT) };
+    assert_eq!(hash(&summary(command)), hash(&unbroken));
+}
+
 /// Runs a command that must fail with `code` and one line on standard error that holds all of `words`.
 fn fails(mut command: Command, code: i32, words: &[&str]) {
     let Output { status, stderr, .. } = command.output().unwrap();

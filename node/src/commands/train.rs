@@ -11,9 +11,9 @@ use gauntlet_model::{LlamaConfig, preset};
 use serde_json::json;
 
 use crate::cli::Usage;
-use crate::progress;
 use crate::train::settings::{SettingArgs, Settings};
 use crate::train::{Lines, Run, SETTINGS};
+use crate::{files, progress};
 
 /// Train a LLaMA on one machine with AdamW.
 #[derive(Args)]
@@ -61,9 +61,7 @@ pub(crate) fn run(args: &TrainArgs) -> Result<()> {
     let cpu = Cpu::new(args.threads, CodePath::Best)?;
     let lines = if args.json || !std::io::stdout().is_terminal() { Lines::Json } else { Lines::Bar };
     let mut run = Run::open(&out, settings.clone(), args.resume, cpu, lines)?;
-    let path = out.join(SETTINGS);
-    std::fs::write(&path, toml::to_string(&settings)?)
-        .with_context(|| format!("cannot write {}", path.display()))?;
+    files::write(&out.join(SETTINGS), &toml::to_string(&settings)?)?;
     run.greet();
     let summary = run.train()?;
     match lines {

@@ -12,7 +12,7 @@ pub(crate) mod settings;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use gauntlet_data::{Batches, Dataset, fill_sequences};
 use gauntlet_model::engine::cpu::{Buf, Cpu};
 use gauntlet_model::engine::{AdamW, Batch, Engine, EngineOptions, LossSum, Mode, Write};
@@ -24,7 +24,7 @@ use serde_json::{Value, json};
 use crate::cli::Usage;
 use crate::corpus::Corpus;
 use crate::memory::peak_rss_bytes;
-use crate::{model_folder, progress};
+use crate::{files, model_folder, progress};
 use metrics::{Metric, Metrics};
 use settings::Settings;
 
@@ -256,12 +256,9 @@ impl Run {
             "peak_rss_bytes": peak_rss_bytes(),
             "checkpoint": checkpoint.display().to_string(),
         });
-        let write = |name: &str, text: String| {
-            let path = self.out.join(name);
-            std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
-        };
-        write("summary.json", format!("{summary:#}\n"))?;
-        write("report.html", report::render(&self.settings, &summary, self.metrics.all())?)?;
+        files::write(&self.out.join("summary.json"), &format!("{summary:#}\n"))?;
+        let report = report::render(&self.settings, &summary, self.metrics.all())?;
+        files::write(&self.out.join("report.html"), &report)?;
         Ok(summary)
     }
 }
