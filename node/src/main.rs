@@ -5,9 +5,13 @@ mod allocator;
 mod cli;
 mod commands;
 mod corpus;
+mod eval;
+mod export;
 mod memory;
 mod model_folder;
+mod output;
 mod progress;
+mod text_stream;
 mod train;
 
 use std::process::ExitCode;
