@@ -95,7 +95,7 @@ fn count_words(text: &str) -> Result<HashMap<Box<[u8]>, u64>> {
 
 /// The letter that stands for each byte in a `tokenizer.json` (GPT-2): printable Latin-1 is itself, the rest
 /// follow from U+0100 on.
-fn byte_letters() -> [char; 256] {
+pub(crate) fn byte_letters() -> [char; 256] {
     let printable = |b: u8| matches!(b, b'!'..=b'~' | 0xA1..=0xAC | 0xAE..=0xFF);
     let mut letters = ['\0'; 256];
     let mut next = 0x100u32;

@@ -21,6 +21,7 @@
 mod assignment;
 mod batch;
 mod bpe;
+mod bytes;
 mod dataset;
 pub mod embedded;
 mod error;
@@ -47,6 +48,7 @@ mod worker;
 pub use assignment::{Assignment, Sequences, random};
 pub use batch::{Batches, fill_sequences};
 pub use bpe::{BpeTrainer, EOS_NAME};
+pub use bytes::bytes_json;
 pub use dataset::Dataset;
 pub use error::{Error, Result};
 pub use manifest::{

@@ -9,6 +9,8 @@ use std::path::Path;
 use serde_json::Value;
 use tokenizers::Tokenizer as Json;
 
+use crate::bpe::EOS_NAME;
+use crate::bytes;
 use crate::error::{Error, Result};
 use crate::manifest::Manifest;
 use crate::pieces::{self, Cut};
@@ -63,6 +65,20 @@ impl Tokenizer {
         Self::from_json(&path.display().to_string(), &bytes, eos)
     }
 
+    /// Like [`Tokenizer::load`], with the end-of-text token given by its id.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Tokenizer`], also where there is no such token.
+    pub fn load_with_eos(path: &Path, eos_id: u32) -> Result<Self> {
+        if !path.exists() {
+            return Err(Error::NotFound { path: path.to_path_buf() });
+        }
+        let bytes = std::fs::read(path).map_err(Error::io(path, "read the tokenizer"))?;
+        let name = path.display().to_string();
+        let eos = token_name(&name, &bytes, eos_id)?;
+        Self::from_json(&name, &bytes, Some(&eos))
+    }
+
     /// Like [`Tokenizer::load`], from the bytes of a `tokenizer.json` called `name` in messages.
     ///
     /// # Errors
@@ -78,6 +94,10 @@ impl Tokenizer {
         let tree: Value = serde_json::from_str(&canonical).map_err(|e| bad(e.to_string()))?;
         if tree["model"]["dropout"].as_f64().is_some_and(|dropout| dropout > 0.0) {
             return Err(bad("field `model.dropout` makes it random; set it to null".to_owned()));
+        }
+        if bytes::is_bytes(&tree) {
+            // An export of a byte model is a byte model: data prepared as bytes fits it.
+            return Ok(Self { name: name.to_owned(), ..Self::bytes() });
         }
         let vocab = inner.get_vocab(true);
         let Some(largest) = vocab.values().max() else { return Err(bad("an empty vocabulary".to_owned())) };
@@ -102,12 +122,8 @@ impl Tokenizer {
         let tokenizer = match &record.file {
             None => Self::bytes(),
             Some(file) => {
-                let path = folder.join(file);
-                let bytes = std::fs::read(&path).map_err(Error::io(&path, "read the tokenizer"))?;
                 // The folder may have been prepared with --eos, so the id of the manifest decides.
-                let name = path.display().to_string();
-                let eos = token_name(&name, &bytes, record.eos_id)?;
-                Self::from_json(&name, &bytes, Some(&eos))?
+                Self::load_with_eos(&folder.join(file), record.eos_id)?
             }
         };
         if tokenizer.hash_hex() != record.hash {
@@ -211,6 +227,14 @@ impl Tokenizer {
         self.eos_id
     }
 
+    /// Name of the token after every document.
+    pub fn eos_name(&self) -> Option<String> {
+        match &self.kind {
+            Kind::Bytes => Some(EOS_NAME.to_owned()),
+            Kind::Json { inner, .. } => inner.id_to_token(self.eos_id),
+        }
+    }
+
     /// BLAKE3 of the canonical `tokenizer.json` (compact, without truncation and padding), or of a constant
     /// text for the byte tokenizer.
     pub fn hash(&self) -> [u8; 32] {
@@ -250,7 +274,7 @@ impl Tokenizer {
 fn token_name(name: &str, json: &[u8], id: u32) -> Result<String> {
     let bad = |message: String| Error::Tokenizer { name: name.to_owned(), message };
     let inner = Json::from_bytes(json).map_err(|e| bad(e.to_string()))?;
-    inner.id_to_token(id).ok_or_else(|| bad(format!("no token {id}, the manifest's end of text")))
+    inner.id_to_token(id).ok_or_else(|| bad(format!("no token {id}, which is to be its end of text")))
 }
 
 /// Bytes of text of every id of a byte-level tokenizer: one for each letter of its own alphabet; added tokens

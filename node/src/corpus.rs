@@ -85,15 +85,7 @@ impl DataArgs {
             None | Some("bytes") => Tokenizer::bytes(),
             Some(file) => Tokenizer::load(Path::new(file), self.eos.as_deref())?,
         };
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&embedded::hash()).update(&tokenizer.hash());
-        Ok(Corpus {
-            train: Dataset::embedded(&tokenizer, Split::Train)?,
-            validation: Some(Dataset::embedded(&tokenizer, Split::Validation)?),
-            name: format!("embedded corpus {}", &embedded::hash_hex()[..16]),
-            hash: hasher.finalize().to_hex().to_string(),
-            tokenizer,
-        })
+        embedded_with(tokenizer)
     }
 
     fn tokenizer_choice(&self) -> TokenizerChoice {
@@ -139,6 +131,19 @@ impl DataArgs {
     }
 }
 
+/// The embedded corpus, tokenized.
+pub(crate) fn embedded_with(tokenizer: Tokenizer) -> Result<Corpus> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&embedded::hash()).update(&tokenizer.hash());
+    Ok(Corpus {
+        train: Dataset::embedded(&tokenizer, Split::Train)?,
+        validation: Some(Dataset::embedded(&tokenizer, Split::Validation)?),
+        name: format!("embedded corpus {}", &embedded::hash_hex()[..16]),
+        hash: hasher.finalize().to_hex().to_string(),
+        tokenizer,
+    })
+}
+
 /// A glob that matches exactly this name.
 fn literal(name: &str) -> String {
     let special = |c| "*?[]{}!\\".contains(c);
@@ -162,14 +167,17 @@ pub(crate) fn source_options(field: Option<&str>) -> SourceOptions {
 }
 
 /// Whether a folder was written by `gauntlet data prepare` (other tools write a `manifest.json` too).
-fn is_prepared(path: &Path) -> bool {
-    std::fs::read(path.join(MANIFEST_FILE))
-        .ok()
-        .and_then(|bytes| serde_json::from_slice::<serde_json::Value>(&bytes).ok())
-        .is_some_and(|value| value.get("tokenizer").is_some() && value.get("splits").is_some())
+pub(crate) fn is_prepared(path: &Path) -> bool {
+    let Ok(bytes) = std::fs::read(path.join(MANIFEST_FILE)) else { return false };
+    match serde_json::from_slice::<serde_json::Value>(&bytes) {
+        Ok(value) => value.get("tokenizer").is_some() && value.get("splits").is_some(),
+        // Damaged, and ours by what lies beside it: opening it says what is wrong.
+        Err(_) => path.join("settings.json").exists(),
+    }
 }
 
-fn open_prepared(folder: &Path) -> Result<Corpus> {
+/// Opens a folder written by `gauntlet data prepare`.
+pub(crate) fn open_prepared(folder: &Path) -> Result<Corpus> {
     let manifest = Manifest::read(folder)?;
     let has_validation = manifest.splits.contains_key(&Split::Validation);
     let tokenizer = Tokenizer::of_folder(folder)?;

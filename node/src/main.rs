@@ -5,10 +5,14 @@ mod allocator;
 mod cli;
 mod commands;
 mod corpus;
+mod eval;
+mod export;
 mod files;
 mod memory;
 mod model_folder;
+mod output;
 mod progress;
+mod text_stream;
 mod train;
 
 use std::process::ExitCode;

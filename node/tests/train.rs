@@ -1,5 +1,5 @@
 //! `gauntlet train` as a user meets it: threads, kills, Ctrl-C, full disks, wrong input.
-#![allow(missing_docs)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic)] // a test binary
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;

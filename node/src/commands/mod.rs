@@ -1,6 +1,10 @@
 //! One file a command.
 
 mod bench;
+mod data;
+mod eval;
+mod export;
+mod generate;
 mod train;
 
 use anyhow::Result;
@@ -11,6 +15,15 @@ use clap::Subcommand;
 pub(crate) enum Command {
     /// Train a LLaMA on one machine with AdamW.
     Train(Box<train::TrainArgs>),
+    /// Measure a model: loss on text, or multiple-choice questions.
+    Eval(Box<eval::EvalArgs>),
+    /// Continue a text.
+    Generate(generate::GenerateArgs),
+    /// Write a model for other programs.
+    Export(export::ExportArgs),
+    /// Prepare, inspect and check data.
+    #[command(subcommand)]
+    Data(data::Data),
     /// Measure speed; results as JSON.
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -19,6 +32,10 @@ pub(crate) enum Command {
 pub(crate) fn run(command: Command) -> Result<()> {
     match command {
         Command::Train(args) => train::run(&args),
+        Command::Eval(args) => eval::run(&args),
+        Command::Generate(args) => generate::run(&args),
+        Command::Export(args) => export::run(&args),
+        Command::Data(data) => data::run(data),
         Command::Bench(bench) => bench::run(bench),
     }
 }

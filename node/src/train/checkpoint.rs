@@ -128,6 +128,18 @@ pub(crate) fn load(
     Ok(state)
 }
 
+/// The θ hash a folder's state records; `None` where the folder is no checkpoint.
+pub(crate) fn recorded_theta(folder: &Path) -> Result<Option<String>> {
+    let path = folder.join(STATE);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let state: State =
+        serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?;
+    Ok(Some(state.theta))
+}
+
 fn read_floats(path: &Path, values: &mut [f32]) -> Result<String> {
     let cannot = || format!("cannot read {}; delete this checkpoint", path.display());
     let mut file = File::open(path).with_context(cannot)?;

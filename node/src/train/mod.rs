@@ -201,7 +201,7 @@ impl Run {
             n => n,
         };
         let (engine, theta, batch) = (&mut self.engine, &self.theta, self.settings.batch);
-        let loss = mean_loss(engine, theta, data, (batch, self.settings.seq), most)?.mean();
+        let loss = mean_loss(engine, theta, data, (batch, self.settings.seq), most, |_| ())?.mean();
         let bits_per_byte = bits_per_byte(loss, data);
         let (step, tokens) = (self.step, self.tokens());
         self.report(Metric::Validation { step, tokens, loss, bits_per_byte })?;
@@ -286,13 +286,14 @@ pub(crate) fn shape(settings: &Settings, corpus: &Corpus) -> Result<LlamaConfig>
     Ok(config)
 }
 
-/// Sum of losses over the first `most` sequences of `data`.
+/// Sum of losses over the first `most` sequences of `data`; `tick` hears how many are done.
 pub(crate) fn mean_loss(
     engine: &mut Engine<Cpu>,
     theta: &Buf,
     data: &Dataset,
     (batch, seq): (usize, usize),
     most: u64,
+    mut tick: impl FnMut(u64),
 ) -> Result<LossSum> {
     let ids: Vec<u64> = (0..data.n_sequences(seq)?.min(most)).collect();
     if ids.is_empty() {
@@ -305,6 +306,7 @@ pub(crate) fn mean_loss(
         fill_sequences(data, ids, seq, &mut tokens, &mut targets)?;
         let batch = Batch { tokens: &tokens, targets: &targets, batch: ids.len(), seq };
         loss += engine.loss(theta, batch)?;
+        tick(ids.len() as u64);
     }
     Ok(loss)
 }

@@ -22,11 +22,11 @@ pub(super) struct Strided {
 }
 
 impl Strided {
-    fn from_row(self, row: usize) -> Self {
+    fn skip_rows(self, row: usize) -> Self {
         Self { start: self.start + row * self.row, ..self }
     }
 
-    fn from_col(self, col: usize) -> Self {
+    fn skip_cols(self, col: usize) -> Self {
         Self { start: self.start + col * self.col, ..self }
     }
 
@@ -56,9 +56,9 @@ pub(super) fn matmul(p: Product, a: &[f32], b: &[f32], out: &mut [f32]) {
     let multiply = |part: usize| {
         let (first, last) = (length * part / parts, length * (part + 1) / parts);
         let (size, sa, sb, so) = if cut_rows {
-            ((last - first, n, k), sa.from_row(first), sb, so.from_row(first))
+            ((last - first, n, k), sa.skip_rows(first), sb, so.skip_rows(first))
         } else {
-            ((m, last - first, k), sa, sb.from_col(first), so.from_col(first))
+            ((m, last - first, k), sa, sb.skip_cols(first), so.skip_cols(first))
         };
         // SAFETY: `out` was borrowed mutably for the whole call, and the parts do not overlap.
         unsafe { small(size, 1.0, (a, sa), (b, sb), p.write, (out, so)) }
