@@ -70,7 +70,10 @@ fn read_file(path: &Path, missing: &mut BTreeMap<&str, &Param>, theta: &mut [f32
     let tensors = SafeTensors::deserialize(&bytes).map_err(|e| {
         ModelError::format(path, format!("not a whole safetensors file ({e}); copy or export it again"))
     })?;
-    for (name, view) in tensors.iter() {
+    // Sorted, so that the first problem named is always the same one.
+    let mut views: Vec<_> = tensors.iter().collect();
+    views.sort_by_key(|(name, _)| *name);
+    for (name, view) in views {
         let Some((_, param)) = missing.remove_entry(name) else {
             // Buffers some exporters add carry no weights.
             if name.ends_with("rotary_emb.inv_freq") {

@@ -7,6 +7,8 @@ mod adamw;
 mod attention;
 mod cross_entropy;
 mod embedding;
+#[cfg(test)]
+mod gradient_checks;
 mod matmul;
 mod rms_norm;
 mod rope;
