@@ -165,6 +165,8 @@ fn write_file(path: &Path, params: &[&Param], theta: &[f32]) -> Result<()> {
     });
     let metadata = std::collections::HashMap::from([("format".to_string(), "pt".to_string())]);
     write_atomically(path, |to| {
+        // Created here, the file has the permissions the user's umask gives; the crate would make it private.
+        File::create(to).map_err(|e| ModelError::io(path, e))?;
         safetensors::serialize_to_file(tensors, Some(metadata), to).map_err(|e| ModelError::format(path, e))
     })
 }
