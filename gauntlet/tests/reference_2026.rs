@@ -49,9 +49,12 @@ fn missing_escalates_and_then_bans() {
 
 #[test]
 fn a_ban_ends_and_the_peer_is_selected_again() {
-    let script: Script = Box::new(|w, _| {
-        if (30..36).contains(&w) { Act::Fails(FailReason::Absent) } else { Act::Submit(HONEST) }
-    });
+    let script: Script =
+        Box::new(
+            |w, _| {
+                if (30..36).contains(&w) { Act::Fails(FailReason::Absent) } else { Act::Submit(HONEST) }
+            },
+        );
     let network = network(rules(), script);
     let before = network.run(30).state;
     let mut state = before;
