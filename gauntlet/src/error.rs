@@ -106,6 +106,9 @@ pub enum RecordFault {
     /// It was barred by a proof of equivocation.
     #[error("{0} signed two records for one window and leads no more")]
     Barred(Hotkey),
+    /// The chain holds the hash of another record for this window.
+    #[error("the record anchored for this window is {0}")]
+    Anchored(Digest),
     /// A list that is not ascending and free of repeats.
     #[error("{0} is not ascending")]
     Order(&'static str),

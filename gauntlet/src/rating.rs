@@ -5,7 +5,8 @@
 //! p_iq = exp(μ_i/c)/Z_q,  ω_i = Σ_{q: r_q ≤ r_i} ([q = i] − p_iq)/A_q,  δ_i = Σ_{q: r_q ≤ r_i} p_iq(1 − p_iq)/A_q,
 //! μ_i ← μ_i + (v_i/c)·ω_i,  σ_i ← √v_i · √max(1 − (v_i/c²)(√v_i/c)·δ_i, κ).
 //! This is OpenSkill 6.2.0, ties included; releases 6.0 and 6.1 treat ties otherwise (R§7.3).
-//! Where we differ: exponents are shifted by the largest μ, which changes no quotient and cannot overflow.
+//! Where we differ in form: p_iq = 1 / Σ_{s: r_s ≥ r_q} exp((μ_s − μ_i)/c), the same quotient without an overflow or a
+//! 0/0, however far apart the players are.
 
 use crate::settings::settings;
 use serde::{Deserialize, Serialize};
@@ -72,16 +73,15 @@ pub fn rate(rules: &RatingRules, players: &[Rating], places: &[usize]) -> Vec<Ra
     let place = |i: usize| places.get(i).copied().unwrap_or(usize::MAX);
     let variance: Vec<f64> = players.iter().map(|p| p.sigma * p.sigma + rules.tau * rules.tau).collect();
     let c = variance.iter().map(|v| v + rules.beta * rules.beta).sum::<f64>().sqrt();
-    let top = players.iter().map(|p| p.mu).fold(f64::NEG_INFINITY, f64::max);
-    let strength: Vec<f64> = players.iter().map(|p| libm::exp((p.mu - top) / c)).collect();
     let n = players.len();
-    let rest: Vec<f64> =
-        (0..n).map(|q| (0..n).filter(|&s| place(s) >= place(q)).map(|s| strength[s]).sum()).collect();
     let tied: Vec<f64> = (0..n).map(|q| (0..n).filter(|&s| place(s) == place(q)).count() as f64).collect();
     let update = |i: usize| {
         let (mut omega, mut delta) = (0.0, 0.0);
+        // May be infinite against somebody beyond all comparison; 1/∞ is 0.
+        let others: Vec<f64> = players.iter().map(|s| libm::exp((s.mu - players[i].mu) / c)).collect();
         for q in (0..n).filter(|&q| place(q) <= place(i)) {
-            let p = strength[i] / rest[q];
+            let rest = (0..n).filter(|&s| place(s) >= place(q)).map(|s| others[s]);
+            let p = 1.0 / rest.sum::<f64>();
             let won = if q == i { 1.0 } else { 0.0 };
             omega += (won - p) / tied[q];
             delta += p * (1.0 - p) / tied[q];
@@ -114,7 +114,10 @@ mod tests {
     #[test]
     fn huge_ratings_stay_finite() {
         let players = [Rating { mu: 1e6, sigma: 1.0 }, Rating { mu: -1e6, sigma: 1.0 }];
-        assert!(rate(&rules(), &players, &[1, 0]).iter().all(|r| r.mu.is_finite() && r.sigma > 0.0));
+        for places in [[1, 0], [0, 1], [0, 0]] {
+            let rated = rate(&rules(), &players, &places);
+            assert!(rated.iter().all(|r| r.mu.is_finite() && r.sigma > 0.0), "{places:?}: {rated:?}");
+        }
     }
 
     proptest! {

@@ -119,7 +119,7 @@ impl Rules {
             ("proof.floor", share(self.proof.floor), "in 0..=1"),
             ("proof.margin", share(self.proof.margin), "in 0..=1"),
             ("proof.chance", self.proof.chance.is_finite() && self.proof.chance >= 0.0, "at least 0"),
-            ("rating.mu", self.rating.mu.is_finite(), "finite"),
+            ("rating.mu", self.rating.mu.abs() <= 1e6, "in -1e6..=1e6"),
             ("rating.sigma", positive(self.rating.sigma), "above 0"),
             ("rating.beta", positive(self.rating.beta), "above 0"),
             ("rating.kappa", share(self.rating.kappa) && self.rating.kappa > 0.0, "in 0..=1, above 0"),

@@ -19,6 +19,8 @@ pub mod v1;
 pub const STATE_VERSION: u16 = 2;
 const MAGIC: &[u8; 4] = b"GNTS";
 const HEAD: usize = 6;
+/// No rating comes near: one match moves μ by less than σ²/c per opponent.
+const MU_LIMIT: f64 = 1e9;
 
 /// The memory of one validator.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -139,11 +141,17 @@ impl State {
         }
         let payload = &content[HEAD..];
         let decode_error = |e: postcard::Error| Error::State { why: e.to_string() };
-        let state = match u16::from_le_bytes([content[4], content[5]]) {
-            1 => postcard::from_bytes::<v1::State>(payload).map_err(decode_error)?.into(),
-            STATE_VERSION => postcard::from_bytes::<Self>(payload).map_err(decode_error)?,
+        let (state, rest) = match u16::from_le_bytes([content[4], content[5]]) {
+            1 => {
+                let (old, rest) = postcard::take_from_bytes::<v1::State>(payload).map_err(decode_error)?;
+                (old.into(), rest)
+            }
+            STATE_VERSION => postcard::take_from_bytes::<Self>(payload).map_err(decode_error)?,
             version => return Err(Error::StateVersion { version, known: STATE_VERSION }),
         };
+        if !rest.is_empty() {
+            return Err(damaged("bytes follow it"));
+        }
         state.check()?;
         Ok(state)
     }
@@ -152,7 +160,7 @@ impl State {
     fn check(&self) -> Result<(), Error> {
         let sound = |p: &PeerState| {
             (-1.0..=1.0).contains(&p.proof)
-                && p.rating.mu.is_finite()
+                && (-MU_LIMIT..=MU_LIMIT).contains(&p.rating.mu)
                 && p.rating.sigma.is_finite()
                 && p.rating.sigma > 0.0
                 && (0.0..=1.0).contains(&p.sync)

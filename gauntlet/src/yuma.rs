@@ -100,7 +100,8 @@ pub struct Epoch {
     pub validator_share: Vec<f64>,
 }
 
-/// Runs an epoch at block `now`; `previous` is the block of the epoch before (bonds on neurons registered since are void).
+/// Runs an epoch at block `now`; `previous` is the block of the epoch before (bonds on neurons registered in it or
+/// since are void).
 pub fn epoch(rules: &YumaRules, neurons: &[Neuron], now: u64, previous: u64) -> Epoch {
     let n = neurons.len();
     let stake = mask::stake(rules, neurons);

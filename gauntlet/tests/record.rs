@@ -201,7 +201,7 @@ fn two_records_for_one_window_bar_their_leader() {
     let mut other = next.clone();
     other.accepted.pop();
     let proof = Equivocation { first: signed(next.clone()), second: signed(other.clone()) };
-    assert_eq!(chain.bar(&proof, &verify), Ok(key(100)));
+    assert_eq!(chain.bar(&proof, 2, &verify), Ok(key(100)));
     assert_eq!(fault(extend(&mut chain, &signed(next.clone()))), RecordFault::Barred(key(100)));
     let no_proof = |second: SignedRecord| {
         let proof = Equivocation { first: signed(next.clone()), second };
@@ -223,7 +223,7 @@ fn two_records_for_one_window_bar_their_leader() {
 }
 
 #[test]
-fn another_anchored_record_rolls_back_to_the_last_anchor() {
+fn another_anchored_record_rolls_back_and_is_the_only_one_taken_then() {
     let mut chain = RecordChain::new(RUN, 0);
     let mut hashes = Vec::new();
     for window in 0..6 {
@@ -234,17 +234,68 @@ fn another_anchored_record_rolls_back_to_the_last_anchor() {
     assert_eq!(chain.anchored(2, hashes[2]), Anchored::Confirmed { next_window: 3 });
     assert_eq!(chain.anchored(1, hashes[1]), Anchored::Old);
     assert_eq!(chain.anchored(9, RUN), Anchored::Ahead);
-    assert_eq!(chain.anchored(5, RUN), Anchored::RollBack { next_window: 3 });
+    let theirs = |previous| Record { bundle: Digest([6; 32]), ..record(5, previous) };
+    let anchored = theirs(hashes[4]).hash().unwrap();
+    assert_eq!(chain.anchored(5, anchored), Anchored::RollBack { next_window: 3 });
     assert_eq!((chain.next_window(), chain.head()), (3, hashes[2]));
     // The gather sets of the windows to replay are still known, so the records can be checked again.
     let mut outsider = record(3, chain.head());
     outsider.accepted[1].hotkey = key(9);
     assert_eq!(fault(extend(&mut chain, &signed(outsider))), RecordFault::NotSelected(key(9)));
-    for window in 3..6 {
+    for window in 3..5 {
         let next = record(window, chain.head());
         extend(&mut chain, &signed(next)).unwrap();
     }
-    assert_eq!(chain.head(), hashes[5]);
+    // The record that was rolled back does not come in again, now or after any other.
+    let before = chain.clone();
+    let ours = signed(record(5, chain.head()));
+    assert_eq!(fault(extend(&mut chain, &ours)), RecordFault::Anchored(anchored));
+    assert_eq!(chain, before);
+    let next = theirs(chain.head());
+    extend(&mut chain, &signed(next)).unwrap();
+    assert_eq!((chain.next_window(), chain.head()), (6, anchored));
+    assert_eq!(chain.anchored(5, anchored), Anchored::Confirmed { next_window: 6 });
+}
+
+#[test]
+fn an_anchor_seen_ahead_of_its_record_holds_too() {
+    let (mut chain, next) = chain_and_next();
+    let other = Record { bundle: Digest([6; 32]), ..next.clone() };
+    let anchored = other.hash().unwrap();
+    assert_eq!(chain.anchored(2, anchored), Anchored::Ahead);
+    assert_eq!(fault(extend(&mut chain, &signed(next))), RecordFault::Anchored(anchored));
+    extend(&mut chain, &signed(other)).unwrap();
+    assert_eq!(chain.anchored(2, anchored), Anchored::Confirmed { next_window: 3 });
+}
+
+#[test]
+fn what_a_leader_led_before_it_was_barred_is_replayed() {
+    let mut chain = RecordChain::new(RUN, 0);
+    for window in 0..5 {
+        let next = record(window, chain.head());
+        extend(&mut chain, &signed(next)).unwrap();
+    }
+    let forked = |window| Record { bundle: Digest([6; 32]), ..record(window, RUN) };
+    let proof = Equivocation { first: signed(record(4, RUN)), second: signed(forked(4)) };
+    assert_eq!(chain.bar(&proof, 6, &verify), Ok(key(100)));
+    assert_eq!(chain.bar(&proof, 9, &verify), Ok(key(100)), "the earliest window counts");
+    assert_eq!(chain.barred(), &BTreeMap::from([(key(100), 6)]));
+    // A roll-back to the start: windows 0 to 5 are taken from it again, window 6 is not.
+    assert!(matches!(chain.anchored(4, forked(4).hash().unwrap()), Anchored::RollBack { next_window: 0 }));
+    let mut replayed = RecordChain::new(RUN, 0);
+    replayed.bar(&proof, 6, &verify).unwrap();
+    for chain in [&mut chain, &mut replayed] {
+        for window in 0..4 {
+            let next = record(window, chain.head());
+            extend(chain, &signed(next)).unwrap();
+        }
+    }
+    for window in 4..6 {
+        let next = record(window, replayed.head());
+        extend(&mut replayed, &signed(next)).unwrap();
+    }
+    let next = record(6, replayed.head());
+    assert_eq!(fault(extend(&mut replayed, &signed(next))), RecordFault::Barred(key(100)));
 }
 
 #[test]

@@ -48,6 +48,35 @@ fn missing_escalates_and_then_bans() {
 }
 
 #[test]
+fn a_ban_ends_and_the_peer_is_selected_again() {
+    let script: Script =
+        Box::new(
+            |w, _| {
+                if (30..36).contains(&w) { Act::Fails(FailReason::Absent) } else { Act::Submit(HONEST) }
+            },
+        );
+    let network = network(rules(), script);
+    let before = network.run(30).state;
+    let mut state = before;
+    let (mut banned, mut selected) = (Vec::new(), Vec::new());
+    let history = network.run_from(state.clone(), 30, 45);
+    for facts in &history.facts {
+        let finished = replay(&network.rules, state, facts).unwrap();
+        state = finished.state;
+        banned.push(state.peers[&hotkey(SUBJECT)].banned > 0);
+        let selection = finished.outcome.selection;
+        selected.push(selection.gather.contains(&hotkey(SUBJECT)));
+    }
+    let first = banned.iter().position(|banned| *banned).unwrap();
+    // The window that bans is the first of twenty.
+    assert_eq!(banned.iter().filter(|banned| **banned).count(), 19, "{banned:?}");
+    assert!(banned[first + 19..].iter().all(|banned| !banned), "one ban, not another: {banned:?}");
+    assert!(selected[first..first + 19].iter().filter(|s| **s).count() <= 1, "one may stand for two windows");
+    assert!(selected.last().unwrap(), "selected again: {selected:?}");
+    assert!(proof(&state) > 0.0, "and it earns its proof again");
+}
+
+#[test]
 fn a_window_in_which_most_fail_costs_everything_at_once() {
     let rules = rules();
     let network = network(rules.clone(), from(30, Act::Fails(FailReason::Absent)));

@@ -170,3 +170,44 @@ fn who_is_replaced_takes_weights_bonds_and_pay_along() {
     assert!(subnet.slots[1].neuron.bonds.iter().all(|(uid, _)| *uid != 5), "and so are bonds");
     assert_eq!(subnet.uid(&key(12)), None);
 }
+
+/// A committed subnet in which validator 2 has revealed weights on uids 3 and 5 and an epoch has paid them; the epoch is 3.
+fn revealed() -> Subnet {
+    let mut subnet = subnet(WeightSetting::CommitReveal);
+    let hash = commitment(&key(2), &[3, 5], &[9, 1], b"a", 0).unwrap();
+    subnet.commit_weights(&key(2), hash, 12).unwrap();
+    subnet.run_epoch(20, 100);
+    subnet.reveal_weights(&key(2), &call(&[3, 5], &[9, 1]), b"a").unwrap();
+    assert!(subnet.run_epoch(30, 100).0.incentive[5] > 0.0);
+    // The next to go is uid 5.
+    (0..5).for_each(|uid| subnet.slots[uid].emission = 1_000);
+    subnet
+}
+
+#[test]
+fn a_later_commitment_does_not_turn_old_weights_to_the_newcomer() {
+    let mut subnet = revealed();
+    assert_eq!(subnet.register(key(13), 0, 31), Ok(Registered { uid: 5, replaced: Some(key(12)) }));
+    // The new commitment makes the validator's time of update later than the registration.
+    let hash = commitment(&key(2), &[3], &[1], b"b", 0).unwrap();
+    subnet.commit_weights(&key(2), hash, 33).unwrap();
+    let (epoch, paid) = subnet.clone().run_epoch(40, 100);
+    assert_eq!((epoch.incentive[5], paid.servers[5]), (0.0, 0));
+    assert!(epoch.incentive[3] > 0.0, "and the rest stays");
+    let left = |n: &Neuron| n.weights.iter().chain(&n.bonds).any(|(uid, _)| *uid == 5);
+    assert!(!subnet.slots.iter().any(|slot| left(&slot.neuron)), "nothing is left of the former tenant");
+}
+
+#[test]
+fn weights_committed_before_a_uid_changed_hands_are_not_revealed_onto_the_newcomer() {
+    let mut subnet = revealed();
+    let old = commitment(&key(2), &[3, 5], &[1, 1], b"c", 0).unwrap();
+    subnet.commit_weights(&key(2), old, 31).unwrap();
+    assert_eq!(subnet.register(key(13), 0, 32), Ok(Registered { uid: 5, replaced: Some(key(12)) }));
+    let new = commitment(&key(2), &[3], &[1], b"d", 0).unwrap();
+    subnet.commit_weights(&key(2), new, 37).unwrap();
+    subnet.run_epoch(40, 100);
+    // The older one leaves, the newer one waits: what is left to date the weights is later than the registration.
+    subnet.reveal_weights(&key(2), &call(&[3, 5], &[1, 1]), b"c").unwrap();
+    assert_eq!(subnet.run_epoch(41, 100).0.incentive[5], 0.0);
+}

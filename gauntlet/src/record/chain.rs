@@ -2,6 +2,7 @@
 //!
 //! A record's hash is anchored on chain every `anchor_every` windows. A node keeps θ of the last anchor; where the chain
 //! shows another hash for a window than the node followed, it rolls back to that θ and replays (PROTOCOL section 6.0).
+//! The hash that the chain showed is kept: in that window no other record is taken again.
 
 use super::equivocation::Equivocation;
 use super::{Before, RecordLimits, SignedRecord, Verify};
@@ -18,9 +19,10 @@ pub struct RecordChain {
     next_window: u64,
     head: Digest,
     selections: BTreeMap<u64, Selection>,
-    barred: BTreeSet<Hotkey>,
+    barred: BTreeMap<Hotkey, u64>,
     anchor: Anchor,
     since_anchor: BTreeMap<u64, Digest>,
+    pending: BTreeMap<u64, Digest>,
 }
 
 /// The last point both the chain and the node agree on.
@@ -58,9 +60,9 @@ impl RecordChain {
     /// The chain of a run before its first record, in `window`.
     pub fn new(run: Digest, window: u64) -> Self {
         let anchor = Anchor { next_window: window, head: run, selections: BTreeMap::new() };
-        let barred = BTreeSet::new();
-        let (selections, since_anchor) = (BTreeMap::new(), BTreeMap::new());
-        Self { run, next_window: window, head: run, selections, barred, anchor, since_anchor }
+        let barred = BTreeMap::new();
+        let (selections, since_anchor, pending) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        Self { run, next_window: window, head: run, selections, barred, anchor, since_anchor, pending }
     }
 
     /// The window whose record comes next.
@@ -73,8 +75,8 @@ impl RecordChain {
         self.head
     }
 
-    /// Leaders proven to have signed two records.
-    pub fn barred(&self) -> &BTreeSet<Hotkey> {
+    /// Leaders proven to have signed two records, with the window from which they lead no more.
+    pub fn barred(&self) -> &BTreeMap<Hotkey, u64> {
         &self.barred
     }
 
@@ -99,7 +101,7 @@ impl RecordChain {
         verify: &impl Verify,
     ) -> Result<(), Error> {
         let record = &signed.record;
-        if self.barred.contains(&record.leader) {
+        if self.barred.get(&record.leader).is_some_and(|from| record.window >= *from) {
             return Err(Error::Record { window: record.window, fault: RecordFault::Barred(record.leader) });
         }
         let gather = self.gather(self.next_window);
@@ -113,7 +115,11 @@ impl RecordChain {
         };
         record.check(&before, limits)?;
         signed.check_signature(verify)?;
-        self.head = record.hash()?;
+        let hash = record.hash()?;
+        if let Some(anchored) = self.pending.get(&record.window).filter(|anchored| **anchored != hash) {
+            return Err(Error::Record { window: record.window, fault: RecordFault::Anchored(*anchored) });
+        }
+        self.head = hash;
         self.since_anchor.insert(record.window, self.head);
         self.selections.insert(record.selection.window, record.selection.clone());
         self.next_window = record.window + 1;
@@ -121,30 +127,37 @@ impl RecordChain {
         Ok(())
     }
 
-    /// Bars a leader for the rest of the run. Errors: [`Error::Record`] where the proof does not hold or is of another
-    /// run.
-    pub fn bar(&mut self, proof: &Equivocation, verify: &impl Verify) -> Result<Hotkey, Error> {
+    /// Bars a leader from window `from` on, for the rest of the run; what it led before stays valid, so a replay takes it
+    /// again. All nodes must use the same `from`, read off the chain: the window that the finalised block with the proof
+    /// falls in, or later. The earliest counts where several are given. Errors: [`Error::Record`] where the proof does
+    /// not hold or is of another run.
+    pub fn bar(&mut self, proof: &Equivocation, from: u64, verify: &impl Verify) -> Result<Hotkey, Error> {
         let record = &proof.first.record;
         if record.run != self.run {
             return Err(Error::Record { window: record.window, fault: RecordFault::Run(record.run) });
         }
         let culprit = proof.culprit(verify)?;
-        self.barred.insert(culprit);
+        self.barred.entry(culprit).and_modify(|known| *known = from.min(*known)).or_insert(from);
         Ok(culprit)
     }
 
     /// Takes an anchor seen in a finalised block: hash `head` for the record of `window`. After a roll-back the chain
-    /// stands at the last anchor and takes records from there on; barred leaders stay barred.
+    /// stands at the last anchor and takes records from there on, of `window` only the anchored one; barred leaders stay
+    /// barred. An anchor ahead of the chain is kept too; a caller hands it in again once the window is followed.
     pub fn anchored(&mut self, window: u64, head: Digest) -> Anchored {
         if window < self.anchor.next_window {
             return Anchored::Old;
         }
         match self.since_anchor.get(&window) {
-            None => Anchored::Ahead,
+            None => {
+                self.pending.insert(window, head);
+                Anchored::Ahead
+            }
             Some(ours) if *ours == head => {
                 let selections = self.selections.clone().into_iter().filter(|(w, _)| *w <= window + 2);
                 self.anchor = Anchor { next_window: window + 1, head, selections: selections.collect() };
                 self.since_anchor.retain(|w, _| *w > window);
+                self.pending.retain(|w, _| *w > window);
                 Anchored::Confirmed { next_window: window + 1 }
             }
             Some(_) => {
@@ -152,6 +165,7 @@ impl RecordChain {
                 self.head = self.anchor.head;
                 self.selections = self.anchor.selections.clone();
                 self.since_anchor.clear();
+                self.pending.insert(window, head);
                 Anchored::RollBack { next_window: self.next_window }
             }
         }

@@ -6,14 +6,16 @@
 //! opened the window, so everybody has the same order.
 
 use crate::Hotkey;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
-/// Validators in the order in which they lead. Those without stake, and those barred, do not.
-pub fn order(stakes: &BTreeMap<Hotkey, u64>, barred: &BTreeSet<Hotkey>) -> Vec<Hotkey> {
+/// Validators in the order in which they lead `window`. Those without stake, and those barred from that window or an
+/// earlier one on, do not.
+pub fn order(stakes: &BTreeMap<Hotkey, u64>, barred: &BTreeMap<Hotkey, u64>, window: u64) -> Vec<Hotkey> {
+    let is_barred = |key: &Hotkey| barred.get(key).is_some_and(|from| window >= *from);
     let mut order: Vec<(&Hotkey, u64)> = stakes
         .iter()
         .map(|(key, stake)| (key, *stake))
-        .filter(|(key, stake)| *stake > 0 && !barred.contains(key))
+        .filter(|(key, stake)| *stake > 0 && !is_barred(key))
         .collect();
     order.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
     order.into_iter().map(|(key, _)| *key).collect()
@@ -38,7 +40,9 @@ mod tests {
     #[test]
     fn most_stake_first_and_the_next_after_each_deadline() {
         let stakes = BTreeMap::from([(key(1), 5), (key(2), 9), (key(3), 5), (key(4), 0), (key(5), 7)]);
-        let order = order(&stakes, &BTreeSet::from([key(5)]));
+        let barred = BTreeMap::from([(key(5), 8)]);
+        assert_eq!(super::order(&stakes, &barred, 7), [key(2), key(5), key(1), key(3)], "not barred yet");
+        let order = order(&stakes, &barred, 8);
         assert_eq!(order, [key(2), key(1), key(3)]);
         let at = |block| leader(&order, 100, 4, block);
         assert_eq!(at(99), None);

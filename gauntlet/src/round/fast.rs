@@ -4,6 +4,7 @@ use super::{Checked, Found, Round};
 use crate::events::EventKind;
 use crate::facts::{CheckFacts, PeerFacts, Reach};
 use crate::fast_check::{Check, FailReason};
+use crate::history::History;
 use crate::overlap::{self, CopyVerdict, Overlap, Standing};
 use crate::penalty::{self, PenaltyCause};
 use crate::state::PeerState;
@@ -189,8 +190,10 @@ impl Round<'_> {
             let Some(peer) = self.state.peers.get_mut(&hotkey) else { continue };
             let full = rules.miss_history > 0 && peer.misses.len() >= rules.miss_history;
             let often = full && peer.misses.count(rules.miss_history) >= rules.miss_limit;
-            if often && peer.banned == 0 {
-                peer.banned = rules.ban_windows;
+            if often {
+                // The ban pays for these misses; remembered beyond it they would ban again for ever.
+                peer.banned = peer.banned.max(rules.ban_windows);
+                (peer.misses, peer.miss_streak) = (History::default(), 0);
             }
             let causes = [
                 (often, PenaltyCause::OftenMissing),

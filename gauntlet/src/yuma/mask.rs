@@ -43,13 +43,14 @@ pub fn weights(neurons: &[Neuron], rows: &[usize]) -> DMatrix<f64> {
     matrix
 }
 
-/// Stored bonds B (V × N), columns normalised: without those on neurons registered since the last epoch (step 8).
+/// Stored bonds B (V × N), columns normalised: without those on neurons registered since the last epoch, its block
+/// included (step 8).
 pub fn bonds(neurons: &[Neuron], rows: &[usize], previous: u64) -> DMatrix<f64> {
     let mut matrix = DMatrix::zeros(rows.len(), neurons.len());
     for (row, uid) in rows.iter().enumerate() {
         for (target, bond) in &neurons[*uid].bonds {
             let target = usize::from(*target);
-            if neurons.get(target).is_some_and(|to| to.registered_at <= previous) {
+            if neurons.get(target).is_some_and(|to| to.registered_at < previous) {
                 matrix[(row, target)] = f64::from(*bond) / 65_535.0;
             }
         }
@@ -105,9 +106,13 @@ mod tests {
     fn bonds_on_newcomers_are_void_and_permits_go_by_stake() {
         let mut neurons = vec![neuron(3), neuron(5), neuron(5), neuron(0)];
         neurons[0].bonds = vec![(2, 100), (3, 100)];
-        neurons[3].registered_at = 21;
-        let bonds = bonds(&neurons, &[0], 20);
-        assert_eq!((bonds[(0, 2)], bonds[(0, 3)]), (1.0, 0.0));
+        for registered_at in [20, 21] {
+            neurons[3].registered_at = registered_at;
+            let bonds = bonds(&neurons, &[0], 20);
+            assert_eq!((bonds[(0, 2)], bonds[(0, 3)]), (1.0, 0.0), "registered at {registered_at}");
+        }
+        neurons[3].registered_at = 19;
+        assert_eq!(bonds(&neurons, &[0], 20)[(0, 3)], 1.0, "known to the last epoch");
         let rules = YumaRules { max_validators: 2, ..YumaRules::default() };
         let stake = stake(&rules, &neurons);
         assert_eq!(next_permits(&rules, &neurons, &stake), [false, true, true, false]);

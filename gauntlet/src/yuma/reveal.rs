@@ -44,16 +44,16 @@ pub fn commit(waiting: &mut Vec<Waiting>, hash: Digest, block: u64, epoch: u64) 
     Ok(())
 }
 
-/// Takes a commitment out, with all that were made before it. Errors: [`ChainFault::NoCommit`],
-/// [`ChainFault::RevealEpoch`].
-pub fn reveal(waiting: &mut Vec<Waiting>, hash: Digest, epoch: u64) -> Result<(), ChainFault> {
+/// Takes a commitment out, with all that were made before it, and gives the block it was made in.
+/// Errors: [`ChainFault::NoCommit`], [`ChainFault::RevealEpoch`].
+pub fn reveal(waiting: &mut Vec<Waiting>, hash: Digest, epoch: u64) -> Result<u64, ChainFault> {
     let place = waiting.iter().position(|w| w.hash == hash).ok_or(ChainFault::NoCommit)?;
-    let due = waiting[place].due;
+    let Waiting { block, due, .. } = waiting[place];
     if due != epoch {
         return Err(ChainFault::RevealEpoch { due, now: epoch });
     }
     waiting.drain(..=place);
-    Ok(())
+    Ok(block)
 }
 
 #[cfg(test)]
@@ -70,7 +70,7 @@ mod tests {
         assert_eq!(reveal(&mut waiting, hash(b"c"), 5), Err(ChainFault::NoCommit));
         assert_eq!(reveal(&mut waiting, hash(b"b"), 4), Err(ChainFault::RevealEpoch { due: 5, now: 4 }));
         assert_eq!(reveal(&mut waiting, hash(b"b"), 6), Err(ChainFault::RevealEpoch { due: 5, now: 6 }));
-        assert_eq!(reveal(&mut waiting, hash(b"b"), 5), Ok(()));
+        assert_eq!(reveal(&mut waiting, hash(b"b"), 5), Ok(11));
         assert!(waiting.is_empty(), "the older one is void");
         for n in 0..MAX_WAITING {
             commit(&mut waiting, hash(&[n as u8]), 20, 7).unwrap();

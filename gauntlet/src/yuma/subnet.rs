@@ -89,7 +89,8 @@ impl Subnet {
         self.slots.iter().position(|s| s.hotkey == *hotkey).and_then(|uid| u16::try_from(uid).ok())
     }
 
-    /// Registers a hotkey with its stake. Errors: [`ChainFault::AlreadyRegistered`], [`ChainFault::NoSlot`].
+    /// Registers a hotkey with its stake. Where it replaces another, all weights and bonds on the former tenant are gone:
+    /// a later update of who set them must not turn them to the newcomer. Errors: [`ChainFault::AlreadyRegistered`], [`ChainFault::NoSlot`].
     pub fn register(&mut self, hotkey: Hotkey, stake: u64, block: u64) -> Result<Registered, ChainFault> {
         if self.uid(&hotkey).is_some() {
             return Err(ChainFault::AlreadyRegistered);
@@ -112,6 +113,10 @@ impl Subnet {
                 None
             }
         };
+        for slot in &mut self.slots {
+            slot.neuron.weights.retain(|(target, _)| *target != uid);
+            slot.neuron.bonds.retain(|(target, _)| *target != uid);
+        }
         Ok(Registered { uid, replaced })
     }
 
@@ -150,14 +155,16 @@ impl Subnet {
         Ok(())
     }
 
-    /// Reveals committed weights. Errors: [`Error::Chain`].
+    /// Reveals committed weights; those on uids that changed hands since the commitment are void. Errors: [`Error::Chain`].
     pub fn reveal_weights(&mut self, hotkey: &Hotkey, call: &Call<'_>, salt: &[u8]) -> Result<(), Error> {
         let hash = reveal::commitment(hotkey, call.uids, call.values, salt, call.version)?;
         let epoch = self.epoch;
-        let checked = self.check(hotkey, call)?;
+        let mut checked = self.check(hotkey, call)?;
         let (_, slot) = self.slot_mut(hotkey)?;
-        reveal::reveal(&mut slot.waiting, hash, epoch)?;
-        slot.neuron.weights = checked;
+        let committed = reveal::reveal(&mut slot.waiting, hash, epoch)?;
+        let held = |uid: u16| self.slots.get(usize::from(uid)).map(|s| s.neuron.registered_at);
+        checked.retain(|(target, _)| held(*target).is_some_and(|since| since < committed));
+        self.slot_mut(hotkey)?.1.neuron.weights = checked;
         Ok(())
     }
 
