@@ -174,6 +174,7 @@ fn wrong_usage_and_missing_things_are_named() {
     fails(run(&["--steps", "0"]), 2, &["--steps", "at least 1"]);
     fails(run(&["--lr", "nan"]), 2, &["--lr"]);
     fails(run(&["--preset", "2b"]), 1, &["2b", "small-10m"]);
+    fails(run(&["--threads", "99999"]), 1, &["99999", "1024"]);
     fails(run(&["--seq", "1000"]), 2, &["--seq", "512"]);
     fails(run(&["--data", "no/such/place"]), 1, &["no/such/place"]);
     fails(run(&["--from", "no/such/model"]), 1, &["no/such/model"]);

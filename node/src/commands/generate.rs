@@ -65,7 +65,7 @@ pub(crate) fn run(args: &GenerateArgs) -> Result<()> {
         bail!("the prompt has {n} tokens, the model reads {longest}; shorten it");
     }
     let llama = Llama::from_theta(&model.config, &model.theta)?;
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(args.threads).build()?;
+    let pool = gauntlet_model::engine::cpu::pool(args.threads)?;
     let made = pool.install(|| extend(args, &llama, &tokenizer, &prompt))?;
     if !args.json {
         return output::text("\n");

@@ -29,6 +29,22 @@ pub type Buf = AVec<f32, ConstAlign<64>>;
 /// Work below this many elements a task is not worth handing to another thread (~50 µs).
 const TASK: usize = 1 << 16;
 
+/// More threads than any machine has cores.
+pub const MOST_THREADS: usize = 1024;
+
+/// A pool of `threads` threads (0: one a core).
+///
+/// # Errors
+/// When more than [`MOST_THREADS`] are asked for, or the system cannot start them.
+pub fn pool(threads: usize) -> Result<rayon::ThreadPool> {
+    let refused = |reason: String| ModelError::Threads { threads, reason };
+    if threads > MOST_THREADS {
+        return Err(refused(format!("at most {MOST_THREADS}; 0 takes one a core")));
+    }
+    let builder = rayon::ThreadPoolBuilder::new().num_threads(threads);
+    builder.thread_name(|i| format!("engine-{i}")).build().map_err(|e| refused(e.to_string()))
+}
+
 /// The CPU and how to use it.
 pub struct Cpu {
     pool: rayon::ThreadPool,
@@ -41,14 +57,9 @@ impl Cpu {
     /// `Path` concerns the element-wise kernels; crate `gemm` chooses its own.
     ///
     /// # Errors
-    /// When the system cannot start the threads.
+    /// When more than [`MOST_THREADS`] are asked for, or the system cannot start them.
     pub fn new(threads: usize, path: Path) -> Result<Self> {
-        let pool = rayon::ThreadPoolBuilder::new()
-            .num_threads(threads)
-            .thread_name(|i| format!("engine-{i}"))
-            .build()
-            .map_err(|e| ModelError::Threads { threads, reason: e.to_string() })?;
-        Ok(Self { pool, simd: Simd::new(path) })
+        Ok(Self { pool: pool(threads)?, simd: Simd::new(path) })
     }
 
     /// Number of threads.
