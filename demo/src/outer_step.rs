@@ -1,0 +1,190 @@
+//! The outer step: aggregate to Δ to θ (PROTOCOL 6.3), the only place where θ changes; and the validator's trial.
+//!
+//! θ ← fma(−α, sign(Δ), θ·d), d = f32(1 − α·λ) computed in f64, the product rounded first, sign(0) = 0.
+//! Trial: fma(−f32(c·α), sign(Δ_p), θ) into another buffer; θ stays.
+
+use crate::aggregate::{Aggregate, StrengthCap, Sums};
+use crate::chunk::{Grid, cut};
+use crate::error::{Error, Result};
+use crate::format::Format;
+use crate::inverse::InverseTile;
+use crate::kernel;
+use crate::submission::Submission;
+use rayon::prelude::*;
+use std::hint::black_box;
+use std::sync::Arc;
+
+/// What an outer step depends on beside the gather.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct OuterStep {
+    /// α of the window.
+    pub lr: f32,
+    /// λ of the manifest.
+    pub weight_decay: f64,
+    /// Fewer accepted submissions make no step.
+    pub min_gather: usize,
+}
+
+/// Whether θ moved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Applied {
+    /// It did; the schedule advances.
+    Stepped,
+    /// Too few submissions; θ and the schedule stay.
+    TooFew,
+}
+
+/// α and d of one step.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Rates {
+    lr: f32,
+    decay: f32,
+}
+
+/// Applies a gather to θ.
+pub fn apply(theta: &mut [f32], gather: &Aggregate<'_>, step: &OuterStep) -> Result<Applied> {
+    gather.format().layout().check("θ", theta.len())?;
+    check_rate("learning_rate", step.lr)?;
+    if gather.len() < step.min_gather {
+        return Ok(Applied::TooFew);
+    }
+    let rates = Rates { lr: step.lr, decay: (1.0 - f64::from(step.lr) * step.weight_decay) as f32 };
+    let simd = gather.format().simd();
+    let parts = cut(theta, piece_lengths(gather.format()));
+    for_each_chunk(gather, parts, |theta, origin, grid, delta| {
+        kernel::apply_chunk(simd, &mut theta[origin..], grid.stride(), grid.w, delta, rates);
+    })?;
+    Ok(Applied::Stepped)
+}
+
+/// Writes into `out` what θ would be after one peer's submission alone at `c` times the rate `lr`.
+pub fn trial(theta: &[f32], submission: &Submission, lr: f32, c: f32, out: &mut [f32]) -> Result<()> {
+    let format = submission.format();
+    format.layout().check("θ", theta.len())?;
+    format.layout().check("the trial buffer", out.len())?;
+    let rate = (f64::from(c) * f64::from(lr)) as f32;
+    check_rate("learning_rate", rate)?;
+    let mut gather = Aggregate::new(Arc::clone(format), StrengthCap::Off);
+    gather.add([0; 32], submission)?;
+    let mut rest = theta;
+    let parts = cut(out, piece_lengths(format)).into_iter().map(|out| {
+        let (theta, tail) = rest.split_at(out.len());
+        rest = tail;
+        (theta, out)
+    });
+    let simd = format.simd();
+    for_each_chunk(&gather, parts.collect(), |(theta, out), origin, grid, delta| {
+        kernel::trial_chunk(simd, &theta[origin..], &mut out[origin..], grid.stride(), grid.w, delta, rate);
+    })
+}
+
+/// Writes Δ, the decoded aggregate before its sign is taken, into `out`.
+pub fn decode(gather: &Aggregate<'_>, out: &mut [f32]) -> Result<()> {
+    gather.format().layout().check("the output", out.len())?;
+    let parts = cut(out, piece_lengths(gather.format()));
+    for_each_chunk(gather, parts, |out, origin, grid, delta| {
+        for (row, delta) in delta.chunks(grid.w).enumerate() {
+            out[origin + row * grid.stride()..][..grid.w].copy_from_slice(delta);
+        }
+    })
+}
+
+/// Refuses a rate that is negative or not finite.
+fn check_rate(field: &'static str, rate: f32) -> Result<()> {
+    if rate.is_finite() && rate >= 0.0 {
+        Ok(())
+    } else {
+        Err(Error::Config { field, reason: format!("{rate}: finite and not negative") })
+    }
+}
+
+fn piece_lengths(format: &Format) -> impl Iterator<Item = usize> {
+    format.plans().flat_map(|(_, plan)| plan.grid.pieces().map(|bands| bands.len() * plan.grid.band_len()))
+}
+
+/// Decodes chunk after chunk, in parallel over pieces; `each` gets its piece, the chunk's origin in it, and Δ.
+fn for_each_chunk<T: Send>(
+    gather: &Aggregate<'_>,
+    parts: Vec<T>,
+    each: impl Fn(&mut T, usize, &Grid, &[f32]) + Sync,
+) -> Result<()> {
+    let format = &**gather.format();
+    let pieces: Vec<_> = format
+        .plans()
+        .enumerate()
+        .flat_map(|(tensor, (_, plan))| plan.grid.pieces().map(move |bands| (tensor, plan, bands)))
+        .collect();
+    parts.into_par_iter().zip(&pieces).try_for_each_init(
+        || (Sums::new(), InverseTile::new()),
+        |(sums, tile), (mut part, (tensor, plan, bands))| {
+            subnormals_survive()?;
+            let grid = &plan.grid;
+            let Some((bh, bw)) = format.bases(grid) else { return Ok(()) };
+            for (band, y) in bands.clone().enumerate() {
+                for x in 0..grid.per_band {
+                    gather.sum_chunk(*tensor, plan, y * grid.per_band + x, sums, tile);
+                    kernel::inverse(format.simd(), bh, bw, tile);
+                    each(
+                        &mut part,
+                        band * grid.band_len() + x * grid.w,
+                        grid,
+                        &tile.delta[..grid.chunk_len()],
+                    );
+                }
+            }
+            Ok(())
+        },
+    )
+}
+
+/// Subnormal results (FTZ) and operands (DAZ) are kept by this thread.
+fn subnormals_survive() -> Result<()> {
+    let halved = black_box(f32::MIN_POSITIVE) * black_box(0.5);
+    let raised = black_box(f32::from_bits(1)) * black_box(16_777_216.0);
+    if halved > 0.0 && raised > 0.0 { Ok(()) } else { Err(Error::FlushToZero) }
+}
+
+#[inline(always)]
+fn sign(x: f32) -> f32 {
+    if x > 0.0 {
+        1.0
+    } else if x < 0.0 {
+        -1.0
+    } else {
+        0.0
+    }
+}
+
+/// θ ← fma(−α, sign(Δ), θ·d) for one chunk.
+#[inline(always)]
+pub(crate) fn apply_chunk<const R: usize>(
+    theta: &mut [f32],
+    stride: usize,
+    w: usize,
+    delta: &[f32],
+    rates: Rates,
+) {
+    for (row, delta) in delta.chunks_exact(w).enumerate() {
+        for (theta, delta) in theta[row * stride..][..w].iter_mut().zip(delta) {
+            *theta = (-rates.lr).mul_add(sign(*delta), *theta * rates.decay);
+        }
+    }
+}
+
+/// out = fma(−rate, sign(Δ), θ) for one chunk.
+#[inline(always)]
+pub(crate) fn trial_chunk<const R: usize>(
+    theta: &[f32],
+    out: &mut [f32],
+    stride: usize,
+    w: usize,
+    delta: &[f32],
+    rate: f32,
+) {
+    for (row, delta) in delta.chunks_exact(w).enumerate() {
+        let theta = &theta[row * stride..][..w];
+        for ((out, theta), delta) in out[row * stride..][..w].iter_mut().zip(theta).zip(delta) {
+            *out = (-rate).mul_add(sign(*delta), *theta);
+        }
+    }
+}
