@@ -8,6 +8,7 @@
 //! which halves the work. The forward transform is not consensus, but still the same on every path.
 
 use crate::chunk::MAX_EDGE;
+use crate::lanes::{LANES, Lanes};
 use std::f64::consts::PI;
 
 /// Half an edge: the lanes of a basis row.
@@ -92,42 +93,44 @@ impl ForwardTile {
 }
 
 /// Transforms the chunk at the start of `x` (rows `stride` apart) into `tile.z`.
-///
-/// `R` rows share the registers; it changes speed, never the result.
 #[inline(always)]
-pub(crate) fn forward<const R: usize>(
-    bh: &Basis,
-    bw: &Basis,
-    x: &[f32],
-    stride: usize,
-    tile: &mut ForwardTile,
-) {
+pub(crate) fn forward<L: Lanes>(bh: &Basis, bw: &Basis, x: &[f32], stride: usize, tile: &mut ForwardTile) {
     let (h, w) = (bh.n, bw.n);
-    fold_rows(x, stride, h, w, &mut tile.z);
+    fold_rows::<L>(x, stride, h, w, &mut tile.z);
     let mut a = 0;
-    while a + 2 * R <= h {
-        rows::<R>(bh, a, w, tile);
-        rows::<R>(bh, a + 1, w, tile);
-        a += 2 * R;
-    }
     while a < h {
-        rows::<1>(bh, a, w, tile);
-        a += 1;
+        // Rows of one parity at a time: they read the same folds.
+        if L::ROWS == 8 && a + 16 <= h {
+            rows::<L, 8>(bh, a, w, tile);
+            rows::<L, 8>(bh, a + 1, w, tile);
+            a += 16;
+        } else if L::ROWS >= 2 && a + 4 <= h {
+            rows::<L, 2>(bh, a, w, tile);
+            rows::<L, 2>(bh, a + 1, w, tile);
+            a += 4;
+        } else {
+            rows::<L, 1>(bh, a, w, tile);
+            a += 1;
+        }
     }
     let mut a = 0;
-    while a + R <= h {
-        columns::<R>(bw, a, tile);
-        a += R;
-    }
     while a < h {
-        columns::<1>(bw, a, tile);
-        a += 1;
+        if L::ROWS == 8 && a + 8 <= h {
+            columns::<L, 8>(bw, a, tile);
+            a += 8;
+        } else if L::ROWS >= 2 && a + 2 <= h {
+            columns::<L, 2>(bw, a, tile);
+            a += 2;
+        } else {
+            columns::<L, 1>(bw, a, tile);
+            a += 1;
+        }
     }
 }
 
 /// z\[i\] = x\[i\] + x\[h−1−i\], z\[32+i\] = x\[i\] − x\[h−1−i\]; an odd height's middle row counts once.
 #[inline(always)]
-fn fold_rows(x: &[f32], stride: usize, h: usize, w: usize, z: &mut [f32; MAX_EDGE * MAX_EDGE]) {
+fn fold_rows<L: Lanes>(x: &[f32], stride: usize, h: usize, w: usize, z: &mut [f32; MAX_EDGE * MAX_EDGE]) {
     let (sums, differences) = z.split_at_mut(HALF * MAX_EDGE);
     for i in 0..h.div_ceil(2) {
         let sums = &mut sums[i * MAX_EDGE..][..MAX_EDGE];
@@ -137,6 +140,13 @@ fn fold_rows(x: &[f32], stride: usize, h: usize, w: usize, z: &mut [f32; MAX_EDG
         if 2 * i + 1 == h {
             sums[..w].copy_from_slice(top);
             differences[..w].fill(0.0);
+        } else if w == MAX_EDGE {
+            let (sums, differences) = (blocks_mut(sums), blocks_mut(differences));
+            for q in 0..MAX_EDGE / LANES {
+                let (top, low) = (L::load(&blocks(top)[q]), L::load(&blocks(low)[q]));
+                top.add(low).store(&mut sums[q]);
+                top.sub(low).store(&mut differences[q]);
+            }
         } else {
             for j in 0..w {
                 sums[j] = top[j] + low[j];
@@ -150,78 +160,109 @@ fn fold_rows(x: &[f32], stride: usize, h: usize, w: usize, z: &mut [f32; MAX_EDG
 
 /// Rows a, a+2, …, a+2(R−1) of F_hᵀ X, folded over columns into `tile.folded`.
 #[inline(always)]
-fn rows<const R: usize>(bh: &Basis, a: usize, w: usize, tile: &mut ForwardTile) {
+fn rows<L: Lanes, const R: usize>(bh: &Basis, a: usize, w: usize, tile: &mut ForwardTile) {
     let half = if a % 2 == 0 { bh.n.div_ceil(2) } else { bh.n / 2 };
     let (folds, _) = tile.z[a % 2 * HALF * MAX_EDGE..].as_chunks::<MAX_EDGE>();
     // Two half-width sweeps keep R × 32 sums in registers.
-    let mut y = [[0.0_f32; MAX_EDGE]; R];
+    let mut y = [[L::splat(0.0); MAX_EDGE / LANES]; R];
     for side in 0..2 {
-        let mut acc = [[0.0_f32; HALF]; R];
-        for (i, fold) in folds.iter().enumerate().take(half) {
-            let (x, _) = fold[side * HALF..].as_chunks::<HALF>();
+        let mut acc = [[L::splat(0.0); 2]; R];
+        for (i, fold) in folds[..half].iter().enumerate() {
+            let x = [L::load(&blocks(fold)[2 * side]), L::load(&blocks(fold)[2 * side + 1])];
             for r in 0..R {
-                let f = bh.rows[a + 2 * r][i];
-                for l in 0..HALF {
-                    acc[r][l] = x[0][l].mul_add(f, acc[r][l]);
-                }
+                let f = L::splat(bh.rows[a + 2 * r][i]);
+                acc[r] = [x[0].fma(f, acc[r][0]), x[1].fma(f, acc[r][1])];
             }
         }
         for r in 0..R {
-            y[r][side * HALF..][..HALF].copy_from_slice(&acc[r]);
+            y[r][2 * side] = acc[r][0];
+            y[r][2 * side + 1] = acc[r][1];
         }
     }
     for r in 0..R {
-        let out = &mut tile.folded[a + 2 * r];
-        let (sums, differences) = out.split_at_mut(HALF);
+        let out = blocks_mut(&mut tile.folded[a + 2 * r]);
         if w == MAX_EDGE {
-            for j in 0..HALF {
-                sums[j] = y[r][j] + y[r][MAX_EDGE - 1 - j];
-                differences[j] = y[r][j] - y[r][MAX_EDGE - 1 - j];
+            for q in 0..2 {
+                let (left, right) = (y[r][q], y[r][3 - q].reverse());
+                left.add(right).store(&mut out[q]);
+                left.sub(right).store(&mut out[2 + q]);
             }
         } else {
-            for j in 0..w / 2 {
-                sums[j] = y[r][j] + y[r][w - 1 - j];
-                differences[j] = y[r][j] - y[r][w - 1 - j];
+            let mut row = [0.0; MAX_EDGE];
+            for q in 0..MAX_EDGE / LANES {
+                y[r][q].store(&mut blocks_mut(&mut row)[q]);
             }
-            if w % 2 == 1 {
-                sums[w / 2] = y[r][w / 2];
-            }
+            fold_columns(&row[..w], &mut tile.folded[a + 2 * r]);
         }
+    }
+}
+
+/// Sums and differences of mirrored columns, for edges below 64.
+fn fold_columns(row: &[f32], out: &mut [f32; MAX_EDGE]) {
+    let w = row.len();
+    for j in 0..w / 2 {
+        out[j] = row[j] + row[w - 1 - j];
+        out[HALF + j] = row[j] - row[w - 1 - j];
+    }
+    if w % 2 == 1 {
+        out[w / 2] = row[w / 2];
     }
 }
 
 /// Rows a…a+R−1 of (F_hᵀ X) F_w into `tile.z`, compact.
 #[inline(always)]
-fn columns<const R: usize>(bw: &Basis, a: usize, tile: &mut ForwardTile) {
+fn columns<L: Lanes, const R: usize>(bw: &Basis, a: usize, tile: &mut ForwardTile) {
     let w = bw.n;
-    let mut even = [[0.0_f32; HALF]; R];
-    for j in 0..w.div_ceil(2) {
-        for r in 0..R {
-            let s = tile.folded[a + r][j];
-            for l in 0..HALF {
-                even[r][l] = bw.even[j][l].mul_add(s, even[r][l]);
-            }
-        }
-    }
-    let mut odd = [[0.0_f32; HALF]; R];
-    for j in 0..w / 2 {
-        for r in 0..R {
-            let d = tile.folded[a + r][HALF + j];
-            for l in 0..HALF {
-                odd[r][l] = bw.odd[j][l].mul_add(d, odd[r][l]);
-            }
-        }
-    }
+    let even = product::<L, R>(&bw.even[..w.div_ceil(2)], &tile.folded, a, 0);
+    let odd = product::<L, R>(&bw.odd[..w / 2], &tile.folded, a, HALF);
     for r in 0..R {
         let out = &mut tile.z[(a + r) * w..][..w];
-        let (pairs, last) = out.as_chunks_mut::<2>();
-        for (b, pair) in pairs.iter_mut().enumerate() {
-            *pair = [even[r][b], odd[r][b]];
-        }
-        if let [last] = last {
-            *last = even[r][w / 2];
+        let [a, b] = even[r][0].interleave(odd[r][0]);
+        let [c, d] = even[r][1].interleave(odd[r][1]);
+        if w == MAX_EDGE {
+            for (q, x) in [a, b, c, d].into_iter().enumerate() {
+                x.store(&mut blocks_mut(out)[q]);
+            }
+        } else {
+            let mut row = [0.0; MAX_EDGE];
+            for (q, x) in [a, b, c, d].into_iter().enumerate() {
+                x.store(&mut blocks_mut(&mut row)[q]);
+            }
+            out.copy_from_slice(&row[..w]);
         }
     }
+}
+
+/// Rows a…a+R−1 of one half of `folded`, times the basis of that half.
+#[inline(always)]
+fn product<L: Lanes, const R: usize>(
+    basis: &[[f32; HALF]],
+    folded: &[[f32; MAX_EDGE]; MAX_EDGE],
+    a: usize,
+    first: usize,
+) -> [[L; 2]; R] {
+    let mut acc = [[L::splat(0.0); 2]; R];
+    let rows = &folded[a..][..R];
+    for (j, f) in basis.iter().enumerate() {
+        let f = [L::load(&blocks(f)[0]), L::load(&blocks(f)[1])];
+        for r in 0..R {
+            let x = L::splat(rows[r][first + j]);
+            acc[r] = [f[0].fma(x, acc[r][0]), f[1].fma(x, acc[r][1])];
+        }
+    }
+    acc
+}
+
+/// A row in register-sized blocks.
+#[inline(always)]
+pub(crate) fn blocks(row: &[f32]) -> &[[f32; LANES]] {
+    row.as_chunks().0
+}
+
+/// A row in register-sized blocks, to write.
+#[inline(always)]
+pub(crate) fn blocks_mut(row: &mut [f32]) -> &mut [[f32; LANES]] {
+    row.as_chunks_mut().0
 }
 
 #[cfg(test)]

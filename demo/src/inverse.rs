@@ -8,7 +8,8 @@
 //! output keeps its own chain; the kernels only run many outputs side by side.
 
 use crate::chunk::{MAX_CHUNK, MAX_EDGE};
-use crate::dct::{Basis, HALF};
+use crate::dct::{Basis, HALF, blocks, blocks_mut};
+use crate::lanes::{LANES, Lanes};
 
 /// Working memory of one chunk's inverse transform, and its result.
 #[repr(C, align(64))]
@@ -56,35 +57,39 @@ struct Columns {
     n_odd: usize,
 }
 
-/// Decodes `tile.indices`/`values` into `tile.delta`. `R` rows share the registers.
+/// Decodes `tile.indices`/`values` into `tile.delta`.
 #[inline(always)]
-pub(crate) fn inverse<const R: usize>(bh: &Basis, bw: &Basis, tile: &mut InverseTile) {
-    let columns = row_step(bh, bw.n, tile);
+pub(crate) fn inverse<L: Lanes>(bh: &Basis, bw: &Basis, tile: &mut InverseTile) {
+    let columns = row_step::<L>(bh, bw.n, tile);
     let mut i = 0;
-    while i + R <= bh.n {
-        column_step::<R>(bw, i, &columns, tile);
-        i += R;
-    }
     while i < bh.n {
-        column_step::<1>(bw, i, &columns, tile);
-        i += 1;
+        if L::ROWS == 8 && i + 8 <= bh.n {
+            column_step::<L, 8>(bw, i, &columns, tile);
+            i += 8;
+        } else if L::ROWS >= 2 && i + 2 <= bh.n {
+            column_step::<L, 2>(bw, i, &columns, tile);
+            i += 2;
+        } else {
+            column_step::<L, 1>(bw, i, &columns, tile);
+            i += 1;
+        }
     }
 }
 
 /// T\[·,b\] for every column b that has a coefficient.
 #[inline(always)]
-fn row_step(bh: &Basis, w: usize, tile: &mut InverseTile) -> Columns {
+fn row_step<L: Lanes>(bh: &Basis, w: usize, tile: &mut InverseTile) -> Columns {
     let mut used = 0_u64;
-    for n in 0..tile.len {
+    for (&index, &c) in tile.indices[..tile.len].iter().zip(&tile.values[..tile.len]) {
         // Row-major order: inside a column, a ascends.
-        let (a, b) = (usize::from(tile.indices[n]) / w, usize::from(tile.indices[n]) % w);
+        let (a, b) = (usize::from(index) / w, usize::from(index) % w);
         if used >> b & 1 == 0 {
             tile.chains[b] = [[0.0; HALF]; 2];
             used |= 1 << b;
         }
-        let (f, c, acc) = (&bh.rows[a], tile.values[n], &mut tile.chains[b][a % 2]);
-        for l in 0..HALF {
-            acc[l] = f[l].mul_add(c, acc[l]);
+        let (f, acc) = (blocks(&bh.rows[a]), blocks_mut(&mut tile.chains[b][a % 2]));
+        for q in 0..HALF / LANES {
+            L::load(&f[q]).fma(L::splat(c), L::load(&acc[q])).store(&mut acc[q]);
         }
     }
     let mut columns = Columns { even: [0; HALF], odd: [0; HALF], n_even: 0, n_odd: 0 };
@@ -98,55 +103,68 @@ fn row_step(bh: &Basis, w: usize, tile: &mut InverseTile) -> Columns {
             columns.odd[columns.n_odd] = b as u8;
             columns.n_odd += 1;
         }
-        unfold(&tile.chains[b][0], &tile.chains[b][1], &mut tile.t[b][..bh.n]);
+        let [even, odd] = &tile.chains[b];
+        let pair = |x| [L::load(&blocks(x)[0]), L::load(&blocks(x)[1])];
+        unfold(pair(even), pair(odd), &mut tile.t[b][..bh.n]);
     }
     columns
 }
 
 /// Rows i…i+R−1 of Δ.
 #[inline(always)]
-fn column_step<const R: usize>(bw: &Basis, i: usize, columns: &Columns, tile: &mut InverseTile) {
-    let mut even = [[0.0_f32; HALF]; R];
-    for &b in &columns.even[..columns.n_even] {
-        let (f, t) = (&bw.rows[usize::from(b)], &tile.t[usize::from(b)][i..][..R]);
-        for r in 0..R {
-            for l in 0..HALF {
-                even[r][l] = f[l].mul_add(t[r], even[r][l]);
-            }
-        }
-    }
-    let mut odd = [[0.0_f32; HALF]; R];
-    for &b in &columns.odd[..columns.n_odd] {
-        let (f, t) = (&bw.rows[usize::from(b)], &tile.t[usize::from(b)][i..][..R]);
-        for r in 0..R {
-            for l in 0..HALF {
-                odd[r][l] = f[l].mul_add(t[r], odd[r][l]);
-            }
-        }
-    }
+fn column_step<L: Lanes, const R: usize>(bw: &Basis, i: usize, columns: &Columns, tile: &mut InverseTile) {
+    let even = chains::<L, R>(bw, i, &columns.even[..columns.n_even], &tile.t);
+    let odd = chains::<L, R>(bw, i, &columns.odd[..columns.n_odd], &tile.t);
     for r in 0..R {
-        unfold(&even[r], &odd[r], &mut tile.delta[(i + r) * bw.n..][..bw.n]);
+        unfold(even[r], odd[r], &mut tile.delta[(i + r) * bw.n..][..bw.n]);
     }
+}
+
+/// E or O of rows i…i+R−1, over the listed columns in their order.
+#[inline(always)]
+fn chains<L: Lanes, const R: usize>(
+    bw: &Basis,
+    i: usize,
+    columns: &[u8],
+    t: &[[f32; MAX_EDGE]; MAX_EDGE],
+) -> [[L; 2]; R] {
+    let mut acc = [[L::splat(0.0); 2]; R];
+    for &b in columns {
+        let b = usize::from(b) % MAX_EDGE;
+        let f = [L::load(&blocks(&bw.rows[b])[0]), L::load(&blocks(&bw.rows[b])[1])];
+        let t = &t[b][i..][..R];
+        for r in 0..R {
+            let t = L::splat(t[r]);
+            acc[r] = [f[0].fma(t, acc[r][0]), f[1].fma(t, acc[r][1])];
+        }
+    }
+    acc
 }
 
 /// X_j = E_j + O_j, X_{N−1−j} = E_j − O_j, the middle of an odd N is E_j.
 #[inline(always)]
-fn unfold(even: &[f32; HALF], odd: &[f32; HALF], x: &mut [f32]) {
+fn unfold<L: Lanes>(even: [L; 2], odd: [L; 2], x: &mut [f32]) {
     let n = x.len();
     if n == MAX_EDGE {
-        let (left, right) = x.split_at_mut(HALF);
-        for j in 0..HALF {
-            left[j] = even[j] + odd[j];
-            right[HALF - 1 - j] = even[j] - odd[j];
+        let x = blocks_mut(x);
+        for q in 0..2 {
+            even[q].add(odd[q]).store(&mut x[q]);
+            even[q].sub(odd[q]).reverse().store(&mut x[3 - q]);
         }
         return;
     }
+    let (mut left, mut right, mut middle) = ([0.0; HALF], [0.0; HALF], [0.0; HALF]);
+    for q in 0..2 {
+        even[q].add(odd[q]).store(&mut blocks_mut(&mut left)[q]);
+        even[q].sub(odd[q]).store(&mut blocks_mut(&mut right)[q]);
+        even[q].store(&mut blocks_mut(&mut middle)[q]);
+    }
     for j in 0..n / 2 {
-        x[j] = even[j] + odd[j];
-        x[n - 1 - j] = even[j] - odd[j];
+        x[j] = left[j];
+        x[n - 1 - j] = right[j];
     }
     if n % 2 == 1 {
-        x[n / 2] = even[n / 2];
+        x[n / 2] = middle[n / 2];
     }
 }
 

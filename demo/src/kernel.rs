@@ -6,11 +6,14 @@
 
 use crate::dct::{Basis, ForwardTile};
 use crate::inverse::InverseTile;
+use crate::lanes::Plain;
+#[cfg(target_arch = "x86_64")]
+use crate::lanes::{Avx2, Avx512};
 use crate::simd::{Path, Simd};
 use crate::topk::TopK;
 use crate::{inverse as inverse_dct, momentum, outer_step};
 
-/// `name(simd, …)` runs the body with as many rows in registers as the path has room for.
+/// `name(simd, …)` runs the body with the lanes of the path.
 macro_rules! kernel {
     ($(#[$doc:meta])* $name:ident, $module:ident::$body:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $out:ty)?) => {
         $(#[$doc])*
@@ -20,11 +23,11 @@ macro_rules! kernel {
             {
                 #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma,bmi1,bmi2,lzcnt,popcnt")]
                 fn avx512($($arg: $ty),*) $(-> $out)? {
-                    $module::$body::<8>($($arg),*)
+                    $module::$body::<Avx512>($($arg),*)
                 }
                 #[target_feature(enable = "avx2,fma")]
                 fn avx2($($arg: $ty),*) $(-> $out)? {
-                    $module::$body::<2>($($arg),*)
+                    $module::$body::<Avx2>($($arg),*)
                 }
                 match simd.path() {
                     // SAFETY: a `Simd` with this path exists only on a processor with these instructions.
@@ -35,7 +38,7 @@ macro_rules! kernel {
                 }
             }
             let _ = simd;
-            $module::$body::<2>($($arg),*)
+            $module::$body::<Plain>($($arg),*)
         }
     };
 }

@@ -42,6 +42,7 @@ pub mod format;
 pub mod golden;
 mod inverse;
 mod kernel;
+mod lanes;
 pub mod layout;
 pub mod momentum;
 pub mod object;

@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::format::{Format, Plan};
 use crate::inverse::InverseTile;
 use crate::kernel;
+use crate::lanes::Lanes;
 use crate::submission::{EMPTY, Submission, Values, exponent_of};
 use crate::topk::{self, TopK};
 use rayon::prelude::*;
@@ -285,19 +286,19 @@ pub(crate) struct ChunkStep<'a> {
 /// m ← β·m + α·DCT(g) for one chunk, its k best chosen into `top`; the largest magnitude, or `None`, m untouched, if
 /// it is not finite.
 #[inline(always)]
-pub(crate) fn accumulate<const R: usize>(
+pub(crate) fn accumulate<L: Lanes>(
     step: &ChunkStep<'_>,
     grads: &[f32],
     m: &mut [f32],
     tile: &mut ForwardTile,
     top: &mut TopK,
 ) -> Option<f32> {
-    dct::forward::<R>(step.bh, step.bw, grads, step.stride, tile);
+    dct::forward::<L>(step.bh, step.bw, grads, step.stride, tile);
     let z = &mut tile.z[..m.len()];
     for (z, m) in z.iter_mut().zip(&*m) {
         *z = step.decay.mul_add(*m, step.lr * *z);
     }
-    let largest = topk::select::<R>(z, step.k, top)?;
+    let largest = topk::select::<L>(z, step.k, top)?;
     m.copy_from_slice(z);
     Some(largest)
 }

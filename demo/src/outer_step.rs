@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::format::Format;
 use crate::inverse::InverseTile;
 use crate::kernel;
+use crate::lanes::Lanes;
 use crate::submission::Submission;
 use rayon::prelude::*;
 use std::hint::black_box;
@@ -157,13 +158,7 @@ fn sign(x: f32) -> f32 {
 
 /// θ ← fma(−α, sign(Δ), θ·d) for one chunk.
 #[inline(always)]
-pub(crate) fn apply_chunk<const R: usize>(
-    theta: &mut [f32],
-    stride: usize,
-    w: usize,
-    delta: &[f32],
-    rates: Rates,
-) {
+pub(crate) fn apply_chunk<L: Lanes>(theta: &mut [f32], stride: usize, w: usize, delta: &[f32], rates: Rates) {
     for (row, delta) in delta.chunks_exact(w).enumerate() {
         for (theta, delta) in theta[row * stride..][..w].iter_mut().zip(delta) {
             *theta = (-rates.lr).mul_add(sign(*delta), *theta * rates.decay);
@@ -173,7 +168,7 @@ pub(crate) fn apply_chunk<const R: usize>(
 
 /// out = fma(−rate, sign(Δ), θ) for one chunk.
 #[inline(always)]
-pub(crate) fn trial_chunk<const R: usize>(
+pub(crate) fn trial_chunk<L: Lanes>(
     theta: &[f32],
     out: &mut [f32],
     stride: usize,

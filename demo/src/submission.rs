@@ -227,6 +227,7 @@ impl Submission {
             Values::Levels(levels) => cut(levels, entry_counts).into_iter().map(ValuesMut::Levels).collect(),
             Values::Exact(values) => cut(values, entry_counts).into_iter().map(ValuesMut::Exact).collect(),
         };
+        // Fewer than 16 groups stay on this thread.
         let faults: Vec<Result<()>> = (&groups, exponents, indices, values)
             .into_par_iter()
             .with_min_len(8)

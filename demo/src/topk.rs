@@ -5,18 +5,18 @@
 //! the k best of those are kept. Not consensus, but the same on every path.
 
 use crate::chunk::MAX_CHUNK;
+use crate::dct::blocks_mut;
+use crate::lanes::{LANES, Lanes};
 
 /// Groups a chunk is cut into at most; more entries than a quarter of it go the plain way.
 const MAX_GROUPS: usize = 1024;
 /// Bits of the exponent of infinity: any magnitude from here on is not finite.
 const INFINITE: u32 = 0x7f80_0000;
-/// Elements tested at once while collecting.
-const BLOCK: usize = 16;
 
 /// Working memory of one selection, and its result.
 #[repr(C, align(64))]
 pub(crate) struct TopK {
-    maxima: [u32; MAX_GROUPS],
+    maxima: [f32; MAX_GROUPS],
     /// Magnitude bits above the complement of the index: a larger key is a better element.
     keys: [u64; MAX_CHUNK],
     order: [u64; MAX_CHUNK],
@@ -27,7 +27,7 @@ pub(crate) struct TopK {
 impl TopK {
     pub(crate) fn new() -> Box<Self> {
         Box::new(Self {
-            maxima: [0; MAX_GROUPS],
+            maxima: [0.0; MAX_GROUPS],
             keys: [0; MAX_CHUNK],
             order: [0; MAX_CHUNK],
             indices: [0; MAX_CHUNK],
@@ -68,41 +68,42 @@ fn index_of(key: u64) -> u16 {
 ///
 /// `k` ≤ `x.len()` ≤ 4096.
 #[inline(always)]
-pub(crate) fn select<const R: usize>(x: &[f32], k: usize, out: &mut TopK) -> Option<f32> {
+pub(crate) fn select<L: Lanes>(x: &[f32], k: usize, out: &mut TopK) -> Option<f32> {
     let groups = (4 * k).next_power_of_two().max(64);
     if groups > MAX_GROUPS || 2 * groups > x.len() {
         return select_plain(x, k, out);
     }
-    let maxima = &mut out.maxima[..groups];
-    maxima.fill(0);
-    for part in x.chunks(groups) {
-        for (max, &x) in maxima.iter_mut().zip(part) {
-            *max = (*max).max(magnitude(x));
+    let maxima = &mut blocks_mut(&mut out.maxima)[..groups / LANES];
+    maxima.fill([0.0; LANES]);
+    let (parts, _) = x.as_chunks::<LANES>();
+    for part in parts.chunks(groups / LANES) {
+        for (max, x) in maxima.iter_mut().zip(part) {
+            L::load(max).larger_magnitude(L::load(x)).store(max);
         }
     }
-    let largest = maxima.iter().fold(0, |a, &b| a.max(b));
+    let tail = &x[parts.len() * LANES..];
+    for (max, &x) in maxima.as_flattened_mut().iter_mut().zip(tail) {
+        *max = f32::from_bits(magnitude(*max).max(magnitude(x)));
+    }
+    let largest = maxima.as_flattened().iter().fold(0, |max, &x| magnitude(x).max(max));
     if largest >= INFINITE {
         return None;
     }
-    let threshold = threshold(maxima, largest, k);
+    let threshold = threshold::<L>(maxima, largest, k);
 
     let mut n = 0;
-    let (blocks, tail) = x.as_chunks::<BLOCK>();
-    for (b, block) in blocks.iter().enumerate() {
-        let mut hits = 0_u32;
-        for (l, &x) in block.iter().enumerate() {
-            hits |= u32::from(magnitude(x) >= threshold) << l;
-        }
+    for (b, part) in parts.iter().enumerate() {
+        let mut hits = L::load(part).reaching(threshold);
         while hits != 0 {
             let l = hits.trailing_zeros() as usize;
             hits &= hits - 1;
-            out.keys[n] = key_of(block[l], b * BLOCK + l);
+            out.keys[n] = key_of(part[l], b * LANES + l);
             n += 1;
         }
     }
     for (l, &x) in tail.iter().enumerate() {
         if magnitude(x) >= threshold {
-            out.keys[n] = key_of(x, blocks.len() * BLOCK + l);
+            out.keys[n] = key_of(x, parts.len() * LANES + l);
             n += 1;
         }
     }
@@ -112,14 +113,11 @@ pub(crate) fn select<const R: usize>(x: &[f32], k: usize, out: &mut TopK) -> Opt
 
 /// A magnitude that at least `k` of the maxima reach, and hardly more: bisection on the bits.
 #[inline(always)]
-fn threshold(maxima: &[u32], largest: u32, k: usize) -> u32 {
+fn threshold<L: Lanes>(maxima: &[[f32; LANES]], largest: u32, k: usize) -> u32 {
     let (mut low, mut high) = (0, largest + 1);
     while high - low > 1 {
         let middle = low + (high - low) / 2;
-        let mut count = 0_u32;
-        for &max in maxima {
-            count += u32::from(max >= middle);
-        }
+        let count: u32 = maxima.iter().map(|max| L::load(max).reaching(middle).count_ones()).sum();
         if (count as usize) < k {
             high = middle;
         } else {
