@@ -4,7 +4,8 @@
 //! A = Σ value·s_p over the n peers that sent it, c = f32(A) / f32(n). Every peer weighs the same, whatever its scale.
 //!
 //! Strength cap: b_p = floor(log2(max|value|·s_p)) a chunk; what exceeds the gather's lower median there by more than
-//! 1 is shifted toward zero by the excess over median + 1. Without it a peer can put its whole norm into one chunk.
+//! 1 is shifted toward zero by all of the excess, to the median's order. Without it a peer can put its whole norm into
+//! one chunk and own its signs.
 //!
 //! Nothing dense is kept: the sums of a chunk are made when the outer step comes to it.
 
@@ -26,8 +27,8 @@ const ONE: f64 = (1_u64 << 48) as f64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StrengthCap {
-    /// At most one binary order above the lower median.
-    MedianPlusOne,
+    /// What is more than one binary order above the lower median is brought down to it.
+    LowerMedian,
     /// No limit.
     Off,
 }
@@ -106,7 +107,7 @@ impl<'a> Aggregate<'a> {
         self.strengths(tensor, plan, chunk, sums);
         let entries = plan.chunk_entries(chunk);
         for (number, peer) in self.peers.iter().enumerate() {
-            let Some(excess) = sums.strengths[number].map(|b| b.saturating_sub(sums.limit)) else { continue };
+            let Some(excess) = sums.strengths[number].map(|b| excess(b, sums.median)) else { continue };
             let (scale, indices) = (peer.tensors[tensor], &peer.submission.indices[entries.clone()]);
             match &peer.submission.values {
                 Values::Levels(levels) => {
@@ -126,18 +127,23 @@ impl<'a> Aggregate<'a> {
         sums.drain(out);
     }
 
-    /// Each peer's strength in a chunk, and the limit for all of them.
+    /// Each peer's strength in a chunk, and the lower median of those that send any.
     fn strengths(&self, tensor: usize, plan: &Plan, chunk: usize, sums: &mut Sums) {
         sums.strengths.clear();
         sums.strengths.extend(self.peers.iter().map(|peer| strength(peer, tensor, plan, chunk)));
         sums.sorted.clear();
         sums.sorted.extend(sums.strengths.iter().flatten());
         sums.sorted.sort_unstable();
-        let median = sums.sorted.get(sums.sorted.len().saturating_sub(1) / 2);
-        sums.limit = match (self.cap, median) {
-            (StrengthCap::MedianPlusOne, Some(median)) => median + 1,
-            _ => u32::MAX,
-        };
+        let median = sums.sorted.get(sums.sorted.len().saturating_sub(1) / 2).copied();
+        sums.median = median.filter(|_| self.cap == StrengthCap::LowerMedian);
+    }
+}
+
+/// How far a strength lies above the median, if by more than 1.
+fn excess(strength: u32, median: Option<u32>) -> u32 {
+    match median {
+        Some(median) if strength > median + 1 => strength - median,
+        _ => 0,
     }
 }
 
@@ -216,8 +222,8 @@ pub(crate) struct Sums {
     /// Strength of each peer in the chunk; `None` where it sends nothing.
     strengths: Vec<Option<u32>>,
     sorted: Vec<u32>,
-    /// Largest strength that is not shifted.
-    limit: u32,
+    /// Their lower median; `None` where nothing is capped.
+    median: Option<u32>,
 }
 
 impl Sums {
@@ -228,7 +234,7 @@ impl Sums {
             seen: [0; MAX_CHUNK / 64],
             strengths: Vec::new(),
             sorted: Vec::new(),
-            limit: u32::MAX,
+            median: None,
         })
     }
 
@@ -261,4 +267,123 @@ impl Sums {
 #[inline(always)]
 pub(crate) fn mean(sum: i64, count: u16) -> f32 {
     sum as f32 / f32::from(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codebook::Codebook;
+    use crate::layout::Layout;
+
+    /// One chunk of eight coefficients, three sent; chunks as (exponent, levels at indices 0, 1, 2).
+    fn gather(cap: StrengthCap, peers: &[Vec<(i16, [i8; 3])>]) -> Vec<Vec<(u16, f32)>> {
+        let layout = Layout::from_shapes([("t", vec![8 * peers[0].len()])]).unwrap();
+        let format = Format::new(layout, 8, 3, Codebook::with_bits(8).unwrap()).unwrap();
+        let submissions: Vec<_> = peers
+            .iter()
+            .map(|chunks| {
+                let sent = |&(e, _): &(i16, [i8; 3])| if e == EMPTY { [0; 3] } else { [0, 1, 2] };
+                let indices = chunks.iter().flat_map(sent).collect();
+                let levels = chunks.iter().flat_map(|c| c.1).collect();
+                let exponents = chunks.iter().map(|c| c.0).collect();
+                Submission::new(Arc::clone(&format), exponents, indices, Values::Levels(levels)).unwrap()
+            })
+            .collect();
+        let mut gather = Aggregate::new(Arc::clone(&format), cap);
+        for (peer, submission) in (0..).zip(&submissions) {
+            gather.add([peer; 32], submission).unwrap();
+        }
+        let (mut sums, mut tile) = (Sums::new(), InverseTile::new());
+        let (_, plan) = format.plans().next().unwrap();
+        (0..plan.grid.chunks())
+            .map(|chunk| {
+                gather.sum_chunk(0, plan, chunk, &mut sums, &mut tile);
+                tile.indices[..tile.len]
+                    .iter()
+                    .copied()
+                    .zip(tile.values[..tile.len].iter().copied())
+                    .collect()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn unit_scale_rounds_halves_to_even() {
+        // 2⁴⁸/√2246 and 2⁴⁸/√14586 are halves in f64, the lower neighbour even.
+        assert_eq!(unit_scale(2246), 5_939_295_260_364);
+        assert_eq!(unit_scale(14_586), 2_330_621_171_312);
+        assert_eq!([unit_scale(0), unit_scale(1), unit_scale(1 << 98)], [0, 1 << 48, 0]);
+        assert_eq!(unit_scale((1 << 96) + 1), 1, "the sum is rounded to f64 once");
+    }
+
+    #[test]
+    fn the_mean_rounds_the_sum_first() {
+        assert_eq!(mean(160_216_815_874_549, 3).to_bits(), 0x5642_49d8);
+        assert_eq!(mean(126_521_193_688_900, 5).to_bits(), 0x55b8_1cd2);
+    }
+
+    #[test]
+    fn excess_is_shifted_toward_zero() {
+        assert_eq!(
+            [toward_zero(-5, 1), toward_zero(5, 1), toward_zero(-1, 1), toward_zero(-5, 0)],
+            [-2, 2, 0, -5]
+        );
+        assert_eq!([toward_zero(i64::MAX, 200), toward_zero(-7, 63)], [0, 0]);
+    }
+
+    #[test]
+    fn levels_fourteen_binary_orders_below_the_largest_still_count() {
+        let chunk = |e| gather(StrengthCap::Off, &[vec![(20, [1, 0, 0]), (e, [127, 0, 0])]])[1].len();
+        assert_eq!([chunk(6), chunk(5)], [1, 0]);
+        // value = level << (14 − (e_max − e)): 1 << 14 and 127 << 0.
+        let found = gather(StrengthCap::Off, &[vec![(20, [1, 0, 0]), (6, [127, 0, 0])]]);
+        let s = unit_scale((1 << 28) + 127 * 127);
+        assert_eq!((found[0][0].1, found[1][0].1), ((s << 14) as f32, (127 * s) as f32));
+    }
+
+    #[test]
+    fn zeros_are_not_senders_and_cancelled_sums_are_zero() {
+        let one = |levels| vec![(0, levels)];
+        // Both have norm √2·2⁶ in units, so equal s: index 0 has one sender, index 1 two that cancel.
+        let found = gather(StrengthCap::Off, &[one([64, 64, 0]), one([0, -64, 64])]);
+        let s = unit_scale(2 << 40) << 20;
+        assert_eq!(found[0], [(0, s as f32), (2, s as f32)]);
+        let lost = gather(
+            StrengthCap::Off,
+            &[vec![(20, [64, 0, 0]), (0, [64, 64, 64])], vec![(0, [64, 0, 0]), (0, [64, 0, 0])]],
+        );
+        let alone = unit_scale(2 << 40) << 20;
+        assert_eq!(lost[1], [(0, alone as f32)], "a value shifted out of range has no sender");
+    }
+
+    #[test]
+    fn strength_is_capped_one_above_the_lower_median() {
+        // Four peers; chunk 1 carries most of their norm, so strengths in chunk 0 are set by the level there.
+        let peer = |level: i8| vec![(0, [level, 0, 0]), (0, [127, 127, 127])];
+        let sums = |levels: [i8; 4]| {
+            let capped = gather(StrengthCap::LowerMedian, &levels.map(peer))[0][0].1;
+            let free = gather(StrengthCap::Off, &levels.map(peer))[0][0].1;
+            capped / free
+        };
+        // Strengths relative to level 8: 0, 0, 1, 1. The lower median is 0, so 1 above it is allowed.
+        assert_eq!(sums([8, 8, 16, 16]), 1.0);
+        // 0, 0, 2, 2: the lower median is 0, both others lose two binary orders.
+        assert!((sums([8, 8, 32, 32]) - 32.0 / 80.0).abs() < 5e-3);
+        // 0, 2, 2, 4: the lower median is 2: only the last is shifted.
+        assert!((sums([2, 8, 8, 32]) - 26.0 / 50.0).abs() < 5e-3);
+    }
+
+    #[test]
+    fn empty_chunks_do_not_pull_the_median() {
+        let peer = |level: i8| {
+            if level == 0 {
+                vec![(EMPTY, [0; 3]), (0, [127; 3])]
+            } else {
+                vec![(0, [level, 0, 0]), (0, [127; 3])]
+            }
+        };
+        let peers = [peer(0), peer(0), peer(0), peer(64)];
+        let capped = gather(StrengthCap::LowerMedian, &peers);
+        assert_eq!(capped, gather(StrengthCap::Off, &peers));
+    }
 }

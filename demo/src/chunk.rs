@@ -79,10 +79,7 @@ impl Grid {
 }
 
 /// Cuts a slice into consecutive parts of the given lengths.
-pub(crate) fn cut<'a, T>(
-    mut rest: &'a mut [T],
-    lengths: impl IntoIterator<Item = usize>,
-) -> Vec<&'a mut [T]> {
+pub(crate) fn cut<T>(mut rest: &mut [T], lengths: impl IntoIterator<Item = usize>) -> Vec<&mut [T]> {
     lengths
         .into_iter()
         .map(|len| {

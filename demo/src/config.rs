@@ -60,7 +60,7 @@ impl Default for DemoConfig {
             codebook: Codebook::default(),
             momentum_warmup: 5,
             subtract: Subtract::Always,
-            strength_cap: StrengthCap::MedianPlusOne,
+            strength_cap: StrengthCap::LowerMedian,
             min_gather: 3,
             weight_decay: 0.0,
             schedule: Schedule { peak: 4e-4, warmup: 250, t_max: 20_000, floor: 0.1 },

@@ -7,6 +7,8 @@
 //! F\[N−1−j,k\] = (−1)^k F\[j,k\]: sums of mirrored samples feed the even frequencies, differences the odd ones,
 //! which halves the work. The forward transform is not consensus, but still the same on every path.
 
+#![allow(clippy::needless_range_loop, reason = "rows and lanes are counted, in step over several arrays")]
+
 use crate::chunk::MAX_EDGE;
 use crate::lanes::{LANES, Lanes};
 use std::f64::consts::PI;
@@ -161,7 +163,7 @@ fn fold_rows<L: Lanes>(x: &[f32], stride: usize, h: usize, w: usize, z: &mut [f3
 /// Rows a, a+2, …, a+2(R−1) of F_hᵀ X, folded over columns into `tile.folded`.
 #[inline(always)]
 fn rows<L: Lanes, const R: usize>(bh: &Basis, a: usize, w: usize, tile: &mut ForwardTile) {
-    let half = if a % 2 == 0 { bh.n.div_ceil(2) } else { bh.n / 2 };
+    let half = if a.is_multiple_of(2) { bh.n.div_ceil(2) } else { bh.n / 2 };
     let (folds, _) = tile.z[a % 2 * HALF * MAX_EDGE..].as_chunks::<MAX_EDGE>();
     // Two half-width sweeps keep R × 32 sums in registers.
     let mut y = [[L::splat(0.0); MAX_EDGE / LANES]; R];

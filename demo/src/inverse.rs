@@ -96,7 +96,7 @@ fn row_step<L: Lanes>(bh: &Basis, w: usize, tile: &mut InverseTile) -> Columns {
     while used != 0 {
         let b = used.trailing_zeros() as usize;
         used &= used - 1;
-        if b % 2 == 0 {
+        if b.is_multiple_of(2) {
             columns.even[columns.n_even] = b as u8;
             columns.n_even += 1;
         } else {

@@ -90,7 +90,7 @@ impl Lanes for Plain {
 
     #[inline(always)]
     fn interleave(self, b: Self) -> [Self; 2] {
-        let pick = |l: usize| if l % 2 == 0 { self.0[l / 2] } else { b.0[l / 2] };
+        let pick = |l: usize| if l.is_multiple_of(2) { self.0[l / 2] } else { b.0[l / 2] };
         [Self(std::array::from_fn(pick)), Self(std::array::from_fn(|l| pick(LANES + l)))]
     }
 

@@ -42,6 +42,12 @@ pub(crate) struct Rates {
     decay: f32,
 }
 
+impl Rates {
+    fn new(step: &OuterStep) -> Self {
+        Self { lr: step.lr, decay: (1.0 - f64::from(step.lr) * step.weight_decay) as f32 }
+    }
+}
+
 /// Applies a gather to θ.
 pub fn apply(theta: &mut [f32], gather: &Aggregate<'_>, step: &OuterStep) -> Result<Applied> {
     gather.format().layout().check("θ", theta.len())?;
@@ -49,7 +55,7 @@ pub fn apply(theta: &mut [f32], gather: &Aggregate<'_>, step: &OuterStep) -> Res
     if gather.len() < step.min_gather {
         return Ok(Applied::TooFew);
     }
-    let rates = Rates { lr: step.lr, decay: (1.0 - f64::from(step.lr) * step.weight_decay) as f32 };
+    let rates = Rates::new(step);
     let simd = gather.format().simd();
     let parts = cut(theta, piece_lengths(gather.format()));
     for_each_chunk(gather, parts, |theta, origin, grid, delta| {
@@ -180,6 +186,95 @@ pub(crate) fn trial_chunk<L: Lanes>(
         let theta = &theta[row * stride..][..w];
         for ((out, theta), delta) in out[row * stride..][..w].iter_mut().zip(theta).zip(delta) {
             *out = (-rate).mul_add(sign(*delta), *theta);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::Simd;
+
+    fn applied(theta: f32, delta: f32, lr: f32, decay: f32) -> Vec<u32> {
+        Simd::available()
+            .into_iter()
+            .map(|simd| {
+                // Sixteen lanes and a tail.
+                let mut theta = [theta; 19];
+                kernel::apply_chunk(simd, &mut theta, 19, 19, &[delta; 19], Rates { lr, decay });
+                assert!(theta.iter().all(|x| x.to_bits() == theta[0].to_bits()));
+                theta[0].to_bits()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn the_decayed_theta_is_rounded_before_the_step() {
+        // Rounded once after both, each of these would be the next float.
+        for (lr, theta, d, expected) in [
+            (0.045_1, 0.091_915_965, 1_065_277_551, 1_027_477_355_u32),
+            (0.099_2, 0.187_901_08, 1_065_186_786, 1_035_065_253),
+            (0.030_6, 0.562_265_63, 1_065_301_878, 1_057_467_003),
+        ] {
+            assert!(applied(theta, 1.0, lr, f32::from_bits(d)).iter().all(|&x| x == expected));
+            assert!(applied(-theta, -1.0, lr, f32::from_bits(d)).iter().all(|&x| x == expected | 1 << 31));
+        }
+    }
+
+    #[test]
+    fn the_decay_is_computed_in_f64() {
+        for (lr, expected) in [(0.511_945_3, 1_065_095_545), (0.667_302_85, 1_065_017_351)] {
+            let step = OuterStep { lr, weight_decay: 0.03, min_gather: 1 };
+            assert_eq!(Rates::new(&step).decay.to_bits(), expected);
+        }
+    }
+
+    #[test]
+    fn the_sign_of_zero_is_zero() {
+        for zero in [0.0, -0.0] {
+            assert!(applied(1.5, zero, 0.25, 0.5).iter().all(|&x| x == 0.75_f32.to_bits()));
+            assert!(applied(-0.0, zero, 0.25, 1.0).iter().all(|&x| x == (-0.0_f32).to_bits()));
+        }
+        let least = f32::from_bits(1);
+        assert!(applied(1.5, least, 0.25, 1.0).iter().all(|&x| x == 1.25_f32.to_bits()));
+        assert!(applied(1.5, -least, 0.25, 1.0).iter().all(|&x| x == 1.75_f32.to_bits()));
+    }
+
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn flushed_subnormals_are_refused() {
+        use crate::{Codebook, Layout};
+        let layout = Layout::from_shapes([("t", vec![8])]).unwrap();
+        let format = Format::new(layout, 8, 1, Codebook::default()).unwrap();
+        let nothing = Submission::empty(Arc::clone(&format));
+        let mut gather = Aggregate::new(format, StrengthCap::Off);
+        gather.add([0; 32], &nothing).unwrap();
+        let step = OuterStep { lr: 0.1, weight_decay: 0.0, min_gather: 1 };
+        assert_eq!(apply(&mut [0.0; 8], &gather, &step), Ok(Applied::Stepped));
+        for bits in [1 << 15, 1 << 6] {
+            let found = flush::with_control_bits(bits, subnormals_survive);
+            assert_eq!(found, Err(Error::FlushToZero));
+        }
+        assert_eq!(subnormals_survive(), Ok(()));
+    }
+
+    /// Sets FTZ (bit 15) or DAZ (bit 6) of this thread for the time of a call.
+    #[cfg(target_arch = "x86_64")]
+    #[allow(unsafe_code, reason = "the control register is put back before the call returns")]
+    mod flush {
+        use std::arch::asm;
+
+        pub(super) fn with_control_bits<T>(bits: u32, run: impl FnOnce() -> T) -> T {
+            let mut before = 0_u32;
+            // SAFETY: reads and writes only the floating-point control register.
+            unsafe { asm!("stmxcsr [{}]", in(reg) &raw mut before) };
+            let during = before | bits;
+            // SAFETY: as above.
+            unsafe { asm!("ldmxcsr [{}]", in(reg) &raw const during) };
+            let out = run();
+            // SAFETY: as above.
+            unsafe { asm!("ldmxcsr [{}]", in(reg) &raw const before) };
+            out
         }
     }
 }

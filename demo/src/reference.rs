@@ -26,7 +26,7 @@ pub enum Rule {
 
 /// Y = F_hᵀ X F_w of one compact chunk.
 pub fn forward(x: &[f64], h: usize, w: usize) -> Vec<f64> {
-    transform(x, h, w, |n, from, to| coefficient(n, from, to))
+    transform(x, h, w, coefficient)
 }
 
 /// X = F_h Y F_wᵀ of one compact chunk.

@@ -23,7 +23,7 @@ pub(crate) fn cost(indices: &[u16], r: u32) -> usize {
     let mut next = 0_u32;
     let mut bits = 0;
     for &index in indices {
-        bits += (u32::from(index) - next >> r) + 1 + r;
+        bits += ((u32::from(index) - next) >> r) + 1 + r;
         next = u32::from(index) + 1;
     }
     bits as usize

@@ -47,7 +47,7 @@ pub fn gradient(layout: &Layout, window: u64, peer: u64, out: &mut [f32]) {
             seeds.iter().map(|s| (0..cols as u64).map(|j| heavy(s ^ (j << 1))).collect()).collect();
         out.par_chunks_mut(cols).enumerate().for_each(|(i, row)| {
             let noise = own ^ mix(i as u64);
-            let rare = if mix(noise) % 16 == 0 { 3.0 } else { 1.0 };
+            let rare = if mix(noise).is_multiple_of(16) { 3.0 } else { 1.0 };
             for (j, x) in (0..).zip(row.iter_mut()) {
                 *x = 0.7 * rare * normal(noise.wrapping_add(j));
             }

@@ -41,10 +41,9 @@ impl TopK {
             order.copy_from_slice(&self.keys[..candidates]);
             least = *order.select_nth_unstable(candidates - k).1;
         }
-        let mut n = 0;
-        for &key in self.keys[..candidates].iter().filter(|&&key| key >= least) {
-            self.indices[n] = index_of(key);
-            n += 1;
+        let chosen = self.keys[..candidates].iter().filter(|&&key| key >= least);
+        for (index, &key) in self.indices.iter_mut().zip(chosen) {
+            *index = index_of(key);
         }
     }
 }
