@@ -13,8 +13,10 @@ pub const MAX_LEVEL: i8 = 127;
 /// Bits of the measurement codebook that sends f32 values.
 pub const EXACT_BITS: u32 = 32;
 
-/// Default levels of 4 bits.
-const FOUR_BITS: [i8; 7] = [15, 23, 32, 45, 61, 81, 108];
+/// Default bits.
+const DEFAULT_BITS: u32 = 3;
+/// Default levels of 3 bits.
+const THREE_BITS: [i8; 3] = [40, 66, 98];
 
 /// The manifest's levels.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,8 +43,8 @@ impl Codebook {
         let levels = match bits {
             1 => vec![1],
             2 => vec![64],
-            3 => vec![28, 52, 93],
-            4 => FOUR_BITS.to_vec(),
+            3 => THREE_BITS.to_vec(),
+            4 => vec![20, 34, 48, 62, 78, 96, 116],
             8 => (1..=MAX_LEVEL).collect(),
             EXACT_BITS => Vec::new(),
             _ => {
@@ -146,7 +148,7 @@ impl Codebook {
 
 impl Default for Codebook {
     fn default() -> Self {
-        Self::build(4, FOUR_BITS.to_vec())
+        Self::build(DEFAULT_BITS, THREE_BITS.to_vec())
     }
 }
 

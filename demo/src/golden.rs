@@ -12,7 +12,7 @@ pub const SMALL_OBJECTS: &str = "da6df9fcd9c08106cf895017361f579dbeb8ccc9cf87bfd
 /// State tag of that θ.
 pub const SMALL_TAG: &str = "a2d8e0b219f5bec644d57b420282fbf987f50a2d5f03bb2c32f50578a14e3224";
 /// θ after 50 windows of 8 peers, from gradients on: equal on every path, thread count, profile and processor.
-pub const FIFTY_WINDOWS: &str = "29364d595fa94bab1612498f80bb1fc63269082465726381df2ce9f762a3a7e4";
+pub const FIFTY_WINDOWS: &str = "e1770cd08f4145807e5fa681c36a3e4f5f76161431b4ac91a58ce49d35592d5d";
 
 /// [`crate::dct::basis_hash`] of N = 1…64.
 pub const BASES: [&str; 64] = [

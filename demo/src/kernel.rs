@@ -9,7 +9,9 @@ use crate::inverse::InverseTile;
 use crate::lanes::Plain;
 #[cfg(target_arch = "x86_64")]
 use crate::lanes::{Avx2, Avx512};
-use crate::simd::{Path, Simd};
+#[cfg(target_arch = "x86_64")]
+use crate::simd::Path;
+use crate::simd::Simd;
 use crate::topk::TopK;
 use crate::{inverse as inverse_dct, momentum, outer_step};
 

@@ -1,8 +1,9 @@
 //! Gradients with the statistics of training, from counters: for benchmarks and tests, the same on every machine.
 //!
-//! A weight's gradient is a sum of outer products of activations and errors. Here: four heavy-tailed directions that
-//! all peers share, eight of the peer's own, and noise; some rows (rare tokens) and columns (outlier features) are
-//! much stronger. No library functions, so the bits are portable.
+//! A weight's gradient is a sum of outer products of activations and errors with a falling spectrum. Here: four
+//! heavy-tailed directions that all peers share, eight of the peer's own, each weaker than the one before, and noise;
+//! some rows (rare tokens) and columns (outlier features) are much stronger. No library functions, so the bits are
+//! portable.
 
 use crate::layout::Layout;
 use rayon::prelude::*;
@@ -49,10 +50,11 @@ pub fn gradient(layout: &Layout, window: u64, peer: u64, out: &mut [f32]) {
             let noise = own ^ mix(i as u64);
             let rare = if mix(noise).is_multiple_of(16) { 3.0 } else { 1.0 };
             for (j, x) in (0..).zip(row.iter_mut()) {
-                *x = 0.7 * rare * normal(noise.wrapping_add(j));
+                *x = 0.3 * rare * normal(noise.wrapping_add(j));
             }
-            for (seed, column) in seeds.iter().zip(&columns) {
-                let u = rare * heavy(seed ^ (2 * i as u64 + 1));
+            for (r, (seed, column)) in seeds.iter().zip(&columns).enumerate() {
+                let rank = if r < SHARED { r } else { r - SHARED };
+                let u = 1.5 / (1 + rank) as f32 * rare * heavy(seed ^ (2 * i as u64 + 1));
                 for (x, v) in row.iter_mut().zip(column) {
                     *x += u * v;
                 }

@@ -29,10 +29,13 @@ fn bases_are_the_nearest_f32_to_the_exact_values() {
 
 const PEERS: u64 = 5;
 
+fn book() -> Codebook {
+    Codebook::new(4, vec![15, 23, 32, 45, 61, 81, 108]).unwrap()
+}
+
 fn small_format(simd: Simd) -> Arc<Format> {
     let shapes = [("a", vec![15, 70]), ("b", vec![48]), ("c", vec![26, 12]), ("d", vec![5])];
-    let book = Codebook::new(4, vec![15, 23, 32, 45, 61, 81, 108]).unwrap();
-    Format::with_simd(Layout::from_shapes(shapes).unwrap(), 64, 6, book, simd).unwrap()
+    Format::with_simd(Layout::from_shapes(shapes).unwrap(), 64, 6, book(), simd).unwrap()
 }
 
 fn small_submission(format: &Arc<Format>, window: u64, peer: u64) -> Submission {
@@ -133,7 +136,7 @@ fn fifty_windows(simd: Simd) -> String {
         ("subnormal", vec![26, 64]),
     ];
     let layout = Layout::from_shapes(shapes).unwrap();
-    let format = Format::with_simd(layout, 64, 8, Codebook::with_bits(4).unwrap(), simd).unwrap();
+    let format = Format::with_simd(layout, 64, 8, book(), simd).unwrap();
     let schedule = Schedule { peak: 0.01, warmup: 5, t_max: 40, floor: 0.1 };
     let mut peers: Vec<Momentum> = (0..8)
         .map(|peer| {

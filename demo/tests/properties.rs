@@ -278,10 +278,14 @@ fn concentrating_gains_nothing_under_the_cap() {
     }
 }
 
+fn four_bits() -> Codebook {
+    Codebook::new(4, vec![15, 23, 32, 45, 61, 81, 108]).unwrap()
+}
+
 #[test]
 fn parts_that_cannot_be_a_submission_are_typed_errors() {
     let layout = Layout::from_shapes([("a", vec![8, 8])]).unwrap();
-    let format = Format::new(layout, 8, 3, Codebook::with_bits(4).unwrap()).unwrap();
+    let format = Format::new(layout, 8, 3, four_bits()).unwrap();
     let new =
         |e: Vec<i16>, i: Vec<u16>, v: Vec<i8>| Submission::new(Arc::clone(&format), e, i, Values::Levels(v));
     assert!(new(vec![0], vec![1, 5, 9], vec![15, 0, -108]).is_ok());
@@ -303,7 +307,7 @@ fn parts_that_cannot_be_a_submission_are_typed_errors() {
 #[test]
 fn each_fault_of_a_payload_is_its_own_error() {
     let layout = Layout::from_shapes([("a", vec![8, 8])]).unwrap();
-    let format = Format::new(layout, 8, 3, Codebook::with_bits(4).unwrap()).unwrap();
+    let format = Format::new(layout, 8, 3, four_bits()).unwrap();
     let levels = Values::Levels(vec![15, 23, -15]);
     let good = Submission::new(Arc::clone(&format), vec![3], vec![1, 5, 60], levels).unwrap().encode();
     assert!(Submission::decode(&format, &good).is_ok());
