@@ -273,8 +273,8 @@ fn concentrating_gains_nothing_under_the_cap() {
             row
         });
         assert!(off[0] > 2.0 * off[1], "without the cap the attack works");
-        // Within a few of the 4,096 signs: the two send slightly different codes.
-        assert!(capped[0] <= capped[1] + 0.002, "with the cap it flips no more than a peer that spreads");
+        // Strengths are binary orders: what is left of the attack may differ from a spread peer by part of one.
+        assert!(capped[0] <= 1.1 * capped[1], "with the cap it flips no more than a peer that spreads");
     }
 }
 
