@@ -233,7 +233,8 @@ pub fn model_size(
         for window in 0..windows {
             synthetic::gradient(format.layout(), window, 0, &mut grads);
             if window + 1 == windows {
-                momentum.restore(&momentum.coefficients().to_vec(), 0)?;
+                let past = momentum.coefficients().to_vec();
+                momentum.restore(&past, 0)?;
             }
             last = momentum.step(&grads, 1e-3)?;
         }
