@@ -25,8 +25,9 @@ fn train(scheme: &dyn Scheme, steps: u64) -> (f64, f64, Vec<f32>) {
     let n = scheme.layout().len() as u64;
     let target: Vec<f32> = (0..n).map(|i| 0.5 * normal(i)).collect();
     let mut theta = vec![0.0_f32; target.len()];
-    let distance =
-        |theta: &[f32]| theta.iter().zip(&target).map(|(a, b)| f64::from(a - b).powi(2)).sum::<f64>().sqrt();
+    let distance = |theta: &[f32]| {
+        theta.iter().zip(&target).map(|(a, b)| f64::from((a - b) * (a - b))).sum::<f64>().sqrt()
+    };
     let before = distance(&theta);
     let mut workers: Vec<_> = (0..3).map(|_| scheme.worker().unwrap()).collect();
     let mut outer = scheme.outer();
