@@ -1,7 +1,7 @@
 //! Size of a 1.2B model's submission for each codebook: `size [topk] [windows]`, a JSON line each.
 
 use gauntlet_demo::Codebook;
-use gauntlet_demo::bench::model_size;
+use gauntlet_demo::size::model_size;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut args = std::env::args().skip(1).map(|arg| arg.parse::<usize>());

@@ -15,7 +15,7 @@ use crate::format::{Format, Plan};
 use crate::inverse::InverseTile;
 use crate::kernel;
 use crate::lanes::Lanes;
-use crate::submission::{EMPTY, Submission, Values, exponent_of};
+use crate::submission::{EMPTY, Submission, Values, ValuesMut, exponent_of};
 use crate::topk::{self, TopK};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -139,20 +139,12 @@ impl Momentum {
         let chunks = || pieces.iter().map(|(_, plan, bands)| bands.len() * plan.grid.per_band);
         let entries: Vec<usize> = chunks().zip(&pieces).map(|(n, (_, plan, _))| n * plan.k).collect();
         let elements = pieces.iter().map(|(_, plan, bands)| bands.len() * plan.grid.band_len());
-        let values: Vec<ValuesMut<'_>> = match &mut out.values {
-            Values::Levels(levels) => {
-                cut(levels, entries.iter().copied()).into_iter().map(ValuesMut::Levels).collect()
-            }
-            Values::Exact(values) => {
-                cut(values, entries.iter().copied()).into_iter().map(ValuesMut::Exact).collect()
-            }
-        };
         let work = (
             cut(&mut self.m, elements),
             cut(&mut self.products, chunks()),
             cut(&mut out.exponents, chunks()),
             cut(&mut out.indices, entries.iter().copied()),
-            values,
+            out.values.cut(entries.iter().copied()),
         );
         let decay = self.decay;
         let results: Vec<Result<()>> = work
@@ -258,11 +250,6 @@ fn drop_weak_chunks(out: &mut Submission) {
             }
         }
     }
-}
-
-enum ValuesMut<'a> {
-    Levels(&'a mut [i8]),
-    Exact(&'a mut [f32]),
 }
 
 /// Where one piece of a submission goes.
