@@ -1,0 +1,389 @@
+//! The gather: any number of submissions to one coefficient sum, in integers (PROTOCOL 6.1).
+//!
+//! value = level << (14 − (e_max − e)), 0 below; s_p = round(2⁴⁸ / sqrt(Σ value²)) a tensor; per coefficient
+//! A = Σ value·s_p over the n peers that sent it, c = f32(A) / f32(n). Every peer weighs the same, whatever its scale.
+//!
+//! Strength cap: b_p = floor(log2(max|value|·s_p)) a chunk; what exceeds the gather's lower median there by more than
+//! 1 is shifted toward zero by all of the excess, to the median's order. Without it a peer can put its whole norm into
+//! one chunk and own its signs.
+//!
+//! Nothing dense is kept: the sums of a chunk are made when the outer step comes to it.
+
+use crate::chunk::MAX_CHUNK;
+use crate::error::{Error, Result};
+use crate::format::{Format, Plan};
+use crate::inverse::InverseTile;
+use crate::momentum::EXPONENT_RANGE;
+use crate::submission::{EMPTY, Submission, Values};
+use rayon::prelude::*;
+use std::sync::Arc;
+
+/// Most submissions of one gather: |value·s_p| < 2⁴⁹, so their sum stays inside an i64.
+pub const MAX_PEERS: usize = 4096;
+/// s_p of a tensor of unit norm.
+const ONE: f64 = (1_u64 << 48) as f64;
+
+/// Whether a peer's strength in one chunk is limited by the others'.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StrengthCap {
+    /// What is more than one binary order above the lower median is brought down to it.
+    LowerMedian,
+    /// No limit.
+    Off,
+}
+
+/// The submissions that one outer step applies.
+#[derive(Debug)]
+pub struct Aggregate<'a> {
+    format: Arc<Format>,
+    cap: StrengthCap,
+    peers: Vec<Peer<'a>>,
+}
+
+#[derive(Debug)]
+struct Peer<'a> {
+    hotkey: [u8; 32],
+    submission: &'a Submission,
+    tensors: Vec<Scale>,
+}
+
+/// How one peer's tensor is brought to unit norm.
+#[derive(Debug, Clone, Copy)]
+struct Scale {
+    e_max: i16,
+    /// s_p; 0 for a tensor that sends nothing.
+    levels: u64,
+    /// 2⁴⁸/‖v‖ of f32 values.
+    exact: f64,
+}
+
+impl<'a> Aggregate<'a> {
+    /// Nothing gathered yet.
+    pub fn new(format: Arc<Format>, cap: StrengthCap) -> Self {
+        Self { format, cap, peers: Vec::new() }
+    }
+
+    /// Adds a peer's submission. The order in which peers are added does not matter.
+    pub fn add(&mut self, hotkey: [u8; 32], submission: &'a Submission) -> Result<()> {
+        self.format.check(&submission.format)?;
+        let place = match self.peers.binary_search_by(|peer| peer.hotkey.cmp(&hotkey)) {
+            Ok(_) => return Err(Error::DuplicatePeer { hotkey }),
+            Err(place) => place,
+        };
+        if self.peers.len() == MAX_PEERS {
+            return Err(Error::TooManyPeers { limit: MAX_PEERS });
+        }
+        let plans: Vec<&Plan> = self.format.plans().map(|(_, plan)| plan).collect();
+        let tensors = plans.par_iter().map(|plan| scale_of(submission, plan)).collect();
+        self.peers.insert(place, Peer { hotkey, submission, tensors });
+        Ok(())
+    }
+
+    /// Submissions gathered.
+    pub fn len(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// True before the first submission.
+    pub fn is_empty(&self) -> bool {
+        self.peers.is_empty()
+    }
+
+    /// What is gathered must have this format.
+    pub fn format(&self) -> &Arc<Format> {
+        &self.format
+    }
+
+    /// Puts the coefficients c ≠ 0 of a chunk into `out`.
+    pub(crate) fn sum_chunk(
+        &self,
+        tensor: usize,
+        plan: &Plan,
+        chunk: usize,
+        sums: &mut Sums,
+        out: &mut InverseTile,
+    ) {
+        self.strengths(tensor, plan, chunk, sums);
+        let entries = plan.chunk_entries(chunk);
+        for (number, peer) in self.peers.iter().enumerate() {
+            let Some(excess) = sums.strengths[number].map(|b| excess(b, sums.median)) else { continue };
+            let (scale, indices) = (peer.tensors[tensor], &peer.submission.indices[entries.clone()]);
+            match &peer.submission.values {
+                Values::Levels(levels) => {
+                    let exponent = peer.submission.exponents[plan.first_chunk + chunk];
+                    let unit = (scale.levels << shift(scale.e_max, exponent)).cast_signed();
+                    for (&i, &level) in indices.iter().zip(&levels[entries.clone()]) {
+                        sums.add(i, toward_zero(i64::from(level) * unit, excess), level != 0);
+                    }
+                }
+                Values::Exact(values) => {
+                    for (&i, &value) in indices.iter().zip(&values[entries.clone()]) {
+                        sums.add(i, toward_zero(exact(value, scale), excess), value != 0.0);
+                    }
+                }
+            }
+        }
+        sums.drain(out);
+    }
+
+    /// Each peer's strength in a chunk, and the lower median of those that send any.
+    fn strengths(&self, tensor: usize, plan: &Plan, chunk: usize, sums: &mut Sums) {
+        sums.strengths.clear();
+        sums.strengths.extend(self.peers.iter().map(|peer| strength(peer, tensor, plan, chunk)));
+        sums.sorted.clear();
+        sums.sorted.extend(sums.strengths.iter().flatten());
+        sums.sorted.sort_unstable();
+        let median = sums.sorted.get(sums.sorted.len().saturating_sub(1) / 2).copied();
+        sums.median = median.filter(|_| self.cap == StrengthCap::LowerMedian);
+    }
+}
+
+/// How far a strength lies above the median, if by more than 1.
+fn excess(strength: u32, median: Option<u32>) -> u32 {
+    match median {
+        Some(median) if strength > median + 1 => strength - median,
+        _ => 0,
+    }
+}
+
+/// Left shift of a chunk's levels; its values are 0 where there is none.
+fn shift(e_max: i16, exponent: i16) -> i16 {
+    EXPONENT_RANGE - (e_max - exponent)
+}
+
+/// floor(log2(max|value|·s_p)) of a peer's chunk; `None` if all its values are 0.
+fn strength(peer: &Peer<'_>, tensor: usize, plan: &Plan, chunk: usize) -> Option<u32> {
+    let (scale, exponent) = (peer.tensors[tensor], peer.submission.exponents[plan.first_chunk + chunk]);
+    if exponent == EMPTY {
+        return None;
+    }
+    let entries = plan.chunk_entries(chunk);
+    match &peer.submission.values {
+        Values::Levels(levels) => {
+            let left = shift(scale.e_max, exponent);
+            let max = levels[entries].iter().fold(0, |max, l| max.max(l.unsigned_abs()));
+            (left >= 0 && max > 0).then(|| ((u64::from(max) << left) * scale.levels).ilog2())
+        }
+        Values::Exact(values) => {
+            let max = values[entries].iter().fold(0, |max, &v| max.max(exact(v, scale).unsigned_abs()));
+            max.checked_ilog2()
+        }
+    }
+}
+
+/// Σ value² of a tensor, and what follows from it.
+fn scale_of(submission: &Submission, plan: &Plan) -> Scale {
+    let Some(e_max) = submission.max_exponent(plan) else {
+        return Scale { e_max: EMPTY, levels: 0, exact: 0.0 };
+    };
+    match &submission.values {
+        Values::Levels(levels) => {
+            let mut sum = 0_u128;
+            for (chunk, &exponent) in submission.exponents[plan.chunks()].iter().enumerate() {
+                let left = if exponent == EMPTY { -1 } else { shift(e_max, exponent) };
+                if left >= 0 {
+                    let squares = levels[plan.chunk_entries(chunk)]
+                        .iter()
+                        .map(|&l| (i32::from(l) * i32::from(l)) as u32);
+                    sum += u128::from(squares.sum::<u32>()) << (2 * left);
+                }
+            }
+            Scale { e_max, levels: unit_scale(sum), exact: 0.0 }
+        }
+        Values::Exact(values) => {
+            let sum = values[plan.entries()].iter().fold(0.0, |sum, &v| sum + f64::from(v) * f64::from(v));
+            Scale { e_max, levels: 0, exact: if sum > 0.0 { ONE / sum.sqrt() } else { 0.0 } }
+        }
+    }
+}
+
+/// s_p = round(2⁴⁸ / sqrt(Σ value²)), ties to even; 0 for an empty tensor.
+pub fn unit_scale(sum: u128) -> u64 {
+    if sum == 0 { 0 } else { (ONE / (sum as f64).sqrt()).round_ties_even() as u64 }
+}
+
+/// The integer that stands for an f32 value.
+fn exact(value: f32, scale: Scale) -> i64 {
+    (f64::from(value) * scale.exact).round_ties_even() as i64
+}
+
+#[inline(always)]
+fn toward_zero(x: i64, shift: u32) -> i64 {
+    let sign = x >> 63;
+    ((((x ^ sign) - sign) >> shift.min(63)) ^ sign) - sign
+}
+
+/// Sums of one chunk.
+pub(crate) struct Sums {
+    sums: [i64; MAX_CHUNK],
+    counts: [u16; MAX_CHUNK],
+    seen: [u64; MAX_CHUNK / 64],
+    /// Strength of each peer in the chunk; `None` where it sends nothing.
+    strengths: Vec<Option<u32>>,
+    sorted: Vec<u32>,
+    /// Their lower median; `None` where nothing is capped.
+    median: Option<u32>,
+}
+
+impl Sums {
+    pub(crate) fn new() -> Box<Self> {
+        Box::new(Self {
+            sums: [0; MAX_CHUNK],
+            counts: [0; MAX_CHUNK],
+            seen: [0; MAX_CHUNK / 64],
+            strengths: Vec::new(),
+            sorted: Vec::new(),
+            median: None,
+        })
+    }
+
+    #[inline(always)]
+    fn add(&mut self, index: u16, x: i64, sent: bool) {
+        let i = usize::from(index) % MAX_CHUNK;
+        self.sums[i] += x;
+        self.counts[i] += u16::from(sent);
+        self.seen[i / 64] |= u64::from(sent) << (i % 64);
+    }
+
+    /// Moves the means into `out`, ascending, and leaves zeros.
+    #[inline(always)]
+    fn drain(&mut self, out: &mut InverseTile) {
+        out.len = 0;
+        for (word, seen) in self.seen.iter_mut().enumerate() {
+            while *seen != 0 {
+                let i = word * 64 + seen.trailing_zeros() as usize;
+                *seen &= *seen - 1;
+                let c = mean(std::mem::take(&mut self.sums[i]), std::mem::take(&mut self.counts[i]));
+                if c != 0.0 {
+                    out.push(i as u16, c);
+                }
+            }
+        }
+    }
+}
+
+/// c = f32(A) / f32(n), each rounded once.
+#[inline(always)]
+pub(crate) fn mean(sum: i64, count: u16) -> f32 {
+    sum as f32 / f32::from(count)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codebook::Codebook;
+    use crate::layout::Layout;
+
+    /// One chunk of eight coefficients, three sent; chunks as (exponent, levels at indices 0, 1, 2).
+    fn gather(cap: StrengthCap, peers: &[Vec<(i16, [i8; 3])>]) -> Vec<Vec<(u16, f32)>> {
+        let layout = Layout::from_shapes([("t", vec![8 * peers[0].len()])]).unwrap();
+        let format = Format::new(layout, 8, 3, Codebook::with_bits(8).unwrap()).unwrap();
+        let submissions: Vec<_> = peers
+            .iter()
+            .map(|chunks| {
+                let sent = |&(e, _): &(i16, [i8; 3])| if e == EMPTY { [0; 3] } else { [0, 1, 2] };
+                let indices = chunks.iter().flat_map(sent).collect();
+                let levels = chunks.iter().flat_map(|c| c.1).collect();
+                let exponents = chunks.iter().map(|c| c.0).collect();
+                Submission::new(Arc::clone(&format), exponents, indices, Values::Levels(levels)).unwrap()
+            })
+            .collect();
+        let mut gather = Aggregate::new(Arc::clone(&format), cap);
+        for (peer, submission) in (0..).zip(&submissions) {
+            gather.add([peer; 32], submission).unwrap();
+        }
+        let (mut sums, mut tile) = (Sums::new(), InverseTile::new());
+        let (_, plan) = format.plans().next().unwrap();
+        (0..plan.grid.chunks())
+            .map(|chunk| {
+                gather.sum_chunk(0, plan, chunk, &mut sums, &mut tile);
+                tile.indices[..tile.len]
+                    .iter()
+                    .copied()
+                    .zip(tile.values[..tile.len].iter().copied())
+                    .collect()
+            })
+            .collect()
+    }
+
+    #[test]
+    fn unit_scale_rounds_halves_to_even() {
+        // 2⁴⁸/√2246 and 2⁴⁸/√14586 are halves in f64, the lower neighbour even.
+        assert_eq!(unit_scale(2246), 5_939_295_260_364);
+        assert_eq!(unit_scale(14_586), 2_330_621_171_312);
+        assert_eq!([unit_scale(0), unit_scale(1), unit_scale(1 << 98)], [0, 1 << 48, 0]);
+        assert_eq!(unit_scale((1 << 96) + 1), 1, "the sum is rounded to f64 once");
+    }
+
+    #[test]
+    fn the_mean_rounds_the_sum_first() {
+        assert_eq!(mean(160_216_815_874_549, 3).to_bits(), 0x5642_49d8);
+        assert_eq!(mean(126_521_193_688_900, 5).to_bits(), 0x55b8_1cd2);
+    }
+
+    #[test]
+    fn excess_is_shifted_toward_zero() {
+        assert_eq!(
+            [toward_zero(-5, 1), toward_zero(5, 1), toward_zero(-1, 1), toward_zero(-5, 0)],
+            [-2, 2, 0, -5]
+        );
+        assert_eq!([toward_zero(i64::MAX, 200), toward_zero(-7, 63)], [0, 0]);
+    }
+
+    #[test]
+    fn levels_fourteen_binary_orders_below_the_largest_still_count() {
+        let chunk = |e| gather(StrengthCap::Off, &[vec![(20, [1, 0, 0]), (e, [127, 0, 0])]])[1].len();
+        assert_eq!([chunk(6), chunk(5)], [1, 0]);
+        // value = level << (14 − (e_max − e)): 1 << 14 and 127 << 0.
+        let found = gather(StrengthCap::Off, &[vec![(20, [1, 0, 0]), (6, [127, 0, 0])]]);
+        let s = unit_scale((1 << 28) + 127 * 127);
+        assert_eq!((found[0][0].1, found[1][0].1), ((s << 14) as f32, (127 * s) as f32));
+    }
+
+    #[test]
+    fn zeros_are_not_senders_and_cancelled_sums_are_zero() {
+        let one = |levels| vec![(0, levels)];
+        // Both have norm √2·2⁶ in units, so equal s: index 0 has one sender, index 1 two that cancel.
+        let found = gather(StrengthCap::Off, &[one([64, 64, 0]), one([0, -64, 64])]);
+        let s = unit_scale(2 << 40) << 20;
+        assert_eq!(found[0], [(0, s as f32), (2, s as f32)]);
+        let lost = gather(
+            StrengthCap::Off,
+            &[vec![(20, [64, 0, 0]), (0, [64, 64, 64])], vec![(0, [64, 0, 0]), (0, [64, 0, 0])]],
+        );
+        let alone = unit_scale(2 << 40) << 20;
+        assert_eq!(lost[1], [(0, alone as f32)], "a value shifted out of range has no sender");
+    }
+
+    #[test]
+    fn strength_is_capped_one_above_the_lower_median() {
+        // Four peers; chunk 1 carries most of their norm, so strengths in chunk 0 are set by the level there.
+        let peer = |level: i8| vec![(0, [level, 0, 0]), (0, [127, 127, 127])];
+        let sums = |levels: [i8; 4]| {
+            let capped = gather(StrengthCap::LowerMedian, &levels.map(peer))[0][0].1;
+            let free = gather(StrengthCap::Off, &levels.map(peer))[0][0].1;
+            capped / free
+        };
+        // Strengths relative to level 8: 0, 0, 1, 1. The lower median is 0, so 1 above it is allowed.
+        assert_eq!(sums([8, 8, 16, 16]), 1.0);
+        // 0, 0, 2, 2: the lower median is 0, both others lose two binary orders.
+        assert!((sums([8, 8, 32, 32]) - 32.0 / 80.0).abs() < 5e-3);
+        // 0, 2, 2, 4: the lower median is 2: only the last is shifted.
+        assert!((sums([2, 8, 8, 32]) - 26.0 / 50.0).abs() < 5e-3);
+    }
+
+    #[test]
+    fn empty_chunks_do_not_pull_the_median() {
+        let peer = |level: i8| {
+            if level == 0 {
+                vec![(EMPTY, [0; 3]), (0, [127; 3])]
+            } else {
+                vec![(0, [level, 0, 0]), (0, [127; 3])]
+            }
+        };
+        let peers = [peer(0), peer(0), peer(0), peer(64)];
+        let capped = gather(StrengthCap::LowerMedian, &peers);
+        assert_eq!(capped, gather(StrengthCap::Off, &peers));
+    }
+}

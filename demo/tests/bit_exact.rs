@@ -1,0 +1,278 @@
+//! Proof 2: the same bits on every path, thread count, profile and processor, and from an independent implementation.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
+
+mod common;
+
+use gauntlet_demo::object::{self, HEADER, Header, KIND_DEMO, TRAILER};
+use gauntlet_demo::simd::{Path, Simd};
+use gauntlet_demo::synthetic::mix;
+use gauntlet_demo::{
+    Aggregate, Applied, Codebook, Error, Format, Layout, Momentum, OuterStep, Schedule, StrengthCap,
+    Submission, Subtract, Values, dct, golden, outer_step, state_tag, synthetic, theta_hash,
+};
+use rayon::ThreadPoolBuilder;
+use schnorrkel::{ExpansionMode, MiniSecretKey};
+use std::sync::Arc;
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+#[test]
+fn bases_are_the_nearest_f32_to_the_exact_values() {
+    for (n, expected) in (1..).zip(golden::BASES) {
+        assert_eq!(dct::basis_hash(n).to_string(), expected, "N = {n}");
+    }
+}
+
+// ---- the gather of tests/peers/demo_golden.py
+
+const PEERS: u64 = 5;
+
+fn book() -> Codebook {
+    Codebook::new(4, vec![15, 23, 32, 45, 61, 81, 108]).unwrap()
+}
+
+fn small_format(simd: Simd) -> Arc<Format> {
+    let shapes = [("a", vec![15, 70]), ("b", vec![48]), ("c", vec![26, 12]), ("d", vec![5])];
+    Format::with_simd(Layout::from_shapes(shapes).unwrap(), 64, 6, book(), simd).unwrap()
+}
+
+fn small_submission(format: &Arc<Format>, window: u64, peer: u64) -> Submission {
+    let levels_of_book = format.codebook().levels().to_vec();
+    let (mut exponents, mut indices, mut levels) = (Vec::new(), Vec::new(), Vec::new());
+    for tensor in 0..format.layout().tensors().len() {
+        let grid = format.grid(tensor).unwrap();
+        let (n, k) = (grid.chunk_len() as u64, format.topk().min(grid.chunk_len()));
+        for chunk in 0..grid.chunks() as u64 {
+            let mut counter = mix(window << 48 | peer << 40 | (tensor as u64) << 32 | chunk << 16);
+            let mut draw = |limit: u64| {
+                counter = counter.wrapping_add(1);
+                mix(counter) % limit
+            };
+            if draw(5) == 0 {
+                exponents.push(gauntlet_demo::submission::EMPTY);
+                indices.extend(vec![0; k]);
+                levels.extend(vec![0; k]);
+                continue;
+            }
+            let strong = if peer == 4 && chunk == 0 { 20 } else { 0 };
+            exponents.push(draw(18) as i16 - 9 + strong);
+            let mut left = k as u64;
+            for i in 0..n {
+                if draw(n - i) < left {
+                    indices.push(i as u16);
+                    left -= 1;
+                }
+            }
+            for i in 0..k {
+                let level = if draw(7) == 0 && i > 0 { 0 } else { levels_of_book[draw(7) as usize] };
+                levels.push(if draw(2) == 1 { -level } else { level });
+            }
+        }
+    }
+    Submission::new(Arc::clone(format), exponents, indices, Values::Levels(levels)).unwrap()
+}
+
+#[test]
+fn an_independent_implementation_gives_the_same_objects_and_state() {
+    let key = MiniSecretKey::from_bytes(&[7; 32]).unwrap().expand_to_keypair(ExpansionMode::Ed25519);
+    for simd in Simd::available() {
+        let format = small_format(simd);
+        let mut theta: Vec<f32> = (0..format.layout().len() as u64)
+            .map(|i| ((mix(i) >> 40) as f32 - 8_388_608.0) / 16_777_216.0)
+            .collect();
+        let (mut hashes, mut deltas) = (blake3::Hasher::new(), blake3::Hasher::new());
+        for window in 0..3 {
+            let sent: Vec<_> = (0..PEERS).map(|peer| small_submission(&format, window, peer)).collect();
+            let mut gather = Aggregate::new(Arc::clone(&format), StrengthCap::LowerMedian);
+            for (peer, submission) in (1..).zip(&sent) {
+                let (run, hotkey, state_tag) = ([9; 32], [peer; 32], [7; 32]);
+                let header = Header { kind: KIND_DEMO, run, window, hotkey, count: 16, state_tag };
+                let bytes = object::seal_with(&header, &submission.encode(), |hash| object::sign(&key, hash));
+                let payload = &bytes[HEADER..bytes.len() - TRAILER];
+                assert_eq!(Submission::decode(&format, payload).unwrap(), *submission);
+                hashes.update(blake3::hash(&bytes[..bytes.len() - TRAILER]).as_bytes());
+                gather.add(hotkey, submission).unwrap();
+            }
+            deltas.update(&delta_hash(&gather));
+            let lr = (f64::from(window as u32 + 1) / 300.0) as f32;
+            let step = OuterStep { lr, weight_decay: 0.1, min_gather: 3 };
+            assert_eq!(outer_step::apply(&mut theta, &gather, &step), Ok(Applied::Stepped));
+        }
+        assert_eq!(hashes.finalize().to_string(), golden::SMALL_OBJECTS, "{simd:?}");
+        assert_eq!(deltas.finalize().to_string(), golden::SMALL_DELTA, "{simd:?}");
+        assert_eq!(hex(&theta_hash(format.layout(), &theta).unwrap()), golden::SMALL_THETA, "{simd:?}");
+        assert_eq!(hex(&state_tag(&theta, 3, &[5; 32], &[1; 32])), golden::SMALL_TAG);
+    }
+}
+
+/// BLAKE3 of Δ, chunk by chunk, zeros without sign.
+fn delta_hash(gather: &Aggregate<'_>) -> [u8; 32] {
+    let format = gather.format();
+    let mut delta = vec![0.0; format.layout().len()];
+    outer_step::decode(gather, &mut delta).unwrap();
+    let mut hasher = blake3::Hasher::new();
+    for (number, tensor) in format.layout().tensors().iter().enumerate() {
+        let grid = format.grid(number).unwrap();
+        for chunk in 0..grid.chunks() {
+            for at in gauntlet_demo::reference::positions(&grid, chunk) {
+                hasher.update(&(delta[tensor.range()][at] + 0.0).to_le_bytes());
+            }
+        }
+    }
+    *hasher.finalize().as_bytes()
+}
+
+// ---- fifty windows from gradients on
+
+fn fifty_windows(simd: Simd) -> String {
+    let shapes = [
+        ("embed", vec![64, 64]),
+        ("extreme", vec![64, 26]),
+        ("norm", vec![96]),
+        ("odd", vec![45, 27]),
+        ("silent", vec![64]),
+        ("subnormal", vec![26, 64]),
+    ];
+    let layout = Layout::from_shapes(shapes).unwrap();
+    let format = Format::with_simd(layout, 64, 8, book(), simd).unwrap();
+    let schedule = Schedule { peak: 0.01, warmup: 5, t_max: 40, floor: 0.1 };
+    let mut peers: Vec<Momentum> = (0..8)
+        .map(|peer| {
+            let subtract = if peer == 3 { Subtract::WhenRecorded } else { Subtract::Always };
+            Momentum::new(Arc::clone(&format), 0.999, 5, subtract).unwrap()
+        })
+        .collect();
+    let mut theta: Vec<f32> =
+        (0..format.layout().len() as u64).map(|i| 0.02 * synthetic::normal(i)).collect();
+    let mut grads = vec![0.0; theta.len()];
+    for window in 0..50 {
+        let mut sent = Vec::new();
+        for (peer, momentum) in (0..).zip(&mut peers) {
+            synthetic::gradient(format.layout(), window, peer, &mut grads);
+            for tensor in format.layout().tensors() {
+                let scale = match tensor.name.as_str() {
+                    // 2¹⁰⁰ and 2⁻¹²²: sums far up, momenta around and among the subnormals.
+                    "extreme" => 1_267_650_600_228_229_401_496_703_205_376.0,
+                    "subnormal" => 16.0 * f32::MIN_POSITIVE,
+                    "silent" => 0.0,
+                    _ => 1.0,
+                };
+                grads[tensor.range()].iter_mut().for_each(|g| *g *= scale);
+            }
+            sent.push(momentum.step(&grads, schedule.at(window)).unwrap());
+            momentum.settle(if window % 3 == 0 {
+                gauntlet_demo::Recorded::No
+            } else {
+                gauntlet_demo::Recorded::Yes
+            });
+        }
+        let mut gather = Aggregate::new(Arc::clone(&format), StrengthCap::LowerMedian);
+        for (peer, submission) in (0..).zip(&sent) {
+            gather.add([peer; 32], submission).unwrap();
+        }
+        // The last chunk is the subnormal tensor's: what it sends lies at the end of what an i8 exponent can say.
+        let last = sent.iter().filter_map(|s| s.exponents().last()).max().unwrap();
+        assert!(window < 5 || (-128..-110).contains(last), "{last}");
+        let step = OuterStep { lr: schedule.at(window), weight_decay: 0.1, min_gather: 3 };
+        outer_step::apply(&mut theta, &gather, &step).unwrap();
+    }
+    hex(&theta_hash(format.layout(), &theta).unwrap())
+}
+
+fn fifty_windows_on(path: Path) {
+    let Some(simd) = Simd::with_path(path) else { return };
+    for threads in [1, 2] {
+        let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        assert_eq!(
+            pool.install(|| fifty_windows(simd)),
+            golden::FIFTY_WINDOWS,
+            "{path:?}, {threads} threads"
+        );
+    }
+}
+
+#[test]
+fn fifty_windows_portable() {
+    fifty_windows_on(Path::Portable);
+}
+
+#[test]
+fn fifty_windows_avx2() {
+    fifty_windows_on(Path::Avx2);
+}
+
+#[test]
+fn fifty_windows_avx512() {
+    fifty_windows_on(Path::Avx512);
+}
+
+// ---- what an outer step refuses
+
+#[test]
+fn the_order_of_arrival_does_not_matter() {
+    let format = small_format(Simd::detect());
+    let sent: Vec<_> = (0..PEERS).map(|peer| small_submission(&format, 1, peer)).collect();
+    let mut states = Vec::new();
+    for start in 0..PEERS as usize {
+        let mut gather = Aggregate::new(Arc::clone(&format), StrengthCap::LowerMedian);
+        for i in 0..PEERS as usize {
+            let peer = (start + 2 * i) % PEERS as usize;
+            gather.add([peer as u8; 32], &sent[peer]).unwrap();
+        }
+        assert_eq!(gather.add([2; 32], &sent[0]), Err(Error::DuplicatePeer { hotkey: [2; 32] }));
+        let mut theta = vec![0.5; format.layout().len()];
+        let step = OuterStep { lr: 0.01, weight_decay: 0.0, min_gather: 5 };
+        outer_step::apply(&mut theta, &gather, &step).unwrap();
+        states.push(theta);
+    }
+    assert!(states.iter().all(|state| *state == states[0]));
+}
+
+#[test]
+fn too_few_submissions_make_no_step() {
+    let format = small_format(Simd::detect());
+    let sent = small_submission(&format, 0, 0);
+    let mut gather = Aggregate::new(Arc::clone(&format), StrengthCap::LowerMedian);
+    gather.add([0; 32], &sent).unwrap();
+    let mut theta = vec![0.5; format.layout().len()];
+    let step = OuterStep { lr: 0.01, weight_decay: 0.1, min_gather: 2 };
+    assert_eq!(outer_step::apply(&mut theta, &gather, &step), Ok(Applied::TooFew));
+    assert!(theta.iter().all(|&x| x == 0.5));
+}
+
+#[test]
+fn a_trial_is_a_gather_of_one_without_decay_and_leaves_theta() {
+    for simd in Simd::available() {
+        let format = small_format(simd);
+        let sent = small_submission(&format, 2, 4);
+        let theta: Vec<f32> = (0..format.layout().len() as u64).map(synthetic::normal).collect();
+        let mut out = vec![f32::NAN; theta.len()];
+        outer_step::trial(&theta, &sent, 0.01, 0.2, &mut out).unwrap();
+        let mut gather = Aggregate::new(Arc::clone(&format), StrengthCap::Off);
+        gather.add([0; 32], &sent).unwrap();
+        let mut expected = theta.clone();
+        let lr = (f64::from(0.2_f32) * f64::from(0.01_f32)) as f32;
+        let step = OuterStep { lr, weight_decay: 0.0, min_gather: 1 };
+        outer_step::apply(&mut expected, &gather, &step).unwrap();
+        assert_eq!(out, expected, "{simd:?}");
+    }
+}
+
+#[test]
+fn rates_and_buffers_that_cannot_be_are_refused() {
+    let format = small_format(Simd::detect());
+    let sent = small_submission(&format, 0, 0);
+    let mut gather = Aggregate::new(Arc::clone(&format), StrengthCap::Off);
+    gather.add([0; 32], &sent).unwrap();
+    let mut theta = vec![0.0; format.layout().len()];
+    for lr in [f32::NAN, f32::INFINITY, -1.0] {
+        let step = OuterStep { lr, weight_decay: 0.0, min_gather: 1 };
+        assert!(matches!(outer_step::apply(&mut theta, &gather, &step), Err(Error::Config { .. })));
+    }
+    let step = OuterStep { lr: 0.1, weight_decay: 0.0, min_gather: 1 };
+    assert!(matches!(outer_step::apply(&mut theta[1..], &gather, &step), Err(Error::Length { .. })));
+    let other = Format::new(format.layout().clone(), 32, 6, format.codebook().clone()).unwrap();
+    assert_eq!(Aggregate::new(other, StrengthCap::Off).add([0; 32], &sent), Err(Error::Format));
+}

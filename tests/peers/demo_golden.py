@@ -1,0 +1,410 @@
+#!/usr/bin/env python3
+"""Independent implementation of the consensus part of DeMo: the golden values in demo/src/golden.rs.
+
+Written from PROTOCOL.md sections 3, 5 and 6 alone, with the standard library only: integers and Fractions, every
+floating-point operation rounded once and correctly (no float arithmetic decides a bit of theta), BLAKE3 included.
+
+    python3 tests/peers/demo_golden.py            prints the golden values
+    python3 tests/peers/demo_golden.py --bases    also all 64 basis hashes
+"""
+
+import math
+import struct
+import sys
+from fractions import Fraction
+
+M64 = (1 << 64) - 1
+M32 = (1 << 32) - 1
+
+# ---------------------------------------------------------------- BLAKE3 (plain hash)
+IV = [0x6A09E667, 0xBB67AE85, 0x3C6EF372, 0xA54FF53A, 0x510E527F, 0x9B05688C, 0x1F83D9AB, 0x5BE0CD19]
+PERMUTATION = [2, 6, 3, 10, 7, 0, 4, 13, 1, 11, 12, 5, 9, 14, 15, 8]
+CHUNK_START, CHUNK_END, PARENT, ROOT = 1, 2, 4, 8
+
+
+def compress(cv, block, counter, length, flags):
+    v = cv + IV[:4] + [counter & M32, counter >> 32, length, flags]
+    m = list(block)
+
+    def g(a, b, c, d, x, y):
+        v[a] = (v[a] + v[b] + x) & M32
+        v[d] = rotr(v[d] ^ v[a], 16)
+        v[c] = (v[c] + v[d]) & M32
+        v[b] = rotr(v[b] ^ v[c], 12)
+        v[a] = (v[a] + v[b] + y) & M32
+        v[d] = rotr(v[d] ^ v[a], 8)
+        v[c] = (v[c] + v[d]) & M32
+        v[b] = rotr(v[b] ^ v[c], 7)
+
+    for round_ in range(7):
+        g(0, 4, 8, 12, m[0], m[1])
+        g(1, 5, 9, 13, m[2], m[3])
+        g(2, 6, 10, 14, m[4], m[5])
+        g(3, 7, 11, 15, m[6], m[7])
+        g(0, 5, 10, 15, m[8], m[9])
+        g(1, 6, 11, 12, m[10], m[11])
+        g(2, 7, 8, 13, m[12], m[13])
+        g(3, 4, 9, 14, m[14], m[15])
+        if round_ < 6:
+            m = [m[i] for i in PERMUTATION]
+    return [v[i] ^ v[i + 8] for i in range(8)] + [v[i + 8] ^ cv[i] for i in range(8)]
+
+
+def rotr(x, n):
+    return (x >> n | x << (32 - n)) & M32
+
+
+def words(block):
+    return list(struct.unpack("<16I", block.ljust(64, b"\0")))
+
+
+def chunk_node(data, index):
+    cv = IV
+    blocks = [data[i:i + 64] for i in range(0, len(data), 64)] or [b""]
+    for i, block in enumerate(blocks[:-1]):
+        cv = compress(cv, words(block), index, 64, CHUNK_START if i == 0 else 0)[:8]
+    flags = CHUNK_END | (CHUNK_START if len(blocks) == 1 else 0)
+    return cv, words(blocks[-1]), index, len(blocks[-1]), flags
+
+
+def subtree(data, index):
+    if len(data) <= 1024:
+        return chunk_node(data, index)
+    chunks = (len(data) - 1) // 1024
+    left = 1 << (chunks.bit_length() - 1)
+    a = compress(*subtree(data[:left * 1024], index))[:8]
+    b = compress(*subtree(data[left * 1024:], index + left))[:8]
+    return IV, a + b, 0, 64, PARENT
+
+
+def blake3(data, length=32):
+    cv, block, counter, size, flags = subtree(data, 0)
+    out, i = b"", 0
+    while len(out) < length:
+        out += struct.pack("<16I", *compress(cv, block, i, size, flags | ROOT))
+        i += 1
+    return out[:length]
+
+
+# ---------------------------------------------------------------- f32, exactly
+def round_even(x):
+    floor = x.numerator // x.denominator
+    rest = x - floor
+    return floor + (1 if rest > Fraction(1, 2) or (rest == Fraction(1, 2) and floor % 2) else 0)
+
+
+def f32(x):
+    """The f32 nearest to a rational, ties to even, subnormals kept."""
+    x = Fraction(x)
+    if x == 0:
+        return x
+    e = abs(x).numerator.bit_length() - abs(x).denominator.bit_length()
+    while Fraction(2) ** e > abs(x):
+        e -= 1
+    while Fraction(2) ** (e + 1) <= abs(x):
+        e += 1
+    ulp = Fraction(2) ** (max(e, -126) - 23)
+    return round_even(x / ulp) * ulp
+
+
+def fma(a, b, c):
+    return f32(a * b + c)
+
+
+def bits(x):
+    return struct.pack("<f", float(x))  # x is an f32: exact
+
+
+# ---------------------------------------------------------------- the basis, from 200-bit integers
+PRECISION = 200
+
+
+def fixed_pi():
+    def arctan_inverse(n):
+        total, term, k = 0, (1 << (PRECISION + 20)) // n, 0
+        while term:
+            total += (-term if k % 2 else term) // (2 * k + 1)
+            term //= n * n
+            k += 1
+        return total
+    return (4 * (4 * arctan_inverse(5) - arctan_inverse(239))) >> 20
+
+
+PI = fixed_pi()
+ONE = 1 << PRECISION
+
+
+def fixed_cos(x):
+    total, term, k = 0, ONE, 0
+    while term:
+        total += term
+        k += 2
+        term = -term * x // ONE * x // ONE // (k * (k - 1))
+        if abs(term) <= 1:
+            break
+    return total
+
+
+def coefficient(n, j, k):
+    if k == 0:
+        return f32(Fraction(math.isqrt(ONE * ONE // n), ONE))
+    turn = (2 * j + 1) * k % (4 * n)
+    turn = min(turn, 4 * n - turn)
+    sign = 1
+    if turn > n:
+        turn, sign = 2 * n - turn, -1
+    cos = 0 if turn == n else fixed_cos(PI * turn // (2 * n))
+    return f32(sign * Fraction(cos * math.isqrt(2 * ONE * ONE // n), ONE * ONE))
+
+
+def basis(n):
+    return [[coefficient(n, j, k) for k in range(n)] for j in range(n)]
+
+
+def basis_hash(n):
+    return blake3(b"".join(bits(x) for row in basis(n) for x in row)).hex()
+
+
+# ---------------------------------------------------------------- a small gather, from counters
+def mix(x):
+    z = x * 0x9E3779B97F4A7C15 & M64
+    z = (z ^ z >> 30) * 0xBF58476D1CE4E5B9 & M64
+    z = (z ^ z >> 27) * 0x94D049BB133111EB & M64
+    return z ^ z >> 31
+
+
+SHAPES = [("a", [15, 70]), ("b", [48]), ("c", [26, 12]), ("d", [5])]
+TOPK, PEERS, WINDOWS = 6, 5, 3
+LEVELS = [15, 23, 32, 45, 61, 81, 108]
+
+
+def split(n):
+    return max(d for d in range(1, min(n, 64) + 1) if n % d == 0)
+
+
+def grid(shape):
+    """bands, chunks per band, h, w"""
+    if len(shape) == 1:
+        w = split(shape[0])
+        return shape[0] // w, 1, 1, w
+    h, w = split(shape[0]), split(shape[1])
+    return shape[0] // h, shape[1] // w, h, w
+
+
+def make_chunk(window, peer, tensor, chunk, n, k):
+    """exponent, indices, levels; None for an empty chunk"""
+    counter = [mix(window << 48 | peer << 40 | tensor << 32 | chunk << 16)]
+
+    def draw(limit):
+        counter[0] += 1
+        return mix(counter[0]) % limit
+
+    if draw(5) == 0:
+        return None
+    # Peer 4 is far stronger in its first chunks; exponents span more than the 14 that fit.
+    exponent = draw(18) - 9 + (20 if peer == 4 and chunk == 0 else 0)
+    indices, left = [], k
+    for i in range(n):
+        if draw(n - i) < left:
+            indices.append(i)
+            left -= 1
+    levels = []
+    for i in range(k):
+        level = 0 if draw(7) == 0 and i > 0 else LEVELS[draw(7)]
+        levels.append(-level if draw(2) else level)
+    return exponent, indices, levels
+
+
+def submission(window, peer):
+    out = []
+    for tensor, (_, shape) in enumerate(SHAPES):
+        bands, per_band, h, w = grid(shape)
+        k = min(TOPK, h * w)
+        out.append([make_chunk(window, peer, tensor, c, h * w, k) for c in range(bands * per_band)])
+    return out
+
+
+# ---------------------------------------------------------------- section 5: bytes
+def rice_parameter(k, n):
+    r = 0
+    while 2 ** (r + 1) * k * 10**6 <= 693147 * (n - k):
+        r += 1
+    return r
+
+
+def payload(sub):
+    out = b""
+    for (_, shape), chunks in zip(SHAPES, sub):
+        _, _, h, w = grid(shape)
+        n, k = h * w, min(TOPK, h * w)
+        out += struct.pack("<b", max((c[0] for c in chunks if c), default=-128))
+        for first in range(0, len(chunks), 64):
+            stream = []
+            put = lambda value, count: stream.extend(value >> i & 1 for i in range(count))
+            for chunk in chunks[first:first + 64]:
+                if chunk is None:
+                    put(1, 1)
+                    continue
+                exponent, indices, levels = chunk
+                put(0, 1)
+                put(exponent & 255, 8)
+                for level in levels:
+                    code = 0 if level == 0 else LEVELS.index(abs(level)) + 1
+                    put(code if level >= 0 else 16 - code, 4)
+                if k < n:
+                    r, last = rice_parameter(k, n), -1
+                    for index in indices:
+                        gap, last = index - last - 1, index
+                        stream.extend([0] * (gap >> r) + [1])
+                        put(gap & (1 << r) - 1, r)
+            stream += [0] * (-len(stream) % 8)
+            data = bytes(sum(b << i for i, b in enumerate(stream[at:at + 8])) for at in range(0, len(stream), 8))
+            out += struct.pack("<I", len(data)) + data
+    return out
+
+
+def unsigned_object(window, peer, body):
+    run, hotkey, tag = bytes([9] * 32), hotkey_of(peer), bytes([7] * 32)
+    header = b"GNTL" + struct.pack("<HB", 1, 1) + run + struct.pack("<Q", window) + hotkey
+    header += struct.pack("<I", 16) + tag + struct.pack("<Q", len(body))
+    assert len(header) == 123
+    return header + body
+
+
+# ---------------------------------------------------------------- section 6: the outer step
+def hotkey_of(peer):
+    return bytes([peer + 1] * 32)
+
+
+def values(chunks):
+    """the chunks' integer values"""
+    e_max = max((c[0] for c in chunks if c), default=None)
+    out = []
+    for chunk in chunks:
+        if chunk is None:
+            out.append({})
+            continue
+        exponent, indices, levels = chunk
+        shift = 14 - (e_max - exponent)
+        out.append({i: level << shift for i, level in zip(indices, levels) if level and shift >= 0})
+    return out
+
+
+def scale(chunks):
+    total = sum(v * v for chunk in chunks for v in chunk.values())
+    # Python's int to float, sqrt, / and round() are IEEE: nearest, ties to even.
+    return round(2.0**48 / math.sqrt(float(total))) if total else 0
+
+
+def toward_zero(x, shift):
+    return (abs(x) >> shift) * (1 if x >= 0 else -1)
+
+
+def aggregate(subs, tensor):
+    """for each chunk {index: c}"""
+    peers = [values(sub[tensor]) for sub in subs]
+    scales = [scale(chunks) for chunks in peers]
+    out = []
+    for chunk in range(len(peers[0])):
+        strengths = []
+        for chunks, s in zip(peers, scales):
+            strongest = max((abs(v) for v in chunks[chunk].values()), default=0)
+            strengths.append((strongest * s).bit_length() - 1 if strongest else None)
+        known = sorted(b for b in strengths if b is not None)
+        median = known[(len(known) - 1) // 2] if known else 0
+        sums, counts = {}, {}
+        for chunks, s, b in zip(peers, scales, strengths):
+            for i, v in chunks[chunk].items():
+                sums[i] = sums.get(i, 0) + toward_zero(v * s, b - median if b > median + 1 else 0)
+                counts[i] = counts.get(i, 0) + 1
+        out.append({i: f32(f32(a) / counts[i]) for i, a in sums.items()})
+    return out
+
+
+def inverse(c, f):
+    """one dimension, chain by chain"""
+    n = len(c)
+    x = [None] * n
+    for j in range((n + 1) // 2):
+        even = odd = Fraction(0)
+        for k in range(0, n, 2):
+            even = fma(f[j][k], c[k], even)
+        for k in range(1, n, 2):
+            odd = fma(f[j][k], c[k], odd)
+        x[j], x[n - 1 - j] = f32(even + odd), f32(even - odd)
+        if 2 * j + 1 == n:
+            x[j] = even
+    return x
+
+
+def decode(coefficients, h, w, bases):
+    columns = [inverse([coefficients.get(a * w + b, Fraction(0)) for a in range(h)], bases[h]) for b in range(w)]
+    return [inverse([columns[b][i] for b in range(w)], bases[w]) for i in range(h)]
+
+
+def delta_hash(subs, bases):
+    """every bit of the decoded aggregate, chunk by chunk: theta shows only its signs"""
+    out = b""
+    for tensor, (_, shape) in enumerate(SHAPES):
+        _, _, h, w = grid(shape)
+        for coefficients in aggregate(subs, tensor):
+            out += b"".join(bits(x) for row in decode(coefficients, h, w, bases) for x in row)
+    return blake3(out)
+
+
+def apply(theta, subs, lr, weight_decay, bases):
+    keep = f32(Fraction(1.0 - float(lr) * weight_decay))
+    offset = 0
+    for tensor, (_, shape) in enumerate(SHAPES):
+        bands, per_band, h, w = grid(shape)
+        for chunk, coefficients in enumerate(aggregate(subs, tensor)):
+            delta = decode(coefficients, h, w, bases)
+            origin = offset + chunk // per_band * h * per_band * w + chunk % per_band * w
+            for i in range(h):
+                for j in range(w):
+                    at = origin + i * per_band * w + j
+                    sign = (delta[i][j] > 0) - (delta[i][j] < 0)
+                    theta[at] = fma(-lr, sign, f32(theta[at] * keep))
+        offset += math.prod(shape)
+
+
+def theta_hash(theta):
+    hashes, offset = b"", 0
+    for _, shape in SHAPES:
+        n = math.prod(shape)
+        hashes += blake3(b"".join(bits(x) for x in theta[offset:offset + n]))
+        offset += n
+    return blake3(hashes).hex()
+
+
+def state_tag(theta, window, block_hash, hotkey):
+    stream = blake3(block_hash + hotkey, 8 * 1024)
+    data = hotkey + struct.pack("<Q", window)
+    for (u,) in struct.iter_unpack("<Q", stream):
+        data += bits(theta[u * len(theta) >> 64])
+    return blake3(data).hex()
+
+
+def main():
+    assert blake3(b"").hex() == "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"
+    bases_by_n = {n: basis(n) for n in {e for _, s in SHAPES for e in grid(s)[2:]}}
+    size = sum(math.prod(shape) for _, shape in SHAPES)
+    theta = [Fraction((mix(i) >> 40) - (1 << 23), 1 << 24) for i in range(size)]
+    objects = deltas = b""
+    for window in range(WINDOWS):
+        subs = [submission(window, peer) for peer in range(PEERS)]
+        for peer, sub in enumerate(subs):
+            objects += blake3(unsigned_object(window, peer, payload(sub)))
+        deltas += delta_hash(subs, bases_by_n)
+        apply(theta, subs, f32(Fraction(window + 1, 300)), 0.1, bases_by_n)
+    print("SMALL_OBJECTS", blake3(objects).hex())
+    print("SMALL_DELTA", blake3(deltas).hex())
+    print("SMALL_THETA", theta_hash(theta))
+    print("SMALL_TAG", state_tag(theta, WINDOWS, bytes([5] * 32), hotkey_of(0)))
+    if "--bases" in sys.argv:
+        for n in range(1, 65):
+            print("BASIS", n, basis_hash(n))
+
+
+if __name__ == "__main__":
+    main()
