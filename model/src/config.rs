@@ -64,6 +64,15 @@ impl LlamaConfig {
                 return refuse(field, format!("{value} is not in 1..=16777216"));
             }
         }
+        if self.n_layers > 4096 {
+            return refuse("num_hidden_layers", format!("{} is not in 1..=4096", self.n_layers));
+        }
+        let per_layer =
+            2 * self.q_size() as u128 + 2 * self.kv_size() as u128 + 3 * self.intermediate_size as u128;
+        let rows = self.n_layers as u128 * per_layer + 2 * self.vocab_size as u128;
+        if rows * self.hidden_size as u128 > 1 << 40 {
+            return refuse("hidden_size", "this shape has more than 2^40 parameters");
+        }
         if !self.n_heads.is_multiple_of(self.n_kv_heads) {
             let (h, kv) = (self.n_heads, self.n_kv_heads);
             return refuse("num_key_value_heads", format!("{kv} does not divide num_attention_heads = {h}"));
@@ -282,6 +291,7 @@ mod tests {
             ("num_key_value_heads", json!(3)),
             ("head_dim", json!(7)),
             ("vocab_size", json!(1)),
+            ("num_hidden_layers", json!(16_000_000)),
             ("rms_norm_eps", json!(0.0)),
         ];
         for (field, bad) in cases {

@@ -18,16 +18,36 @@ mod train;
 use std::process::ExitCode;
 
 use clap::Parser;
+use gauntlet_model::ModelError;
 
 fn main() -> ExitCode {
     allocator::keep_memory();
-    let cli = cli::Cli::parse();
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() => {
+            eprintln!("{}; see --help", one_line(&error.render().to_string()));
+            return ExitCode::from(2);
+        }
+        Err(help) => help.exit(),
+    };
     match commands::run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let usage = error.is::<cli::Usage>();
             eprintln!("error: {error:#}");
-            ExitCode::from(if usage { 2 } else { 1 })
+            ExitCode::from(if is_usage(&error) { 2 } else { 1 })
         }
     }
+}
+
+/// Whether the command line was wrong, rather than the world.
+fn is_usage(error: &anyhow::Error) -> bool {
+    let asked =
+        matches!(error.downcast_ref(), Some(ModelError::UnknownPreset { .. } | ModelError::Threads { .. }));
+    asked || error.is::<cli::Usage>()
+}
+
+/// The first paragraph of the parser's message, without its line breaks.
+fn one_line(message: &str) -> String {
+    let paragraph = message.lines().take_while(|line| !line.trim().is_empty()).map(str::trim);
+    paragraph.collect::<Vec<_>>().join(" ")
 }

@@ -11,6 +11,7 @@ use gauntlet_model::engine::{
 use gauntlet_model::{LlamaConfig, init, preset};
 use serde_json::json;
 
+use crate::cli::Usage;
 use crate::memory::peak_rss_bytes;
 
 /// Which part to measure.
@@ -37,7 +38,7 @@ pub(crate) struct StepArgs {
     /// Query heads.
     #[arg(long)]
     heads: Option<usize>,
-    /// Key and value heads (default: as many as query heads).
+    /// Key and value heads [default: as --heads, else the preset's].
     #[arg(long)]
     kv_heads: Option<usize>,
     /// Width of the SwiGLU layer.
@@ -77,6 +78,9 @@ fn code_path(name: &str) -> Result<Path, String> {
 
 impl StepArgs {
     fn config(&self) -> Result<LlamaConfig> {
+        if self.batch == 0 || self.seq == 0 || self.batch.saturating_mul(self.seq) > 1 << 30 {
+            return Err(Usage("--batch × --seq must be 1 to 2^30 tokens".into()).into());
+        }
         let mut c = preset(&self.preset)?;
         c.hidden_size = self.hidden.unwrap_or(c.hidden_size);
         c.n_layers = self.layers.unwrap_or(c.n_layers);
@@ -92,7 +96,7 @@ impl StepArgs {
             (c.vocab_size, c.tokenizer_vocab_size) = (vocab, vocab);
         }
         c.max_position_embeddings = c.max_position_embeddings.max(self.seq);
-        c.check()?;
+        c.check().map_err(|e| Usage(e.to_string()))?;
         Ok(c)
     }
 
