@@ -171,3 +171,35 @@ fn ten_adamw_steps() {
         }
     }
 }
+
+/// The same ten losses from the candle model's gradients, with AdamW written out in f64.
+#[test]
+fn ten_adamw_steps_of_the_candle_model() {
+    for g in folders().iter().map(|f| load(f)) {
+        let at = |path: &str| g.number(&format!("/adamw/{path}"));
+        let (lr, beta1, beta2) = (at("lr"), at("betas/0"), at("betas/1"));
+        let (eps, decay, clip) = (at("eps"), at("weight_decay"), at("clip_grad_norm"));
+        let mut theta = g.theta.clone();
+        let (mut m, mut v) = (vec![0.0f64; theta.len()], vec![0.0f64; theta.len()]);
+        for i in 0..10 {
+            let model = CandleModel::new(&g.config, &theta);
+            let (loss, grads) = model.loss_and_grad(&g.ids, &g.targets, g.batch, g.seq);
+            let expected = at(&format!("losses/{i}"));
+            assert!(
+                (loss - expected).abs() <= 1e-5 * expected + 5e-5,
+                "{}: step {i}: {loss}, not {expected}",
+                g.name
+            );
+            let norm = grads.iter().map(|&x| f64::from(x).powi(2)).sum::<f64>().sqrt();
+            let factor = (clip / (norm + 1e-6)).min(1.0);
+            let (correct1, correct2) = (1.0 - beta1.powi(i + 1), 1.0 - beta2.powi(i + 1));
+            for (j, t) in theta.iter_mut().enumerate() {
+                let x = f64::from(grads[j]) * factor;
+                m[j] = beta1 * m[j] + (1.0 - beta1) * x;
+                v[j] = beta2 * v[j] + (1.0 - beta2) * x * x;
+                let step = lr * (m[j] / correct1) / ((v[j] / correct2).sqrt() + eps);
+                *t = (f64::from(*t) * (1.0 - lr * decay) - step) as f32;
+            }
+        }
+    }
+}

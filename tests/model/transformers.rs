@@ -69,7 +69,7 @@ fn two_layers_of_the_1b_shape() {
 }
 
 #[test]
-fn a_plan_counts_what_an_engine_allocates() {
+fn a_plan_adds_up_and_recomputing_needs_less() {
     let config = preset("byte-1m").unwrap();
     for mode in [Mode::Train, Mode::TrainRecompute, Mode::Evaluate] {
         let plan = MemoryPlan::new(&config, EngineOptions { batch: 4, seq: 128, mode }).unwrap();
