@@ -10,7 +10,7 @@
 )]
 mod fuzz;
 
-use fuzz::{FORMATS, Meter, check};
+use fuzz::{FORMATS, Meter, check, run};
 use gauntlet_demo::object;
 use std::path::Path;
 
@@ -30,8 +30,8 @@ fn every_kept_input_keeps_its_promises() {
         Err(_) => refused += 1,
     };
     for data in corpus("payload") {
-        if let Some((&choice, payload)) = data.split_first() {
-            count(check(&FORMATS[usize::from(choice) % FORMATS.len()], payload));
+        if let Some(outcome) = run(&data) {
+            count(outcome);
         }
     }
     for data in corpus("object") {

@@ -1,26 +1,30 @@
 //! What the fuzz targets share: tiny formats, an allocation meter, and the property that every accepted payload
 //! keeps.
 
-use gauntlet_demo::{Codebook, Error, Format, Layout, Submission};
+use gauntlet_demo::{Codebook, Error, Format, Layout, Momentum, Submission, Subtract, Values};
 use std::alloc::{GlobalAlloc, Layout as Block, System};
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::cell::Cell;
 use std::sync::{Arc, LazyLock};
 
-/// Counts the bytes that live, and the most that ever lived.
+/// Counts the bytes that live by this thread's doing, and the most that ever did. Payloads this small are decoded on
+/// the calling thread, so what other threads do meanwhile stays out of it.
 pub struct Meter;
 
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
+thread_local! {
+    static LIVE: Cell<usize> = const { Cell::new(0) };
+    static PEAK: Cell<usize> = const { Cell::new(0) };
+}
 
 unsafe impl GlobalAlloc for Meter {
     unsafe fn alloc(&self, block: Block) -> *mut u8 {
-        let live = LIVE.fetch_add(block.size(), Relaxed) + block.size();
-        PEAK.fetch_max(live, Relaxed);
+        let live = LIVE.get().wrapping_add(block.size());
+        LIVE.set(live);
+        PEAK.set(PEAK.get().max(live));
         unsafe { System.alloc(block) }
     }
 
     unsafe fn dealloc(&self, at: *mut u8, block: Block) {
-        LIVE.fetch_sub(block.size(), Relaxed);
+        LIVE.set(LIVE.get().wrapping_sub(block.size()));
         unsafe { System.dealloc(at, block) }
     }
 }
@@ -36,7 +40,7 @@ pub static FORMATS: LazyLock<Vec<Arc<Format>>> = LazyLock::new(|| {
         };
         Format::new(layout, edge, topk, book).unwrap()
     };
-    vec![
+    let formats = vec![
         format(&[("a", &[8, 12]), ("b", &[12])], 4, 3, 4),
         format(&[("a", &[8, 12]), ("b", &[12])], 4, 3, 1),
         format(&[("a", &[6, 10]), ("b", &[7])], 4, 2, 2),
@@ -45,25 +49,67 @@ pub static FORMATS: LazyLock<Vec<Arc<Format>>> = LazyLock::new(|| {
         format(&[("a", &[16, 16]), ("b", &[130])], 16, 1, 8),
         format(&[("a", &[8, 8]), ("b", &[3])], 8, 4, 32),
         format(&[("a", &[64, 64])], 64, 2, 5),
-    ]
+    ];
+    // The first decode of a process starts the thread pool; that is not the payload's doing.
+    for format in &formats {
+        let nothing = Submission::empty(Arc::clone(format));
+        assert!(Submission::decode(format, &nothing.encode()) == Ok(nothing));
+    }
+    formats
 });
 
 /// Reads `payload` as the given format: no panic, no allocation above the format's bound, and what is accepted
 /// encodes to the same bytes.
 pub fn check(format: &Arc<Format>, payload: &[u8]) -> Result<(), Error> {
-    let before = LIVE.load(Relaxed);
-    PEAK.store(before, Relaxed);
+    // What this thread frees for others would wrap the count below 0.
+    LIVE.set(0);
+    PEAK.set(0);
     let decoded = Submission::decode(format, payload);
-    let taken = PEAK.load(Relaxed) - before;
+    let taken = PEAK.get();
     // Submission, list of groups and slices into them, error text: a small multiple of what the format implies.
-    let bound = 16_384 + 16 * format.entries() + 1_024 * format.chunks();
+    let bound = 1_024 + 8 * format.entries() + 256 * format.chunks();
     assert!(taken <= bound, "{taken} bytes allocated, bound {bound}");
     let submission = decoded?;
     assert_eq!(submission.encode(), payload);
     assert!(payload.len() <= format.max_payload());
     let (exponents, indices) = (submission.exponents().to_vec(), submission.indices().to_vec());
     let again = Submission::new(Arc::clone(format), exponents, indices, submission.values().clone());
-    // f32 values may be equal in bits and still differ as numbers (never NaN: those are refused).
-    assert!(again == Ok(submission));
+    assert!(again.as_ref() == Ok(&submission));
+    let sent = submission.sent();
+    assert!(sent <= submission.format().entries());
+    let overlap = submission.overlap(&submission).unwrap();
+    assert!(overlap == 1.0 || overlap == 0.0);
+    assert!(Submission::new(Arc::clone(format), Vec::new(), Vec::new(), Values::Levels(Vec::new())).is_err());
     Ok(())
+}
+
+/// Input of the `payload` target: the first byte chooses a format for the rest, or from 128 on the other way round.
+pub fn run(data: &[u8]) -> Option<Result<(), Error>> {
+    let (&choice, rest) = data.split_first()?;
+    if choice < 128 { Some(check(&FORMATS[usize::from(choice) % FORMATS.len()], rest)) } else { encode(rest) }
+}
+
+/// Bytes as a codebook and a gradient: what a peer makes of them is a payload that others accept.
+fn encode(data: &[u8]) -> Option<Result<(), Error>> {
+    let (&[bits, count], rest) = data.split_first_chunk::<2>()?;
+    let (levels, rest) = rest.split_at_checked(usize::from(count % 9))?;
+    let levels = levels.iter().map(|level| level.cast_signed()).collect();
+    let book = match count {
+        255 => Ok(Codebook::default()),
+        240.. => Codebook::with_bits(u32::from(bits)),
+        _ => Codebook::new(u32::from(bits % 34), levels),
+    };
+    let book = match book {
+        Ok(book) => book,
+        Err(error) => return Some(Err(error)),
+    };
+    let text = serde_json::to_string(&book).unwrap();
+    assert!(serde_json::from_str::<Codebook>(&text).unwrap() == book);
+    assert!(book.levels().len() < 128);
+    let layout = Layout::from_shapes([("a", vec![8, 8]), ("b", vec![12]), ("c", vec![30, 9])]).unwrap();
+    let grads: Vec<f32> = rest.as_chunks::<4>().0.iter().map(|x| f32::from_le_bytes(*x)).collect();
+    let grads: Vec<f32> = grads.iter().copied().cycle().take(layout.len()).collect();
+    let format = Format::new(layout, 15, 1 + usize::from(bits >> 5), book).unwrap();
+    let mut momentum = Momentum::new(Arc::clone(&format), 0.5, 0, Subtract::Always).unwrap();
+    Some(momentum.step(&grads, 1.0).map(|sent| check(&format, &sent.encode()).unwrap()))
 }
