@@ -15,7 +15,7 @@ pub enum Error {
     // --- files ---
     #[error("{}: cannot {action}: {source}", path.display())]
     Io { path: PathBuf, action: &'static str, source: io::Error },
-    #[error("{}: no such file or folder; check the path given as data", path.display())]
+    #[error("{}: no such file or folder; check the path", path.display())]
     NotFound { path: PathBuf },
     #[error("{}: a file name that is not UTF-8; rename it", path.display())]
     FileName { path: PathBuf },
@@ -43,7 +43,7 @@ pub enum Error {
     Hub { what: String, endpoint: String, message: String },
 
     // --- tokenizer ---
-    #[error("{name}: not a usable tokenizer.json: {message}")]
+    #[error("{name}: not a usable tokenizer.json: {message}; copy it again or give another with --tokenizer")]
     Tokenizer { name: String, message: String },
     #[error("{name}: no end-of-text token among {tried}; name it with --eos")]
     NoEos { name: String, tried: String },
@@ -71,7 +71,7 @@ pub enum Error {
     Threads { message: String },
     #[error("stopped; finished files are kept, the same command goes on from there")]
     Stopped,
-    #[error("max_tokens_per_shard is 0; set it to at least 1")]
+    #[error("--max-tokens-per-shard: must be at least 1")]
     ShardLimit,
     #[error("{}: shard has {found} bytes, its manifest says {expected}; copy it again or prepare the data again", path.display())]
     ShardSize { path: PathBuf, expected: u64, found: u64 },
@@ -90,8 +90,8 @@ pub enum Error {
     Settings { path: PathBuf, field: &'static str, found: String, wanted: String },
     #[error("{}: not empty and not a folder of prepared data; choose an empty folder for --out", path.display())]
     NotOurs { path: PathBuf },
-    #[error("--validation {pattern}: {message}")]
-    Validation { pattern: String, message: String },
+    #[error("{rule}: {message}")]
+    Validation { rule: String, message: String },
     #[error("--part {part}: {message}")]
     Part { part: String, message: &'static str },
     #[error("part {missing} of {count} is missing in {folders}; prepare it with --part {missing}/{count}")]

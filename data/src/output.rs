@@ -158,7 +158,8 @@ mod tests {
             ..PrepareOptions::new(Some(source.display().to_string()), folder.path().join(out))
         };
         let files = |out: &str| -> Vec<(String, Vec<u8>)> {
-            let entries = std::fs::read_dir(folder.path().join(out)).unwrap();
+            // Where nothing of use was written, the folder is gone.
+            let Ok(entries) = std::fs::read_dir(folder.path().join(out)) else { return Vec::new() };
             let mut files: Vec<_> = entries
                 .map(|entry| entry.unwrap())
                 .map(|e| (e.file_name().into_string().unwrap(), std::fs::read(e.path()).unwrap()))

@@ -97,25 +97,48 @@ pub(crate) fn prepare_on(
     let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build();
     let pool = pool.map_err(|e| Error::Threads { message: e.to_string() })?;
 
+    let new = !options.out.exists();
     let found = open_folder(&options.out)?;
-    let _lock = Lock::take(&options.out, options.part)?;
+    let lock = Lock::take(&options.out, options.part)?;
+    let prepared = prepare_in(disk, options, progress, (&source, held_out, pool), found.as_ref());
+    drop(lock);
+    let failed = prepared.as_ref().is_err_and(|e| !matches!(e, Error::Stopped));
+    if failed && new && !holds_work(&options.out) {
+        // The error that matters is the first one.
+        let _ = std::fs::remove_dir_all(&options.out);
+    }
+    prepared
+}
+
+/// Whether `out` holds tokens of a finished input.
+fn holds_work(out: &Path) -> bool {
+    !names(out).is_ok_and(|names| names.iter().all(|name| !name.ends_with(".bin")))
+}
+
+/// [`prepare_on`] in a folder that is locked and settled.
+fn prepare_in(
+    disk: &dyn Disk,
+    options: &PrepareOptions,
+    progress: &dyn Progress,
+    (source, held_out, pool): (&Source, HeldOut, rayon::ThreadPool),
+    found: Option<&Settings>,
+) -> Result<Summary> {
     if options.part == Part::WHOLE {
         remove_temporary(&options.out)?;
     }
     let (tokenizer, training_bytes) =
-        options.tokenizer.resolve(options, &source, &held_out, found.as_ref(), &pool, progress)?;
+        options.tokenizer.resolve(options, source, &held_out, found, &pool, progress)?;
     let record = TokenizerRecord::of(&tokenizer, TOKENIZER_FILE);
     let settings = Settings::new(
-        &source,
+        source,
         options.validation.describe(),
         options.max_tokens_per_shard,
         record,
         training_bytes,
     );
-    begin(disk, &options.out, &settings, found.as_ref(), &tokenizer)?;
+    begin(disk, &options.out, &settings, found, &tokenizer)?;
 
-    let work =
-        Work { disk, options, source: &source, settings: &settings, held_out, tokenizer, pool, progress };
+    let work = Work { disk, options, source, settings: &settings, held_out, tokenizer, pool, progress };
     let (inputs, kept) = work.run()?;
     finish(disk, options, settings, inputs).map(|summary| summary.with_run(kept, source.skipped()))
 }
@@ -129,7 +152,7 @@ fn check_pattern(validation: &Validation, held_out: &HeldOut, source: &Source) -
     if count == 0 || count == source.inputs().len() {
         let message =
             format!("matches {which} of the {} inputs ({}, …)", source.inputs().len(), names.join(", "));
-        return Err(Error::Validation { pattern: pattern.clone(), message });
+        return Err(Error::Validation { rule: format!("--validation {pattern}"), message });
     }
     Ok(())
 }

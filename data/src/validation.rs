@@ -40,11 +40,13 @@ impl Validation {
             Validation::None => Ok(HeldOut::Nothing),
             Validation::Files(pattern) => match Glob::new(pattern) {
                 Ok(glob) => Ok(HeldOut::Files(glob.compile_matcher())),
-                Err(e) => Err(Error::Validation { pattern: pattern.clone(), message: e.to_string() }),
+                Err(e) => {
+                    Err(Error::Validation { rule: format!("--validation {pattern}"), message: e.to_string() })
+                }
             },
             Validation::Fraction(share) if *share > 0.0 && *share < 1.0 => Ok(HeldOut::Below(*share)),
             Validation::Fraction(share) => Err(Error::Validation {
-                pattern: share.to_string(),
+                rule: format!("--validation-fraction {share}"),
                 message: "the share of documents must lie between 0 and 1".to_owned(),
             }),
         }
