@@ -110,7 +110,9 @@ impl LlamaConfig {
     /// (biases, RoPE scaling, another activation or architecture).
     pub fn read(path: &Path) -> Result<Self> {
         let text = std::fs::read_to_string(path).map_err(|e| ModelError::io(path, e))?;
-        let value: Value = serde_json::from_str(&text).map_err(|e| ModelError::format(path, e))?;
+        let value: Value = serde_json::from_str(&text).map_err(|e| {
+            ModelError::format(path, format!("no JSON ({e}); copy or export the model again"))
+        })?;
         Self::from_hf(&value).map_err(|e| ModelError::format(path, e))
     }
 

@@ -36,6 +36,30 @@ pub fn read(path: &Path, layout: &Layout, theta: &mut [f32]) -> Result<()> {
     }
 }
 
+/// [`read`] into a buffer of its own, which is not allocated before the files could hold the weights.
+///
+/// # Errors
+/// As [`read`], and when the files are too small or memory is short.
+pub fn load(path: &Path, layout: &Layout) -> Result<Vec<f32>> {
+    let mut bytes = 0;
+    for file in files(path)? {
+        bytes += std::fs::metadata(&file).map_err(|e| ModelError::io(&file, e))?.len();
+    }
+    let total = layout.total();
+    // The smallest type that is read has two bytes.
+    if bytes < 2 * total as u64 {
+        let problem = format!(
+            "config.json names {total} parameters, the weights have {bytes} bytes; copy or export it again"
+        );
+        return Err(ModelError::format(path, problem));
+    }
+    let mut theta = Vec::new();
+    theta.try_reserve_exact(total).map_err(|e| ModelError::format(path, e))?;
+    theta.resize(total, 0.0);
+    read(path, layout, &mut theta)?;
+    Ok(theta)
+}
+
 fn files(path: &Path) -> Result<Vec<PathBuf>> {
     if !path.is_dir() {
         return Ok(vec![path.to_path_buf()]);

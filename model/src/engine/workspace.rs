@@ -55,7 +55,7 @@ impl Sizes {
         let Some(rows) = rows else {
             let EngineOptions { batch, seq, .. } = options;
             return Err(ModelError::Batch(format!(
-                "batch {batch} × sequence {seq} is not in 1..=2^30 tokens"
+                "{batch} sequences of {seq} tokens are not 1 to 2^30 tokens; choose another batch"
             )));
         };
         let (slots, inputs, trains) = match options.mode {
@@ -180,7 +180,7 @@ pub struct MemoryPlan {
     pub weights_bytes: usize,
     /// Gradients.
     pub gradients_bytes: usize,
-    /// AdamW's two moments.
+    /// The optimizer's buffers: AdamW's two moments, or a momentum for each worker.
     pub optimizer_bytes: usize,
     /// Activations and scratch.
     pub workspace_bytes: usize,
@@ -189,20 +189,64 @@ pub struct MemoryPlan {
 }
 
 impl MemoryPlan {
-    /// Counts what an engine of these options and AdamW would allocate, allocating nothing.
+    /// Counts what an engine of these options, and an optimizer of `copies` buffers as long as θ, would allocate,
+    /// allocating nothing.
     ///
     /// # Errors
     /// When the options fit no engine.
-    pub fn new(config: &LlamaConfig, options: EngineOptions) -> Result<Self> {
+    pub fn new(config: &LlamaConfig, options: EngineOptions, copies: usize) -> Result<Self> {
         config.check()?;
         let parameters = crate::layout::Layout::new(config).total();
         let weights_bytes = 4 * parameters;
         let workspace_bytes = 4 * Sizes::new(config, options)?.total();
         let (gradients_bytes, optimizer_bytes) = match options.mode {
             Mode::Evaluate => (0, 0),
-            Mode::Train | Mode::TrainRecompute => (weights_bytes, 2 * weights_bytes),
+            Mode::Train | Mode::TrainRecompute => (weights_bytes, copies * weights_bytes),
         };
         let total_bytes = weights_bytes + gradients_bytes + optimizer_bytes + workspace_bytes;
         Ok(Self { parameters, weights_bytes, gradients_bytes, optimizer_bytes, workspace_bytes, total_bytes })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::cpu::{Buf, Cpu, Path};
+    use crate::preset;
+
+    /// f32 values in all buffers.
+    fn held(work: &Workspace<Buf>) -> usize {
+        let Workspace { inputs, slots, normed, rstd, act, logits, rope, grads, losses } = work;
+        let slot = |s: &Slot<Buf>| {
+            let Slot { rstd1, q, k, v, attn, lse, mid, rstd2, gate_up } = s;
+            [rstd1, q, k, v, attn, lse, mid, rstd2, gate_up].iter().map(|b| b.len()).sum::<usize>()
+        };
+        let grads = grads.iter().map(|g| {
+            let Gradients { x, normed, attn, q, k, v } = g;
+            [x, normed, attn, q, k, v].iter().map(|b| b.len()).sum::<usize>()
+        });
+        let single: usize = [normed, rstd, act, logits, rope].iter().map(|b| b.len()).sum();
+        let inputs: usize = inputs.iter().map(|b| b.len()).sum();
+        inputs + slots.iter().map(slot).sum::<usize>() + grads.sum::<usize>() + single + losses.len()
+    }
+
+    #[test]
+    fn a_plan_counts_what_is_allocated() {
+        let config = LlamaConfig { n_kv_heads: 2, ..preset("byte-1m").unwrap() };
+        let cpu = Cpu::new(1, Path::Best).unwrap();
+        for mode in [Mode::Train, Mode::TrainRecompute, Mode::Evaluate] {
+            let options = EngineOptions { batch: 3, seq: 50, mode };
+            let plan = MemoryPlan::new(&config, options, 2).unwrap();
+            let work = Workspace::new(&cpu, &Sizes::new(&config, options).unwrap()).unwrap();
+            assert_eq!(plan.workspace_bytes, 4 * held(&work), "{mode:?}");
+            let trained = if mode == Mode::Evaluate { 1 } else { 4 };
+            assert_eq!(plan.total_bytes, plan.workspace_bytes + trained * 4 * plan.parameters);
+        }
+        let of = |mode| {
+            let options = EngineOptions { batch: 8, seq: 2048, mode };
+            MemoryPlan::new(&preset("1b").unwrap(), options, 2).unwrap()
+        };
+        assert!(of(Mode::TrainRecompute).workspace_bytes < of(Mode::Train).workspace_bytes / 3);
+        assert!(MemoryPlan::new(&config, EngineOptions { batch: 0, seq: 1, mode: Mode::Train }, 2).is_err());
     }
 }
