@@ -41,9 +41,16 @@ fn main() -> ExitCode {
 
 /// Whether the command line was wrong, rather than the world.
 fn is_usage(error: &anyhow::Error) -> bool {
-    let asked =
-        matches!(error.downcast_ref(), Some(ModelError::UnknownPreset { .. } | ModelError::Threads { .. }));
-    asked || error.is::<cli::Usage>()
+    use gauntlet_data::Error::{HubSpec, Part, ShardLimit, Validation, VocabSize};
+    let shape = matches!(
+        error.downcast_ref(),
+        Some(ModelError::UnknownPreset { .. } | ModelError::Threads { .. } | ModelError::Batch(_))
+    );
+    let text = matches!(
+        error.downcast_ref(),
+        Some(HubSpec { .. } | Part { .. } | ShardLimit | Validation { .. } | VocabSize { .. })
+    );
+    shape || text || error.is::<cli::Usage>()
 }
 
 /// The first paragraph of the parser's message, without its line breaks.

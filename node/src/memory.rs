@@ -1,4 +1,6 @@
-//! How much memory this process has used.
+//! How much memory this process has used, and how much it can have.
+
+use anyhow::{Result, bail};
 
 /// Largest resident set so far, in bytes; `None` where the system does not say (Linux does).
 pub(crate) fn peak_rss_bytes() -> Option<u64> {
@@ -6,4 +8,43 @@ pub(crate) fn peak_rss_bytes() -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(kib * 1024)
+}
+
+/// Refuses what would not fit into this machine's free memory, where the system says how much that is.
+///
+/// # Errors
+/// Says how much is needed, how much there is, and what to lower.
+pub(crate) fn check(needed: usize, remedy: &str) -> Result<()> {
+    let Some(free) = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| available(&text)) else {
+        return Ok(());
+    };
+    if needed as u64 > free {
+        #[allow(clippy::cast_precision_loss)] // shown with one decimal
+        let gb = |bytes: u64| bytes as f64 / 1e9;
+        let (needed, free) = (gb(needed as u64), gb(free));
+        bail!("{needed:.1} GB of memory are needed, {free:.1} GB are free; {remedy}");
+    }
+    Ok(())
+}
+
+/// Bytes of memory that can be had without swapping, by `/proc/meminfo`.
+fn available(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
+    kib.checked_mul(1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_refused() {
+        assert_eq!(available("MemTotal: 9 kB\nMemAvailable:   12 kB\n"), Some(12 * 1024));
+        assert_eq!(available("MemTotal: 9 kB\n"), None);
+        check(1, "").unwrap();
+        if std::path::Path::new("/proc/meminfo").exists() {
+            assert!(check(usize::MAX, "use --batch").unwrap_err().to_string().contains("--batch"));
+        }
+    }
 }

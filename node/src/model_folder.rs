@@ -31,13 +31,17 @@ pub(crate) fn load(path: &Path) -> Result<Model> {
     let folder = find(path)?;
     let config = LlamaConfig::read(&folder.join("config.json"))?;
     let layout = Layout::new(&config);
-    let mut theta = vec![0.0; layout.total()];
-    weights::read(&folder, &layout, &mut theta)?;
+    let theta = weights::load(&folder, &layout)?;
     let hash = theta_hash(&layout, &theta).to_hex().to_string();
     if checkpoint::recorded_theta(&folder)?.is_some_and(|recorded| recorded != hash) {
         bail!("{}: the weights are damaged (their hash differs); use another checkpoint", folder.display());
     }
     Ok(Model { folder, config, layout, theta, hash })
+}
+
+/// The shape of the model [`load`] would load.
+pub(crate) fn config(path: &Path) -> Result<LlamaConfig> {
+    Ok(LlamaConfig::read(&find(path)?.join("config.json"))?)
 }
 
 /// `path` itself if it holds a model, else its newest checkpoint.

@@ -1,4 +1,4 @@
-//! `gauntlet bench step|gemm`: how fast this machine trains, as JSON.
+//! `gauntlet bench step|gemm|demo`: how fast this machine trains, as JSON.
 
 use std::time::Instant;
 
@@ -11,6 +11,7 @@ use gauntlet_model::engine::{
 use gauntlet_model::{LlamaConfig, init, preset};
 use serde_json::json;
 
+use super::bench_demo;
 use crate::cli::Usage;
 use crate::memory::peak_rss_bytes;
 
@@ -21,6 +22,8 @@ pub(crate) enum Bench {
     Step(StepArgs),
     /// The matrix products of one training step, alone.
     Gemm(StepArgs),
+    /// Submissions: encode, decode + aggregate + apply, trial.
+    Demo(bench_demo::DemoArgs),
 }
 
 /// Shape of the model and the batch.
@@ -113,6 +116,7 @@ pub(crate) fn run(bench: Bench) -> Result<()> {
     let result = match bench {
         Bench::Step(args) => step(&args)?,
         Bench::Gemm(args) => gemm(&args)?,
+        Bench::Demo(args) => bench_demo::demo(&args)?,
     };
     println!("{result:#}");
     Ok(())

@@ -5,12 +5,11 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use gauntlet_data::{
-    Error, MAX_TOKENS_PER_SHARD, Part, PrepareOptions, Split, Summary, TRAINING_BYTES, TokenizerChoice,
-    Validation, inspect, merge, prepare, verify,
+    MAX_TOKENS_PER_SHARD, Part, PrepareOptions, Split, Summary, TRAINING_BYTES, TokenizerChoice, Validation,
+    inspect, merge, prepare, verify,
 };
 use serde_json::json;
 
-use crate::cli::Usage;
 use crate::corpus::source_options;
 use crate::{output, progress};
 
@@ -102,7 +101,7 @@ pub(crate) fn run(data: Data) -> Result<()> {
             let bar = progress::Preparing::new();
             let summary = prepare(&args.options(), &bar);
             bar.finish();
-            print(&summary.map_err(usage)?, args.json)
+            print(&summary?, args.json)
         }
         Data::Inspect(args) => print(&inspect(&args.folder)?, args.json),
         Data::Verify(args) => check(&args),
@@ -133,15 +132,6 @@ impl PrepareArgs {
             part: self.part,
             threads: self.threads,
         }
-    }
-}
-
-/// Errors about the value of a flag end with the exit code of wrong usage.
-fn usage(error: Error) -> anyhow::Error {
-    match error {
-        Error::Validation { .. } | Error::VocabSize { .. } => Usage(error.to_string()).into(),
-        Error::ShardLimit => Usage("--max-tokens-per-shard: must be at least 1".into()).into(),
-        error => error.into(),
     }
 }
 

@@ -7,6 +7,7 @@ use clap::Args;
 use gauntlet_model::weights::SHARD_BYTES;
 use serde_json::json;
 
+use crate::cli::Usage;
 use crate::{export, model_folder, output};
 
 /// Write a model as other programs read it (f32 safetensors, config, tokenizer).
@@ -33,6 +34,9 @@ pub(crate) struct ExportArgs {
 }
 
 pub(crate) fn run(args: &ExportArgs) -> Result<()> {
+    if args.max_shard_bytes == 0 {
+        return Err(Usage("--max-shard-bytes: must be at least 1".into()).into());
+    }
     let model = model_folder::load(&args.model)?;
     let tokenizer = model_folder::find_tokenizer(&model, args.tokenizer.as_deref())?;
     if tokenizer.is_none() {

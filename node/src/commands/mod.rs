@@ -1,10 +1,12 @@
 //! One file a command.
 
 mod bench;
+mod bench_demo;
 mod data;
 mod eval;
 mod export;
 mod generate;
+mod inspect;
 mod train;
 
 use anyhow::Result;
@@ -13,7 +15,7 @@ use clap::Subcommand;
 /// What to do.
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Train a LLaMA on one machine with AdamW.
+    /// Train a LLaMA on one machine, with AdamW or DeMo.
     Train(Box<train::TrainArgs>),
     /// Measure a model: loss on text, or multiple-choice questions.
     Eval(Box<eval::EvalArgs>),
@@ -24,6 +26,8 @@ pub(crate) enum Command {
     /// Prepare, inspect and check data.
     #[command(subcommand)]
     Data(data::Data),
+    /// Print what a submission says.
+    Inspect(inspect::InspectArgs),
     /// Measure speed; results as JSON.
     #[command(subcommand)]
     Bench(bench::Bench),
@@ -36,6 +40,7 @@ pub(crate) fn run(command: Command) -> Result<()> {
         Command::Generate(args) => generate::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Data(data) => data::run(data),
+        Command::Inspect(args) => inspect::run(&args),
         Command::Bench(bench) => bench::run(bench),
     }
 }

@@ -6,16 +6,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use gauntlet_model::engine::cpu::{Cpu, Path as CodePath};
-use gauntlet_model::engine::{EngineOptions, MemoryPlan, Mode};
-use gauntlet_model::{LlamaConfig, preset};
 use serde_json::json;
 
 use crate::cli::Usage;
 use crate::train::settings::{SettingArgs, Settings};
-use crate::train::{Lines, Run, SETTINGS};
+use crate::train::{Lines, Run, SETTINGS, start};
 use crate::{files, progress};
 
-/// Train a LLaMA on one machine with AdamW.
+/// Train a LLaMA on one machine, with AdamW or DeMo.
 #[derive(Args)]
 pub(crate) struct TrainArgs {
     #[command(flatten)]
@@ -57,10 +55,14 @@ pub(crate) fn run(args: &TrainArgs) -> Result<()> {
         bail!("{}: holds a run already; add --resume to go on with it or name another --out", out.display());
     }
     progress::catch_signals()?;
-    std::fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
     let cpu = Cpu::new(args.threads, CodePath::Best)?;
+    std::fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
     let lines = if args.json || !std::io::stdout().is_terminal() { Lines::Json } else { Lines::Bar };
-    let mut run = Run::open(&out, settings.clone(), args.resume, cpu, lines)?;
+    let opened = Run::open(&out, settings.clone(), args.resume, cpu, lines);
+    let mut run = opened.inspect_err(|_| {
+        // Succeeds only where nothing was put into it.
+        let _ = std::fs::remove_dir(&out);
+    })?;
     files::write(&out.join(SETTINGS), &toml::to_string(&settings)?)?;
     run.greet();
     let summary = run.train()?;
@@ -77,7 +79,8 @@ pub(crate) fn run(args: &TrainArgs) -> Result<()> {
 /// Defaults, file and flags; when resuming, the run's own settings and what may change.
 fn resolve(args: &TrainArgs) -> Result<Settings> {
     if let (true, Some(out)) = (args.resume, &args.out) {
-        let saved = Settings::read(&out.join(SETTINGS)).context("nothing to resume")?;
+        let saved = Settings::read(&out.join(SETTINGS))
+            .context("nothing to resume; leave out --resume to start a run")?;
         let settings = saved.clone().overridden(&args.settings);
         if let Some(key) = saved.numeric_difference(&settings) {
             let problem =
@@ -94,14 +97,10 @@ fn resolve(args: &TrainArgs) -> Result<Settings> {
 }
 
 fn plan(settings: &Settings) -> Result<()> {
-    let config: LlamaConfig = match &settings.from {
-        Some(from) => LlamaConfig::read(&from.join("config.json"))?,
-        None => preset(&settings.preset)?,
-    };
-    let mode = if settings.recompute { Mode::TrainRecompute } else { Mode::Train };
-    let plan = MemoryPlan::new(&config, EngineOptions { batch: settings.batch, seq: settings.seq, mode })?;
+    let plan = start::plan(settings, &start::shape(settings)?)?;
     let plan = json!({
-        "preset": settings.preset, "batch": settings.batch, "seq": settings.seq, "recompute": settings.recompute,
+        "model": settings.shape_name(), "optimizer": settings.optimizer, "workers": settings.workers,
+         "batch": settings.batch, "seq": settings.seq, "recompute": settings.recompute,
         "plan": plan,
     });
     println!("{plan:#}");

@@ -1,6 +1,7 @@
 //! Checkpoints: `checkpoints/step-0000000100/` holds a model folder, the optimizer's moments and the
 //! state. A checkpoint is written beside its place and renamed into it, so that it is whole or absent.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -10,12 +11,12 @@ use gauntlet_data::Tokenizer;
 use gauntlet_model::{Layout, LlamaConfig, hash::theta_hash, weights};
 use serde::{Deserialize, Serialize};
 
+use super::optimizer::Optimizer;
 use crate::model_folder;
 
 /// Formats this program writes; others are refused.
 const FORMAT: u32 = 1;
 const STATE: &str = "state.json";
-const MOMENTS: [&str; 2] = ["optimizer.m.bin", "optimizer.v.bin"];
 
 /// Where a run stands.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -26,8 +27,8 @@ pub(crate) struct State {
     pub(crate) step: u64,
     /// θ hash, hex.
     pub(crate) theta: String,
-    /// BLAKE3 of each moment's little-endian bytes, hex.
-    pub(crate) moments: [String; 2],
+    /// BLAKE3 of the little-endian bytes of each of the optimizer's buffers, hex, by name.
+    pub(crate) optimizer: BTreeMap<String, String>,
     /// Hash of the corpus.
     pub(crate) corpus: String,
 }
@@ -38,7 +39,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) config: &'a LlamaConfig,
     pub(crate) layout: &'a Layout,
     pub(crate) theta: &'a [f32],
-    pub(crate) moments: [&'a [f32]; 2],
+    pub(crate) optimizer: &'a Optimizer,
     pub(crate) tokenizer: &'a Tokenizer,
     pub(crate) corpus: &'a str,
 }
@@ -70,15 +71,16 @@ fn write(folder: &Path, parts: &Parts<'_>) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let model = (parts.config, parts.layout, parts.theta);
     model_folder::write(folder, model, Some(parts.tokenizer), weights::SHARD_BYTES)?;
-    let mut moments = [String::new(), String::new()];
-    for ((file, values), hash) in MOMENTS.iter().zip(parts.moments).zip(&mut moments) {
-        *hash = write_floats(&folder.join(file), values)?;
+    let mut optimizer = BTreeMap::new();
+    for (name, values) in parts.optimizer.names().into_iter().zip(parts.optimizer.buffers()) {
+        let hash = write_floats(&folder.join(file(&name)), values)?;
+        optimizer.insert(name, hash);
     }
     let state = State {
         format: FORMAT,
         step: parts.step,
         theta: theta_hash(parts.layout, parts.theta).to_hex().to_string(),
-        moments,
+        optimizer,
         corpus: parts.corpus.to_owned(),
     };
     let path = folder.join(STATE);
@@ -101,17 +103,15 @@ fn write_floats(path: &Path, values: &[f32]) -> Result<String> {
     Ok(hasher.finalize().to_hex().to_string())
 }
 
-/// Reads state and moments of a checkpoint and checks them, and θ, against the hashes in the state.
+/// Reads θ, the optimizer and the state of a checkpoint, and checks the first two against the hashes in the state.
 pub(crate) fn load(
     folder: &Path,
     layout: &Layout,
     theta: &mut [f32],
-    moments: [&mut [f32]; 2],
+    optimizer: &mut Optimizer,
 ) -> Result<State> {
     let path = folder.join(STATE);
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let state: State =
-        serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?;
+    let state = read_state(folder)?;
     if state.format != FORMAT {
         bail!("{}: checkpoint format {}, this program reads {FORMAT}", path.display(), state.format);
     }
@@ -120,12 +120,27 @@ pub(crate) fn load(
     if theta_hash(layout, theta).to_hex().as_str() != state.theta {
         bail!(damaged("model.safetensors"));
     }
-    for ((file, values), hash) in MOMENTS.iter().zip(moments).zip(&state.moments) {
-        if &read_floats(&folder.join(file), values)? != hash {
-            bail!(damaged(file));
+    let mut values = vec![0.0; layout.total()];
+    for (i, name) in optimizer.names().iter().enumerate() {
+        let file = file(name);
+        if Some(&read_floats(&folder.join(&file), &mut values)?) != state.optimizer.get(name) {
+            bail!(damaged(&file));
         }
+        optimizer.restore(i, &values, state.step)?;
     }
     Ok(state)
+}
+
+fn read_state(folder: &Path) -> Result<State> {
+    let path = folder.join(STATE);
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    let damaged = || format!("{} is damaged; delete this checkpoint", path.display());
+    serde_json::from_str(&text).with_context(damaged)
+}
+
+/// Name of the file of one of the optimizer's buffers.
+fn file(name: &str) -> String {
+    format!("optimizer.{name}.bin")
 }
 
 /// The θ hash a folder's state records; `None` where the folder is no checkpoint.
@@ -134,10 +149,7 @@ pub(crate) fn recorded_theta(folder: &Path) -> Result<Option<String>> {
     if !path.exists() {
         return Ok(None);
     }
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-    let state: State =
-        serde_json::from_str(&text).with_context(|| format!("{} is damaged", path.display()))?;
-    Ok(Some(state.theta))
+    Ok(Some(read_state(folder)?.theta))
 }
 
 fn read_floats(path: &Path, values: &mut [f32]) -> Result<String> {
@@ -196,20 +208,33 @@ fn remove(folder: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::train::optimizer::Kind;
+    use crate::train::settings::Settings;
+    use gauntlet_model::engine::cpu::{Cpu, Path as CodePath};
     use gauntlet_model::{init, preset};
 
     struct Trained {
         config: LlamaConfig,
         layout: Layout,
         theta: Vec<f32>,
+        optimizer: Optimizer,
     }
 
-    fn trained() -> Trained {
+    fn optimizer(settings: &Settings, layout: &Layout) -> Optimizer {
+        Optimizer::new(settings, layout, &Cpu::new(1, CodePath::Best).unwrap()).unwrap()
+    }
+
+    fn trained(settings: &Settings) -> Trained {
         let config = preset("byte-1m").unwrap();
         let layout = Layout::new(&config);
         let mut theta = vec![0.0; layout.total()];
         init::init(&layout, 1, &mut theta);
-        Trained { config, layout, theta }
+        let mut optimizer = optimizer(settings, &layout);
+        for i in 0..optimizer.names().len() {
+            let values: Vec<f32> = theta.iter().map(|x| x + i as f32).collect();
+            optimizer.restore(i, &values, 7).unwrap();
+        }
+        Trained { config, layout, theta, optimizer }
     }
 
     fn save_at(t: &Trained, run: &Path, step: u64, keep: usize) -> PathBuf {
@@ -220,47 +245,54 @@ mod tests {
             config,
             layout,
             theta,
-            moments: [theta, theta],
+            optimizer: &t.optimizer,
             tokenizer: &tokenizer,
             corpus: "c",
         };
         save(run, &parts, keep).unwrap()
     }
 
+    fn demo() -> Settings {
+        Settings { optimizer: Kind::Demo, workers: 3, ..Settings::default() }
+    }
+
     #[test]
     fn what_is_saved_is_loaded_and_old_ones_go() {
-        let (t, run) = (trained(), tempfile::tempdir().unwrap());
-        for step in [5, 10, 1000] {
-            save_at(&t, run.path(), step, 2);
+        for settings in [Settings::default(), demo()] {
+            let (t, run) = (trained(&settings), tempfile::tempdir().unwrap());
+            for step in [5, 10, 1000] {
+                save_at(&t, run.path(), step, 2);
+            }
+            let left = all(run.path()).unwrap();
+            assert_eq!(left.len(), 2);
+            assert!(left[1].ends_with("step-0000001000"));
+            let (mut theta, mut fresh) = (vec![0.0; t.theta.len()], optimizer(&settings, &t.layout));
+            let state = load(&left[1], &t.layout, &mut theta, &mut fresh).unwrap();
+            assert_eq!(state.step, 1000);
+            assert!(theta == t.theta && fresh.buffers() == t.optimizer.buffers());
         }
-        let left = all(run.path()).unwrap();
-        assert_eq!(left.len(), 2);
-        assert!(left[1].ends_with("step-0000001000"));
-        let n = t.layout.total();
-        let (mut theta, mut m, mut v) = (vec![0.0; n], vec![0.0; n], vec![0.0; n]);
-        let state = load(&left[1], &t.layout, &mut theta, [&mut m, &mut v]).unwrap();
-        assert_eq!(state.step, 1000);
-        assert!(theta == t.theta && m == t.theta && v == t.theta);
     }
 
     #[test]
     fn a_changed_or_cut_file_is_named() {
-        let (t, run) = (trained(), tempfile::tempdir().unwrap());
-        let n = t.layout.total();
-        for file in ["model.safetensors", MOMENTS[0], MOMENTS[1], STATE] {
+        let settings = demo();
+        let (t, run) = (trained(&settings), tempfile::tempdir().unwrap());
+        for name in ["model.safetensors", "optimizer.worker-0.bin", "optimizer.worker-2.bin", STATE] {
             for cut in [false, true] {
                 let place = save_at(&t, run.path(), 1, 1);
-                let mut bytes = fs::read(place.join(file)).unwrap();
+                let mut bytes = fs::read(place.join(name)).unwrap();
                 let last = bytes.len() - 2;
                 if cut {
                     bytes.truncate(last)
                 } else {
                     bytes[last] ^= 0x55
                 }
-                fs::write(place.join(file), bytes).unwrap();
-                let (mut theta, mut m, mut v) = (vec![0.0; n], vec![0.0; n], vec![0.0; n]);
-                let error = load(&place, &t.layout, &mut theta, [&mut m, &mut v]).unwrap_err();
-                assert!(format!("{error:#}").contains(file), "{file}, cut {cut}: {error:#}");
+                fs::write(place.join(name), bytes).unwrap();
+                let (mut theta, mut fresh) = (vec![0.0; t.theta.len()], optimizer(&settings, &t.layout));
+                let error = format!("{:#}", load(&place, &t.layout, &mut theta, &mut fresh).unwrap_err());
+                assert!(error.contains(name), "{name}, cut {cut}: {error}");
+                let remedy = if name == "model.safetensors" { "again" } else { "delete this checkpoint" };
+                assert!(error.contains(remedy) || !cut, "{name}, cut {cut}: {error}");
             }
         }
     }

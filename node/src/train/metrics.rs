@@ -28,6 +28,12 @@ pub(crate) enum Metric {
         grad_norm: f64,
         /// Speed of this step.
         tokens_per_s: f64,
+        /// DeMo: mean bytes of a worker's payload.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        bytes: Option<f64>,
+        /// DeMo: mean bits of an index in it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        bits_per_index: Option<f64>,
     },
     /// A measurement on held-out text.
     Validation {
@@ -100,7 +106,16 @@ mod tests {
     use super::*;
 
     fn train(step: u64) -> Metric {
-        Metric::Train { step, tokens: step * 8, loss: 1.5, lr: 0.1, grad_norm: 2.0, tokens_per_s: 3.0 }
+        Metric::Train {
+            step,
+            tokens: step * 8,
+            loss: 1.5,
+            lr: 0.1,
+            grad_norm: 2.0,
+            tokens_per_s: 3.0,
+            bytes: None,
+            bits_per_index: None,
+        }
     }
 
     #[test]

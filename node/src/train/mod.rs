@@ -1,13 +1,16 @@
-//! The centralised baseline: AdamW on one machine, with validation, checkpoints and an exact resume.
+//! Training on one machine, with AdamW or DeMo: the centralised baseline, with validation, checkpoints and an exact resume.
 //!
 //! The data order is a pure function of seed and step, θ and the moments are saved with their hashes,
 //! and the engine's results do not depend on the threads: a run that was killed and resumed ends with
 //! the same bits as one that was not.
 
 pub(crate) mod checkpoint;
+pub(crate) mod demo;
 mod metrics;
+mod optimizer;
 pub(crate) mod report;
 pub(crate) mod settings;
+pub(crate) mod start;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -15,21 +18,24 @@ use std::time::Instant;
 use anyhow::{Result, bail};
 use gauntlet_data::{Batches, Dataset, fill_sequences};
 use gauntlet_model::engine::cpu::{Buf, Cpu};
-use gauntlet_model::engine::{AdamW, Batch, Engine, EngineOptions, LossSum, Mode, Write};
+use gauntlet_model::engine::{AdamW, Backend, Batch, Engine, EngineOptions, LossSum, Mode, View, Write};
 use gauntlet_model::hash::theta_hash;
-use gauntlet_model::{LlamaConfig, init, preset};
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
-use crate::cli::Usage;
 use crate::corpus::Corpus;
 use crate::memory::peak_rss_bytes;
-use crate::{files, model_folder, progress};
+use crate::{files, progress};
 use metrics::{Metric, Metrics};
+use optimizer::Optimizer;
 use settings::Settings;
+use start::{Begun, Start};
 
 /// Name of the resolved settings in a run folder.
 pub(crate) const SETTINGS: &str = "train.toml";
+
+/// Folder of the last step's submissions in a run folder.
+const SUBMISSIONS: &str = "submissions";
 
 /// A training run in progress.
 pub(crate) struct Run {
@@ -40,7 +46,7 @@ pub(crate) struct Run {
     engine: Engine<Cpu>,
     theta: Buf,
     grads: Buf,
-    moments: (Buf, Buf),
+    optimizer: Optimizer,
     /// Steps done.
     step: u64,
     metrics: Metrics,
@@ -57,37 +63,19 @@ pub(crate) enum Lines {
 }
 
 impl Run {
-    /// Opens the corpus and the model, and takes up the newest checkpoint when resuming.
+    /// Opens the model and the corpus, and takes up the newest checkpoint when resuming.
     pub(crate) fn open(out: &Path, settings: Settings, resume: bool, cpu: Cpu, lines: Lines) -> Result<Self> {
+        let start = Start::read(&settings, resume.then_some(out), &cpu)?;
         let corpus = settings.data.open(out, cpu.threads())?;
-        let config = shape(&settings, &corpus)?;
+        let batches = Batches::new(&corpus.train, settings.seed, settings.batch, settings.seq)?;
+        let Begun { config, layout, theta, optimizer, step } = start.begin(&settings, &corpus, &cpu)?;
+        let grads = cpu.alloc(layout.total())?;
         let mode = if settings.recompute { Mode::TrainRecompute } else { Mode::Train };
         let options = EngineOptions { batch: settings.batch, seq: settings.seq, mode };
-        let batches = Batches::new(&corpus.train, settings.seed, settings.batch, settings.seq)?;
         let engine = Engine::new(cpu, &config, options)?;
-        let [mut theta, grads, mut m, mut v] =
-            [engine.alloc_params()?, engine.alloc_params()?, engine.alloc_params()?, engine.alloc_params()?];
-        let layout = engine.layout();
-        let newest = if resume { checkpoint::newest(out)? } else { None };
-        let step = match &newest {
-            Some(folder) => {
-                let state = checkpoint::load(folder, layout, &mut theta, [&mut m, &mut v])?;
-                if state.corpus != corpus.hash {
-                    bail!("{}: was trained on other text than {}", folder.display(), corpus.name);
-                }
-                state.step
-            }
-            None => {
-                match &settings.from {
-                    Some(from) => theta.copy_from_slice(&model_folder::load(from)?.theta),
-                    None => init::init(layout, settings.seed, &mut theta),
-                }
-                0
-            }
-        };
         let metrics = Metrics::open(out, step)?;
-        let (out, moments) = (out.to_path_buf(), (m, v));
-        Ok(Self { out, settings, corpus, batches, engine, theta, grads, moments, step, metrics, lines })
+        let out = out.to_path_buf();
+        Ok(Self { out, settings, corpus, batches, engine, theta, grads, optimizer, step, metrics, lines })
     }
 
     /// Says on standard error what is about to be trained on what.
@@ -95,7 +83,7 @@ impl Run {
         let (n, cpu) = (self.engine.layout().total(), self.engine.backend());
         eprintln!(
             "model: {n} parameters ({}), {} threads, {}",
-            self.settings.preset,
+            self.settings.shape_name(),
             cpu.threads(),
             cpu.simd_name()
         );
@@ -144,54 +132,88 @@ impl Run {
         bar
     }
 
-    /// One optimizer step; `false` when asked to stop in its middle, with θ as before.
+    /// One optimizer step; `false` when asked to stop before anything was changed by it.
     fn step_once(&mut self, bar: &ProgressBar) -> Result<bool> {
         let started = Instant::now();
-        let Settings { batch, seq, accumulate, .. } = self.settings;
-        let rows = batch * seq;
-        let (mut tokens, mut targets) = (vec![0; rows], vec![0; rows]);
-        #[allow(clippy::cast_precision_loss)] // a number of tokens
-        let scale = 1.0 / (rows * accumulate) as f32;
-        let mut loss = LossSum::default();
-        for i in 0..accumulate as u64 {
-            self.batches.fill(
-                &self.corpus.train,
-                self.step * accumulate as u64 + i,
-                &mut tokens,
-                &mut targets,
-            )?;
-            let write = if i == 0 { Write::Set } else { Write::Add };
-            let batch = Batch { tokens: &tokens, targets: &targets, batch, seq };
-            loss += self.engine.loss_and_grad(&self.theta, &mut self.grads, batch, scale, write)?;
-            if progress::stopped() {
-                return Ok(false);
-            }
-        }
         let lr = self.settings.schedule().at(self.step);
         let clip = Some(self.settings.clip).filter(|&clip| clip > 0.0);
-        let (m, v) = (&mut self.moments.0, &mut self.moments.1);
-        let adamw = adamw(&self.settings, lr, self.step + 1);
-        let norm = self.engine.adamw(adamw, clip, &self.grads, &mut self.theta, (m, v))?;
-        let loss = loss.mean();
-        if !loss.is_finite() || !norm.is_finite() {
-            let step = self.step + 1;
-            bail!(
-                "step {step}: loss {loss}, gradient norm {norm}; lower --lr and resume from the last checkpoint"
-            );
+        let (mut loss, mut norms) = (LossSum::default(), Vec::new());
+        for worker in 0..self.settings.workers {
+            let part = self.gradients(worker)?;
+            loss += part;
+            let untouched = worker == 0 || matches!(self.optimizer, Optimizer::AdamW(_));
+            if untouched && progress::stopped() {
+                return Ok(false);
+            }
+            if let Optimizer::Demo(workers) = &mut self.optimizer {
+                let sequences = self.settings.accumulate * self.settings.batch;
+                let cpu = self.engine.backend();
+                let (buf, len) = (&self.grads, self.grads.len());
+                let norm = cpu.scope(|| cpu.sum_of_squares(View { buf, start: 0, len }))?.sqrt();
+                let kept = clip.map_or(1.0, |clip| (f64::from(clip) / (norm + 1e-6)).min(1.0));
+                refuse_broken(self.step, part.mean(), norm)?;
+                let (sent, state) = ((worker, self.step, sequences), (&self.theta, &self.grads));
+                workers.submit(cpu, sent, state, (lr, kept))?;
+                norms.push(norm);
+            }
         }
+        let sent = match &mut self.optimizer {
+            Optimizer::AdamW([m, v]) => {
+                let adamw = adamw(&self.settings, lr, self.step + 1);
+                norms.push(self.engine.adamw(adamw, clip, &self.grads, &mut self.theta, (m, v))?);
+                None
+            }
+            Optimizer::Demo(workers) => {
+                Some(workers.apply(self.engine.backend(), &mut self.theta, lr, self.step)?)
+            }
+        };
+        #[allow(clippy::cast_precision_loss)] // a number of workers
+        let grad_norm = norms.iter().sum::<f64>() / norms.len() as f64;
+        let loss = loss.mean();
+        refuse_broken(self.step, loss, grad_norm)?;
         self.step += 1;
         #[allow(clippy::cast_precision_loss)] // a number of tokens
-        let tokens_per_s = (rows * accumulate) as f64 / started.elapsed().as_secs_f64();
+        let tokens_per_s = self.settings.tokens_per_step() as f64 / started.elapsed().as_secs_f64();
         let (step, tokens) = (self.step, self.tokens());
-        self.report(Metric::Train { step, tokens, loss, lr, grad_norm: norm, tokens_per_s })?;
+        let (bytes, bits_per_index) = (sent.map(|s| s.bytes), sent.map(|s| s.bits_per_index));
+        self.report(Metric::Train {
+            step,
+            tokens,
+            loss,
+            lr,
+            grad_norm,
+            tokens_per_s,
+            bytes,
+            bits_per_index,
+        })?;
         bar.set_position(step);
         bar.set_message(format!("loss {loss:.4}  {tokens_per_s:.0} tokens/s"));
         Ok(true)
     }
 
+    /// Forward and backward of one worker's batches. With DeMo its mean gradient replaces `grads`; else the workers
+    /// are parts of one batch.
+    fn gradients(&mut self, worker: usize) -> Result<LossSum> {
+        let Settings { batch, seq, accumulate, workers, .. } = self.settings;
+        let alone = matches!(self.optimizer, Optimizer::Demo(_));
+        let rows = batch * seq;
+        let (mut tokens, mut targets) = (vec![0; rows], vec![0; rows]);
+        #[allow(clippy::cast_precision_loss)] // a number of tokens
+        let scale = 1.0 / (rows * accumulate * if alone { 1 } else { workers }) as f32;
+        let mut loss = LossSum::default();
+        for i in 0..accumulate {
+            let index = (self.step * workers as u64 + worker as u64) * accumulate as u64 + i as u64;
+            self.batches.fill(&self.corpus.train, index, &mut tokens, &mut targets)?;
+            let write = if i == 0 && (alone || worker == 0) { Write::Set } else { Write::Add };
+            let batch = Batch { tokens: &tokens, targets: &targets, batch, seq };
+            loss += self.engine.loss_and_grad(&self.theta, &mut self.grads, batch, scale, write)?;
+        }
+        Ok(loss)
+    }
+
     /// Tokens trained on so far.
     fn tokens(&self) -> u64 {
-        self.step * (self.settings.accumulate * self.settings.batch * self.settings.seq) as u64
+        self.step * self.settings.tokens_per_step()
     }
 
     fn validate(&mut self, bar: &ProgressBar) -> Result<()> {
@@ -223,7 +245,7 @@ impl Run {
             config: self.engine.config(),
             layout: self.engine.layout(),
             theta: &self.theta,
-            moments: [&self.moments.0, &self.moments.1],
+            optimizer: &self.optimizer,
             tokenizer: &self.corpus.tokenizer,
             corpus: &self.corpus.hash,
         };
@@ -235,14 +257,22 @@ impl Run {
             Metric::Validation { loss, bits_per_byte, .. } => Some((*loss, *bits_per_byte)),
             Metric::Train { .. } => None,
         });
-        let per_step = (self.settings.accumulate * self.settings.batch * self.settings.seq) as u64;
+        // Of the last step: the first ones send less than every chunk.
+        let payload = self.metrics.all().iter().rev().find_map(|m| match m {
+            Metric::Train { bytes: Some(bytes), bits_per_index, .. } => Some((*bytes, *bits_per_index)),
+            _ => None,
+        });
         #[allow(clippy::cast_precision_loss)] // a number of tokens
-        let tokens_per_s = (steps * per_step) as f64 / seconds.max(1e-9);
+        let tokens_per_s = (steps * self.settings.tokens_per_step()) as f64 / seconds.max(1e-9);
         let summary = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "finished": self.step == self.settings.steps,
             "steps": self.step,
             "tokens": self.tokens(),
+            "optimizer": self.settings.optimizer,
+            "workers": self.settings.workers,
+            "payload_bytes": payload.map(|p| p.0),
+            "bits_per_index": payload.and_then(|p| p.1),
             "parameters": self.engine.layout().total(),
             "corpus": self.corpus.name,
             "corpus_hash": self.corpus.hash,
@@ -256,34 +286,14 @@ impl Run {
             "peak_rss_bytes": peak_rss_bytes(),
             "checkpoint": checkpoint.display().to_string(),
         });
+        if let Optimizer::Demo(workers) = &self.optimizer {
+            workers.save(&self.out.join(SUBMISSIONS))?;
+        }
         files::write(&self.out.join("summary.json"), &format!("{summary:#}\n"))?;
         let report = report::render(&self.settings, &summary, self.metrics.all())?;
         files::write(&self.out.join("report.html"), &report)?;
         Ok(summary)
     }
-}
-
-/// Shape of the model: that of `from`, or the preset with the vocabulary of the tokenizer.
-pub(crate) fn shape(settings: &Settings, corpus: &Corpus) -> Result<LlamaConfig> {
-    let tokenizer = &corpus.tokenizer;
-    let config = match &settings.from {
-        Some(from) => {
-            let config = model_folder::load(from)?.config;
-            model_folder::check_vocab(tokenizer, &config)?;
-            config
-        }
-        None => LlamaConfig {
-            vocab_size: tokenizer.padded_vocab_size(),
-            tokenizer_vocab_size: tokenizer.vocab_size(),
-            eos_token_id: Some(tokenizer.eos_id()),
-            ..preset(&settings.preset)?
-        },
-    };
-    let (seq, longest) = (settings.seq, config.max_position_embeddings);
-    if seq > longest {
-        return Err(Usage(format!("--seq {seq}: the model is made for sequences up to {longest}")).into());
-    }
-    Ok(config)
 }
 
 /// Sum of losses over the first `most` sequences of `data`; `tick` hears how many are done.
@@ -314,6 +324,14 @@ pub(crate) fn mean_loss(
 /// Nats a token into bits a byte of text.
 pub(crate) fn bits_per_byte(loss: f64, data: &Dataset) -> f64 {
     loss / (std::f64::consts::LN_2 * data.bytes_per_token())
+}
+
+fn refuse_broken(step: u64, loss: f64, norm: f64) -> Result<()> {
+    if loss.is_finite() && norm.is_finite() {
+        return Ok(());
+    }
+    let step = step + 1;
+    bail!("step {step}: loss {loss}, gradient norm {norm}; lower --lr and resume from the last checkpoint")
 }
 
 fn adamw(s: &Settings, lr: f64, step: u64) -> AdamW {

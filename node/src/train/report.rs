@@ -25,8 +25,7 @@ const SMALL_POINTS: usize = 700;
 /// The page. `summary` is what `summary.json` holds; what it lacks is shown as missing.
 pub(crate) fn render(settings: &Settings, summary: &Value, metrics: &[Metric]) -> Result<String> {
     let curves = Curves::new(metrics);
-    let tokens_per_step = (settings.accumulate * settings.batch * settings.seq) as u64;
-    let charts = charts(&curves, tokens_per_step);
+    let charts = charts(&curves, settings.tokens_per_step());
     let mut body = Html::default();
     body.piece(&sections::header(settings, summary));
     body.piece(&sections::tiles(summary, &curves)).piece(&sections::facts(summary));
@@ -59,7 +58,7 @@ impl Curves {
         let mut curves = Self::default();
         for metric in metrics {
             match *metric {
-                Metric::Train { step, tokens, loss, lr, grad_norm, tokens_per_s } => {
+                Metric::Train { step, tokens, loss, lr, grad_norm, tokens_per_s, .. } => {
                     curves.step.push(step);
                     curves.tokens.push(tokens);
                     curves.loss.push(loss);

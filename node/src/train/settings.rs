@@ -8,8 +8,13 @@ use clap::Args;
 use gauntlet_model::schedule::Schedule;
 use serde::{Deserialize, Serialize};
 
+use super::demo::{DemoArgs, DemoSettings};
+use super::optimizer::Kind;
 use crate::cli::Usage;
 use crate::corpus::DataArgs;
+
+/// One machine simulates no more.
+const MOST_WORKERS: usize = 1024;
 
 /// Everything that decides the numbers of a run, and how it reports.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,6 +30,10 @@ pub(crate) struct Settings {
     pub(crate) batch: usize,
     pub(crate) seq: usize,
     pub(crate) accumulate: usize,
+    /// What is done with gradients.
+    pub(crate) optimizer: Kind,
+    /// Data-parallel workers, each with batches of its own.
+    pub(crate) workers: usize,
     pub(crate) lr: f64,
     pub(crate) warmup: u64,
     pub(crate) lr_floor: f64,
@@ -38,6 +47,9 @@ pub(crate) struct Settings {
     pub(crate) validation_sequences: u64,
     pub(crate) checkpoint_every: u64,
     pub(crate) keep: usize,
+    /// Used by DeMo alone.
+    #[serde(flatten)]
+    pub(crate) demo: DemoSettings,
     #[serde(flatten)]
     pub(crate) data: DataArgs,
 }
@@ -52,6 +64,8 @@ impl Default for Settings {
             batch: 16,
             seq: 128,
             accumulate: 1,
+            optimizer: Kind::Adamw,
+            workers: 1,
             lr: 3e-3,
             warmup: 20,
             lr_floor: 0.1,
@@ -65,6 +79,7 @@ impl Default for Settings {
             validation_sequences: 64,
             checkpoint_every: 100,
             keep: 2,
+            demo: DemoSettings::default(),
             data: DataArgs::default(),
         }
     }
@@ -72,6 +87,7 @@ impl Default for Settings {
 
 /// The same as flags, each overriding the file.
 #[derive(Args, Clone, Debug, Default)]
+#[command(allow_negative_numbers = true)]
 pub(crate) struct SettingArgs {
     /// Model shape: byte-1m, small-10m, bench-34m, 150m, 1b [default: byte-1m].
     #[arg(long, conflicts_with = "from")]
@@ -94,7 +110,13 @@ pub(crate) struct SettingArgs {
     /// Micro-batches whose gradients make one step [default: 1].
     #[arg(long)]
     accumulate: Option<usize>,
-    /// Highest learning rate [default: 0.003].
+    /// What is done with gradients [default: adamw].
+    #[arg(long)]
+    optimizer: Option<Kind>,
+    /// Simulated data-parallel workers; with DeMo each has a momentum of its own [default: 1].
+    #[arg(long)]
+    workers: Option<usize>,
+    /// Highest learning rate [default: 0.003; DeMo: 0.001].
     #[arg(long)]
     lr: Option<f64>,
     /// Steps of linear warm-up [default: 20].
@@ -103,7 +125,7 @@ pub(crate) struct SettingArgs {
     /// Learning rate at the last step, as a share of the highest [default: 0.1].
     #[arg(long)]
     lr_floor: Option<f64>,
-    /// AdamW's decoupled weight decay [default: 0.1].
+    /// Decoupled weight decay [default: 0.1; DeMo: 0].
     #[arg(long)]
     weight_decay: Option<f32>,
     /// AdamW's decay of the first moment [default: 0.9].
@@ -134,6 +156,8 @@ pub(crate) struct SettingArgs {
     #[arg(long)]
     keep: Option<usize>,
     #[command(flatten)]
+    demo: DemoArgs,
+    #[command(flatten)]
     data: DataArgs,
 }
 
@@ -142,11 +166,25 @@ impl Settings {
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let text =
             std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        toml::from_str(&text).map_err(|e| {
+        let parsed = toml::from_str(&text).and_then(|s: Self| Ok((s, toml::from_str::<toml::Table>(&text)?)));
+        let (mut settings, given) = parsed.map_err(|e| {
             let line =
                 e.span().map_or(1, |span| text.get(..span.start).unwrap_or_default().lines().count().max(1));
-            Usage(format!("{}, line {line}: {}", path.display(), e.message().replace('\n', " "))).into()
-        })
+            Usage(format!("{}, line {line}: {}", path.display(), e.message().replace('\n', " ")))
+        })?;
+        if settings.optimizer == Kind::Demo {
+            let Self { lr, weight_decay, .. } = settings;
+            settings.take_rates_of_demo();
+            settings.lr = if given.contains_key("lr") { lr } else { settings.lr };
+            let kept = given.contains_key("weight-decay");
+            settings.weight_decay = if kept { weight_decay } else { settings.weight_decay };
+        }
+        Ok(settings)
+    }
+
+    /// The defaults that fit updates whose every element has the size of the learning rate.
+    fn take_rates_of_demo(&mut self) {
+        (self.lr, self.weight_decay) = (1e-3, 0.0);
     }
 
     /// These settings with what was typed put over them.
@@ -162,6 +200,12 @@ impl Settings {
         if args.preset.is_some() {
             self.from = None;
         }
+        if args.optimizer == Some(Kind::Demo) && self.optimizer != Kind::Demo {
+            self.take_rates_of_demo();
+        }
+        over(&mut self.optimizer, &args.optimizer);
+        over(&mut self.workers, &args.workers);
+        self.demo.override_with(&args.demo);
         over(&mut self.preset, &args.preset);
         over(&mut self.seed, &args.seed);
         over(&mut self.steps, &args.steps);
@@ -190,8 +234,13 @@ impl Settings {
     /// Refuses values no run can use, naming the flag.
     pub(crate) fn check(&self) -> Result<()> {
         let wrong = |flag: &str, problem: String| Err(Usage(format!("--{flag}: {problem}")).into());
-        let counts =
-            [("batch", self.batch), ("seq", self.seq), ("accumulate", self.accumulate), ("keep", self.keep)];
+        let counts = [
+            ("batch", self.batch),
+            ("seq", self.seq),
+            ("accumulate", self.accumulate),
+            ("workers", self.workers),
+            ("keep", self.keep),
+        ];
         if let Some((flag, _)) = counts.iter().find(|(_, value)| *value == 0) {
             return wrong(flag, "must be at least 1".into());
         }
@@ -209,10 +258,26 @@ impl Settings {
             ("eps", eps, 1e-30, 1.0),
             ("clip", clip, 0.0, 1e30),
         ];
+        if self.workers > MOST_WORKERS {
+            return wrong("workers", format!("at most {MOST_WORKERS}"));
+        }
+        if self.optimizer == Kind::Demo {
+            self.demo.config().map_err(|e| Usage(e.to_string()))?;
+        }
         match ranges.iter().find(|(_, value, low, high)| !(low..=high).contains(&value)) {
             None => Ok(()),
             Some((flag, value, low, high)) => wrong(flag, format!("{value} is not in {low}..={high}")),
         }
+    }
+
+    /// Where the shape comes from.
+    pub(crate) fn shape_name(&self) -> String {
+        self.from.as_ref().map_or_else(|| self.preset.clone(), |from| from.display().to_string())
+    }
+
+    /// Tokens of one step.
+    pub(crate) fn tokens_per_step(&self) -> u64 {
+        [self.workers, self.accumulate, self.batch, self.seq].iter().map(|&n| n as u64).product()
     }
 
     /// Learning rates.

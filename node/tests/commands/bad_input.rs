@@ -11,11 +11,13 @@ fn text_that_cannot_be_prepared() {
         assert!(!place.path("out/manifest.json").exists());
     };
     prepare(&place.arg("missing.txt"), &["missing.txt", "no such file"]);
-    std::fs::remove_dir_all(&out).ok();
+    assert!(!place.path("out").exists(), "nothing is left behind");
     prepare(&place.write("latin.txt", b"caf\xe9 au lait"), &["latin.txt", "byte 3", "convert"]);
-    std::fs::remove_dir_all(&out).ok();
+    assert!(!place.path("out").exists(), "nothing is left behind");
+    fails(1, &["train", "--data", &place.arg("latin.txt"), "--out", &out], &["latin.txt", "convert"]);
+    assert!(!place.path("out").exists(), "nothing is left behind");
     prepare(&place.write("empty.txt", ""), &["no text", "give files that hold text"]);
-    std::fs::remove_dir_all(&out).ok();
+    assert!(!place.path("out").exists(), "nothing is left behind");
     prepare(&place.write("a.jsonl", "{\"text\": \"a\"}\n{\"txt\": 1}\n"), &["a.jsonl, line 2", "--field"]);
     std::fs::remove_dir_all(&out).ok();
     let file = place.write("file", "text");
@@ -42,7 +44,8 @@ fn wrong_usage_ends_with_2() {
     };
     for (more, part) in [
         (&["--validation", "z*.txt"][..], "z*.txt"),
-        (&["--validation-fraction", "1.5"], "between 0 and 1"),
+        (&["--validation-fraction", "1.5"], "--validation-fraction 1.5"),
+        (&["--validation", "*["], "--validation *["),
         (&["--part", "2/2"], "2/2"),
         (&["--vocab-size", "100"], "257"),
         (&["--vocab-size", "300", "--tokenizer", "bytes"], "--tokenizer"),
@@ -65,14 +68,28 @@ fn wrong_usage_ends_with_2() {
         (&["generate", "--model", &model, "--temperature=-1"], "--temperature"),
         (&["generate", "--model", &model, "--top-p", "0"], "--top-p"),
         (&["generate", "--model", &model, "--max-tokens", "0"], "--max-tokens"),
+        (&["data", "prepare", "--out", &out, "--data", "hf:bad"], "hf:bad"),
+        (&["eval", "--model", &model, "--batch", "100000000"], "100000000"),
+        (&["train", "--out", &out, "--batch", "100000000"], "100000000"),
+        (&["train", "--out", &out, "--clip", "-1"], "--clip"),
+        (&["train", "--out", &out, "--seed", "-1"], "--seed"),
+        (&["train", "--out", &out, "--seq", "100000", "--data", &text], "--seq 100000"),
+        (&["train", "--out", &out, "--data", &text, "--validation-fraction", "2"], "--validation-fraction 2"),
+        (&["train", "--out", &out, "--optimizer", "sgd"], "sgd"),
+        (&["train", "--out", &out, "--optimizer", "demo", "--bits", "5"], "bits"),
+        (&["train", "--out", &out, "--optimizer", "demo", "--levels", "9,3"], "ascending"),
+        (&["train", "--out", &out, "--optimizer", "demo", "--workers", "0"], "--workers"),
+        (&["bench", "demo", "--bits", "5"], "bits"),
+        (&["bench", "demo", "--params", "many"], "--params"),
         (&["export", "--model", &model, "--out", "/"], "--out"),
+        (&["export", "--model", &model, "--out", &out, "--max-shard-bytes", "0"], "--max-shard-bytes"),
         (&["export", "--model", &model, "--out", &out, "--format", "gguf"], "gguf"),
     ] {
         let output = run(args);
         assert_eq!(output.status.code(), Some(2), "{args:?}: {}", stderr(&output));
         assert!(stderr(&output).contains(part), "{args:?}: {}", stderr(&output));
     }
-    assert!(!place.path("out/config.json").exists());
+    assert!(!place.path("out").exists(), "nothing is left behind");
 }
 
 #[test]
@@ -113,8 +130,26 @@ fn models_that_are_damaged() {
     }
     fails(1, &["export", "--model", &model, "--out", &place.arg("out")], &["model.safetensors"]);
     assert!(!place.path("out").exists());
+    let config = std::fs::read_to_string(place.path("model/config.json")).unwrap();
+    std::fs::write(&file, &whole).unwrap();
+    let huge = config.replace("\"num_hidden_layers\":2", "\"num_hidden_layers\":4000");
+    assert_ne!(huge, config);
+    place.write("model/config.json", &huge);
+    fails(1, &["generate", "--model", &model], &["parameters", "copy or export it again"]);
     place.write("model/config.json", "{\"vocab_size\": 320}");
     fails(1, &["generate", "--model", &model], &["config.json", "is missing"]);
+    place.write("model/config.json", "{\"vocab_");
+    fails(1, &["generate", "--model", &model], &["config.json", "copy or export"]);
+    fails(
+        1,
+        &["generate", "--model", &place.model("m2"), "--tokenizer", "none.json"],
+        &["none.json", "check the path"],
+    );
+    fails(
+        1,
+        &["train", "--resume", "--out", &place.arg("none")],
+        &["nothing to resume", "leave out --resume"],
+    );
 
     let run_folder = place.arg("run");
     let small = ["--batch", "1", "--seq", "8", "--steps", "2", "--warmup", "1", "--validate-every", "0"];

@@ -5,6 +5,7 @@
 mod bad_input;
 mod data;
 mod model;
+mod workers;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

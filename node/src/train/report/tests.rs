@@ -7,7 +7,16 @@ use serde_json::json;
 use super::*;
 
 fn train(step: u64, loss: f64) -> Metric {
-    Metric::Train { step, tokens: step * 2048, loss, lr: 1e-3, grad_norm: 1.5, tokens_per_s: 12_345.678 }
+    Metric::Train {
+        step,
+        tokens: step * 2048,
+        loss,
+        lr: 1e-3,
+        grad_norm: 1.5,
+        tokens_per_s: 12_345.678,
+        bytes: None,
+        bits_per_index: None,
+    }
 }
 
 fn validation(step: u64, loss: f64) -> Metric {

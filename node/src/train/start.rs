@@ -1,0 +1,122 @@
+//! Where a run begins: fresh weights, a model, or a checkpoint. Everything that can be refused before the text is
+//! prepared is refused here.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use gauntlet_model::engine::cpu::{Buf, Cpu};
+use gauntlet_model::engine::{Backend, EngineOptions, MemoryPlan, Mode};
+use gauntlet_model::{Layout, LlamaConfig, init, preset};
+
+use super::checkpoint;
+use super::optimizer::{Kind, Optimizer};
+use super::settings::Settings;
+use crate::cli::Usage;
+use crate::corpus::Corpus;
+use crate::{memory, model_folder};
+
+/// The shape, and what is known of θ before the text is.
+pub(crate) struct Start {
+    config: LlamaConfig,
+    saved: Option<Saved>,
+}
+
+struct Saved {
+    theta: Buf,
+    /// Of a checkpoint: the optimizer, the steps done, the hash of the text.
+    progress: Option<(Optimizer, u64, String)>,
+}
+
+/// θ and optimizer at the beginning of a run.
+pub(crate) struct Begun {
+    pub(crate) config: LlamaConfig,
+    pub(crate) layout: Layout,
+    pub(crate) theta: Buf,
+    pub(crate) optimizer: Optimizer,
+    /// Steps done.
+    pub(crate) step: u64,
+}
+
+impl Start {
+    /// Reads what the settings, or the newest checkpoint under `resume`, name.
+    pub(crate) fn read(settings: &Settings, resume: Option<&Path>, cpu: &Cpu) -> Result<Self> {
+        if let Some(folder) = resume.map(checkpoint::newest).transpose()?.flatten() {
+            let config = LlamaConfig::read(&folder.join("config.json"))?;
+            fits(settings, &config)?;
+            let layout = Layout::new(&config);
+            let mut theta = cpu.alloc(layout.total())?;
+            let mut optimizer = Optimizer::new(settings, &layout, cpu)?;
+            let state = checkpoint::load(&folder, &layout, &mut theta, &mut optimizer)?;
+            let progress = Some((optimizer, state.step, state.corpus));
+            return Ok(Self { config, saved: Some(Saved { theta, progress }) });
+        }
+        let Some(from) = &settings.from else {
+            let config = preset(&settings.preset)?;
+            fits(settings, &config)?;
+            return Ok(Self { config, saved: None });
+        };
+        fits(settings, &model_folder::config(from)?)?;
+        let model = model_folder::load(from)?;
+        let mut theta = cpu.alloc(model.layout.total())?;
+        theta.copy_from_slice(&model.theta);
+        Ok(Self { config: model.config, saved: Some(Saved { theta, progress: None }) })
+    }
+
+    /// Fits the shape to the tokenizer, and makes what was not read.
+    pub(crate) fn begin(self, settings: &Settings, corpus: &Corpus, cpu: &Cpu) -> Result<Begun> {
+        let tokenizer = &corpus.tokenizer;
+        let Some(Saved { theta, progress }) = self.saved else {
+            let config = LlamaConfig {
+                vocab_size: tokenizer.padded_vocab_size(),
+                tokenizer_vocab_size: tokenizer.vocab_size(),
+                eos_token_id: Some(tokenizer.eos_id()),
+                ..self.config
+            };
+            config.check()?;
+            let layout = Layout::new(&config);
+            let mut theta = cpu.alloc(layout.total())?;
+            init::init(&layout, settings.seed, &mut theta);
+            let optimizer = Optimizer::new(settings, &layout, cpu)?;
+            return Ok(Begun { config, layout, theta, optimizer, step: 0 });
+        };
+        model_folder::check_vocab(tokenizer, &self.config)?;
+        let layout = Layout::new(&self.config);
+        let (optimizer, step) = match progress {
+            Some((_, _, text)) if text != corpus.hash => {
+                bail!("the run was trained on other text than {}; name the same --data", corpus.name)
+            }
+            Some((optimizer, step, _)) => (optimizer, step),
+            None => (Optimizer::new(settings, &layout, cpu)?, 0),
+        };
+        Ok(Begun { config: self.config, layout, theta, optimizer, step })
+    }
+}
+
+/// The shape that settings name, without its weights.
+pub(crate) fn shape(settings: &Settings) -> Result<LlamaConfig> {
+    Ok(match &settings.from {
+        Some(from) => model_folder::config(from)?,
+        None => preset(&settings.preset)?,
+    })
+}
+
+/// What the run needs of memory.
+pub(crate) fn plan(settings: &Settings, config: &LlamaConfig) -> Result<MemoryPlan> {
+    let mode = if settings.recompute { Mode::TrainRecompute } else { Mode::Train };
+    let options = EngineOptions { batch: settings.batch, seq: settings.seq, mode };
+    let copies = match settings.optimizer {
+        Kind::Adamw => 2,
+        Kind::Demo => settings.workers,
+    };
+    Ok(MemoryPlan::new(config, options, copies)?)
+}
+
+/// Refuses sequences the model is not made for, and what this machine has no memory for.
+fn fits(settings: &Settings, config: &LlamaConfig) -> Result<()> {
+    let (seq, longest) = (settings.seq, config.max_position_embeddings);
+    if seq > longest {
+        return Err(Usage(format!("--seq {seq}: the model is made for sequences up to {longest}")).into());
+    }
+    let remedy = "lower --batch or --seq, add --recompute, or choose a smaller model";
+    memory::check(plan(settings, config)?.total_bytes, remedy)
+}
