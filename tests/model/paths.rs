@@ -53,7 +53,9 @@ fn portable_avx2_and_avx512_paths_agree() {
         compare_tensors(&format!("{path:?}"), &Layout::new(&config()), &train(path, 2), &best, 2e-5);
     }
     // Both have fused multiply-add and add in the same order.
-    if Cpu::new(1, Path::Avx2).unwrap().simd_name() == "avx2" {
+    if Cpu::new(1, Path::Best).unwrap().simd_name() != "avx512" {
+        println!("no AVX-512 here: that AVX2 gives the same bits is not tested");
+    } else {
         assert!(train(Path::Avx2, 2) == best, "AVX2 and AVX-512 give the same bits");
     }
 }

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The original DeMo's tensor code in PyTorch, timed: the comparison for `cargo run --release --example demo`.
+"""The original DeMo's tensor code in PyTorch, timed: the comparison for `gauntlet bench demo`.
 
 Restated from bloc97/DeMo (demo.py): chunks by reshape and permute, DCT by products with the basis, topk, scatter with
 mean, inverse, sign. f32 values, int64 indices, no packing, no signature.
