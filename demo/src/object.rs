@@ -76,6 +76,13 @@ pub fn seal_with(header: &Header, payload: &[u8], sign: impl FnOnce(&[u8; 32]) -
 
 /// Reads an object and checks everything that needs no context: lengths, magic, version, hash, signature.
 pub fn open(bytes: &[u8]) -> Result<Object<'_>> {
+    let (object, signature) = parse(bytes)?;
+    verify(&object.header.hotkey, &object.hash, &signature)?;
+    Ok(object)
+}
+
+/// As [`open`], with the signature not yet verified.
+pub fn parse(bytes: &[u8]) -> Result<(Object<'_>, [u8; 64])> {
     let short = || Error::ObjectLength { needed: HEADER + TRAILER, found: bytes.len() };
     if bytes.len() < HEADER + TRAILER {
         return Err(short());
@@ -108,8 +115,7 @@ pub fn open(bytes: &[u8]) -> Result<Object<'_>> {
     if blake3::hash(signed) != blake3::Hash::from_bytes(hash) {
         return Err(Error::Hash);
     }
-    verify(&header.hotkey, &hash, &signature)?;
-    Ok(Object { header, payload, hash })
+    Ok((Object { header, payload, hash }, signature))
 }
 
 impl Header {

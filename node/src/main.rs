@@ -2,6 +2,7 @@
 //! 0 done, 1 failed, 2 wrong usage.
 
 mod allocator;
+mod chain;
 mod cli;
 mod commands;
 mod corpus;
@@ -12,6 +13,9 @@ mod memory;
 mod model_folder;
 mod output;
 mod progress;
+mod run;
+mod simulate;
+mod storage;
 mod text_stream;
 mod train;
 

@@ -4,9 +4,11 @@ mod bench;
 mod bench_demo;
 mod data;
 mod eval;
+mod explain;
 mod export;
 mod generate;
 mod inspect;
+mod simulate;
 mod train;
 
 use anyhow::Result;
@@ -15,6 +17,8 @@ use clap::Subcommand;
 /// What to do.
 #[derive(Subcommand)]
 pub(crate) enum Command {
+    /// Run a whole permissionless network in one process.
+    Simulate(Box<crate::simulate::settings::SimulateArgs>),
     /// Train a LLaMA on one machine, with AdamW or DeMo.
     Train(Box<train::TrainArgs>),
     /// Measure a model: loss on text, or multiple-choice questions.
@@ -26,6 +30,8 @@ pub(crate) enum Command {
     /// Prepare, inspect and check data.
     #[command(subcommand)]
     Data(data::Data),
+    /// Say why a peer earned what it earned.
+    Explain(explain::ExplainArgs),
     /// Print what a submission says.
     Inspect(inspect::InspectArgs),
     /// Measure speed; results as JSON.
@@ -35,11 +41,13 @@ pub(crate) enum Command {
 
 pub(crate) fn run(command: Command) -> Result<()> {
     match command {
+        Command::Simulate(args) => simulate::run(&args),
         Command::Train(args) => train::run(&args),
         Command::Eval(args) => eval::run(&args),
         Command::Generate(args) => generate::run(&args),
         Command::Export(args) => export::run(&args),
         Command::Data(data) => data::run(data),
+        Command::Explain(args) => explain::run(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Bench(bench) => bench::run(bench),
     }

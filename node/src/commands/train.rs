@@ -49,7 +49,7 @@ pub(crate) fn run(args: &TrainArgs) -> Result<()> {
     }
     let out = match &args.out {
         Some(out) => out.clone(),
-        None => next_free(Path::new("runs"))?,
+        None => next_free(Path::new("runs"), "train")?,
     };
     if !args.resume && (out.join(SETTINGS).exists() || out.join("checkpoints").exists()) {
         bail!("{}: holds a run already; add --resume to go on with it or name another --out", out.display());
@@ -108,9 +108,9 @@ fn plan(settings: &Settings) -> Result<()> {
 }
 
 /// `runs/train-001` and so on.
-fn next_free(root: &Path) -> Result<PathBuf> {
+pub(super) fn next_free(root: &Path, name: &str) -> Result<PathBuf> {
     for i in 1..10_000 {
-        let folder = root.join(format!("train-{i:03}"));
+        let folder = root.join(format!("{name}-{i:03}"));
         if !folder.exists() {
             return Ok(folder);
         }

@@ -1,0 +1,212 @@
+//! `gauntlet explain`: why a peer earned what it earned, from the events of a run alone.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use gauntlet::yuma::emission::{payout, shares};
+use gauntlet::{Event, Hotkey, explain};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::simulate::MANIFEST;
+use crate::chain::UNITS;
+use crate::cli::Usage;
+use crate::output;
+use crate::run::manifest::Manifest;
+use crate::simulate::log::EVENTS;
+use crate::storage::ss58;
+
+/// Say why a peer earned what it earned, and what would raise it.
+#[derive(Args)]
+pub(crate) struct ExplainArgs {
+    /// The peer: its hotkey or its name in the run.
+    hotkey: String,
+    /// Folder of the run.
+    #[arg(long, value_name = "DIR")]
+    run: PathBuf,
+    /// Window to explain [default: the last].
+    #[arg(long)]
+    window: Option<u64>,
+    /// Validator whose view is taken, by hotkey or name [default: the first].
+    #[arg(long)]
+    validator: Option<String>,
+    /// JSON on standard output even on a terminal.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A node of the run, as the events name it.
+struct Node {
+    hotkey: Hotkey,
+    name: String,
+    stake: u64,
+}
+
+/// An epoch's payout, as the events hold it.
+#[derive(Clone, Deserialize)]
+struct Epoch {
+    epoch: u64,
+    block: u64,
+    emission: u64,
+    pays: Vec<Pay>,
+}
+
+#[derive(Clone, Deserialize)]
+struct Pay {
+    uid: u16,
+    hotkey: String,
+    incentive: f64,
+    dividend: f64,
+    server: u64,
+    validator: u64,
+}
+
+/// What the file holds.
+#[derive(Default)]
+struct Events {
+    nodes: Vec<Node>,
+    rounds: Vec<(Hotkey, Event)>,
+    epochs: Vec<Epoch>,
+}
+
+/// What an epoch paid the peer.
+struct Line {
+    epoch: u64,
+    block: u64,
+    /// Its share of all incentive and dividends.
+    incentive: f64,
+    dividend: f64,
+    paid: u64,
+    /// Whether the same follows from incentives and dividends by the chain's rules.
+    recomputed: Option<u64>,
+}
+
+pub(crate) fn run(args: &ExplainArgs) -> Result<()> {
+    let manifest = Manifest::read(&args.run.join(MANIFEST))?;
+    let events = Events::read(&args.run.join(EVENTS))?;
+    let peer = events.find(&args.hotkey)?;
+    let validator = match &args.validator {
+        Some(name) => events.find(name)?.hotkey,
+        None => events.nodes.iter().find(|n| n.stake > 0).map(|n| n.hotkey).context("the run has no validator")?,
+    };
+    let rounds: Vec<Event> =
+        events.rounds.iter().filter(|(by, _)| *by == validator).map(|(_, event)| event.clone()).collect();
+    let last = rounds.iter().map(|e| e.window).max();
+    let Some(window) = args.window.or(last) else {
+        bail!("{}: no window was judged by {}", args.run.display(), ss58::encode(&validator));
+    };
+    let explanation = explain(&manifest.gauntlet, &rounds, peer.hotkey, window);
+    let lines = events.payouts(&manifest, &peer.hotkey);
+    let total: u64 = lines.iter().map(|line| line.paid).sum();
+    let accounted = lines.iter().all(|line| line.recomputed.is_none_or(|units| units == line.paid));
+    if output::wants_json(args.json) {
+        let payouts = lines.iter().map(|l| {
+            json!({
+                "epoch": l.epoch, "block": l.block, "incentive": l.incentive, "dividend": l.dividend,
+                "paid": l.paid, "recomputed": l.recomputed,
+            })
+        });
+        let result = json!({
+            "name": peer.name, "hotkey": ss58::encode(&peer.hotkey), "validator": ss58::encode(&validator),
+            "explanation": explanation, "payouts": payouts.collect::<Vec<Value>>(), "balance": total,
+            "accounted": accounted,
+        });
+        return output::text(&format!("{result:#}\n"));
+    }
+    let mut text = format!("{} ({})\n{explanation}", peer.name, ss58::encode(&peer.hotkey));
+    text += "  payouts by the chain\n";
+    for line in lines.iter().filter(|line| line.paid > 0) {
+        let follows = match line.recomputed {
+            Some(units) if units == line.paid => "follows from the shares",
+            Some(_) => "DOES NOT follow from the shares",
+            None => "nobody had set weights",
+        };
+        text += &format!(
+            "    epoch {:>4}, block {:>6}: incentive {:.6}, dividend {:.6}: {} units, {follows}\n",
+            line.epoch, line.block, line.incentive, line.dividend, line.paid
+        );
+    }
+    #[allow(clippy::cast_precision_loss)] // shown in tokens; the units stand beside
+    let tokens = total as f64 / UNITS as f64;
+    text += &format!("  balance         {total} units = {tokens:.9} tokens, the sum of the lines above\n");
+    output::text(&text)
+}
+
+impl Events {
+    fn read(path: &Path) -> Result<Self> {
+        let file = std::fs::File::open(path)
+            .with_context(|| format!("cannot read {}; name the folder of a run with --run", path.display()))?;
+        let mut events = Self::default();
+        for (number, line) in BufReader::new(file).lines().enumerate() {
+            let line = line.with_context(|| format!("cannot read {}", path.display()))?;
+            let damaged = || format!("{}, line {}: not an event", path.display(), number + 1);
+            let value: Value = serde_json::from_str(&line).with_context(damaged)?;
+            events.take(value).with_context(damaged)?;
+        }
+        Ok(events)
+    }
+
+    fn take(&mut self, mut value: Value) -> Result<()> {
+        let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
+        match value["kind"].as_str() {
+            Some("node") => self.nodes.push(Node {
+                hotkey: ss58::decode(&text(&value, "hotkey"))?,
+                name: text(&value, "name"),
+                stake: value["stake"].as_u64().unwrap_or_default(),
+            }),
+            Some("epoch") => self.epochs.push(serde_json::from_value(value)?),
+            Some(_) => {}
+            None => {
+                let validator = ss58::decode(&text(&value, "validator"))?;
+                if let Some(map) = value.as_object_mut() {
+                    map.remove("validator");
+                }
+                self.rounds.push((validator, serde_json::from_value(value)?));
+            }
+        }
+        Ok(())
+    }
+
+    /// A node by hotkey (SS58 or hex) or name.
+    fn find(&self, wanted: &str) -> Result<&Node> {
+        let hotkey = ss58::decode(wanted).ok().or_else(|| Hotkey::from_hex(wanted).ok());
+        let found = self.nodes.iter().find(|n| n.name == wanted || Some(n.hotkey) == hotkey);
+        let names = || self.nodes.iter().map(|n| n.name.as_str()).collect::<Vec<_>>().join(", ");
+        found.ok_or_else(|| Usage(format!("{wanted}: nobody of this run; it had {}", names())).into())
+    }
+
+    /// What each epoch paid, with the same computed again from the epoch's incentives and dividends.
+    fn payouts(&self, manifest: &Manifest, hotkey: &Hotkey) -> Vec<Line> {
+        let address = ss58::encode(hotkey);
+        let owner = manifest.chain.ledger.owner.map(|owner| ss58::encode(&owner));
+        let line = |epoch: &Epoch| {
+            let pay = epoch.pays.iter().find(|p| p.hotkey == address)?;
+            let size = epoch.pays.iter().map(|p| usize::from(p.uid) + 1).max().unwrap_or(0);
+            let (mut incentive, mut dividend, mut owners) = (vec![0.0; size], vec![0.0; size], vec![false; size]);
+            for p in &epoch.pays {
+                let uid = usize::from(p.uid);
+                (incentive[uid], dividend[uid]) = (p.incentive, p.dividend);
+                owners[uid] = owner.as_ref() == Some(&p.hotkey);
+            }
+            let weighed = incentive.iter().chain(&dividend).sum::<f64>() > 0.0;
+            let recomputed = weighed.then(|| {
+                let (servers, validators) = shares(&incentive, &dividend, &[], &[]);
+                let rules = &manifest.chain.ledger.subnet.emission;
+                let again = payout(rules, epoch.emission, &servers, &validators, &owners);
+                let uid = usize::from(pay.uid);
+                again.servers[uid] + again.validators[uid]
+            });
+            Some(Line {
+                epoch: epoch.epoch,
+                block: epoch.block,
+                incentive: pay.incentive,
+                dividend: pay.dividend,
+                paid: pay.server + pay.validator,
+                recomputed,
+            })
+        };
+        self.epochs.iter().filter_map(line).collect()
+    }
+}

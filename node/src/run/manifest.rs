@@ -1,0 +1,225 @@
+//! The run manifest: one TOML file defines a run, and its hash is the run's id (PROTOCOL 1).
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use gauntlet::{Digest, Rules};
+use gauntlet_data::Tokenizer;
+use gauntlet_demo::Optimizer;
+use gauntlet_model::{Layout, LlamaConfig, preset};
+use serde::{Deserialize, Serialize};
+
+use crate::chain::LedgerRules;
+use crate::cli::Usage;
+use crate::corpus::Corpus;
+
+/// Version of the formats and rules of a run; another one is another network.
+pub(crate) const PROTOCOL: u16 = 1;
+
+/// Everything that all nodes of a run must agree on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Manifest {
+    /// [`PROTOCOL`].
+    pub(crate) protocol: u16,
+    /// For people.
+    pub(crate) name: String,
+    pub(crate) model: ModelSection,
+    pub(crate) data: DataSection,
+    pub(crate) optimizer: Optimizer,
+    pub(crate) window: WindowSection,
+    /// The evaluation.
+    #[serde(default)]
+    pub(crate) gauntlet: Rules,
+    #[serde(default)]
+    pub(crate) chain: ChainSection,
+}
+
+/// `[model]`: what is trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ModelSection {
+    /// Named shape; the vocabulary is the tokenizer's.
+    pub(crate) preset: String,
+    /// Seed of the initial weights.
+    pub(crate) seed: u64,
+}
+
+/// `[data]`: what is trained on. Where it lies is each node's own matter; its hashes are not.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DataSection {
+    /// Hash of the prepared data, or of the embedded corpus with its tokenizer; hex.
+    pub(crate) hash: String,
+    /// Hash of the tokenizer, hex.
+    pub(crate) tokenizer: String,
+    /// Tokens in a sequence.
+    pub(crate) seq: usize,
+}
+
+/// `[window]`: when what happens, in blocks. The closing of window w lies at the beginning of w + 1.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct WindowSection {
+    /// Block that opens window 0.
+    pub(crate) start_block: u64,
+    /// Blocks of a window.
+    pub(crate) blocks: u64,
+    /// Blocks after a window's end in which commitments are put.
+    pub(crate) commit: u64,
+    /// Blocks after that in which objects are put.
+    pub(crate) reveal: u64,
+    /// Blocks after that in which a leader publishes the record, before it is the next leader's turn.
+    pub(crate) record: u64,
+    /// Windows between anchors on chain.
+    pub(crate) anchor_every: u64,
+    /// Windows between checkpoints.
+    pub(crate) checkpoint_every: u64,
+    /// Sequences a submission may count at most.
+    pub(crate) max_sequences: u32,
+}
+
+impl Default for WindowSection {
+    fn default() -> Self {
+        Self {
+            start_block: 1,
+            blocks: 7,
+            commit: 1,
+            reveal: 1,
+            record: 1,
+            anchor_every: 5,
+            checkpoint_every: 20,
+            max_sequences: 4096,
+        }
+    }
+}
+
+/// `[chain]`: the ledger and how validators use it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct ChainSection {
+    /// Windows between two settings of weights.
+    pub(crate) windows_per_weights: u64,
+    /// The embedded ledger's constants.
+    pub(crate) ledger: LedgerRules,
+}
+
+impl Default for ChainSection {
+    fn default() -> Self {
+        Self { windows_per_weights: 3, ledger: LedgerRules::default() }
+    }
+}
+
+impl WindowSection {
+    /// Block that opens window `w`.
+    pub(crate) fn opens(&self, w: u64) -> u64 {
+        self.start_block.saturating_add(w.saturating_mul(self.blocks))
+    }
+
+    /// Last block in which commitments to window `w` are taken.
+    pub(crate) fn commit_deadline(&self, w: u64) -> u64 {
+        self.opens(w.saturating_add(1)).saturating_add(self.commit)
+    }
+
+    /// Last block in which objects of window `w` are put. The block after it seeds the evaluation.
+    pub(crate) fn reveal_deadline(&self, w: u64) -> u64 {
+        self.commit_deadline(w).saturating_add(self.reveal)
+    }
+
+    /// First block of the first leader's turn to publish the record of window `w`.
+    pub(crate) fn record_opens(&self, w: u64) -> u64 {
+        self.reveal_deadline(w).saturating_add(1)
+    }
+}
+
+impl Manifest {
+    /// Reads a TOML file. Errors name the line and the key.
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let manifest: Self = toml::from_str(&text).map_err(|e| {
+            let line = e.span().map_or(1, |s| text.get(..s.start).unwrap_or_default().lines().count().max(1));
+            Usage(format!("{}, line {line}: {}", path.display(), e.message().replace('\n', " ")))
+        })?;
+        manifest.check().map_err(|e| e.context(path.display().to_string()))?;
+        Ok(manifest)
+    }
+
+    /// Refuses values that no run can use; the message names the key.
+    pub(crate) fn check(&self) -> Result<()> {
+        let wrong = |key: &str, problem: String| Err(Usage(format!("{key}: {problem}")).into());
+        if self.protocol != PROTOCOL {
+            return wrong("protocol", format!("{}; this program speaks {PROTOCOL}", self.protocol));
+        }
+        let config = preset(&self.model.preset).map_err(|e| Usage(format!("model.preset: {e}")))?;
+        if self.data.seq == 0 || self.data.seq > config.max_position_embeddings {
+            let longest = config.max_position_embeddings;
+            return wrong("data.seq", format!("{} is not in 1..={longest}", self.data.seq));
+        }
+        for (key, hash) in [("data.hash", &self.data.hash), ("data.tokenizer", &self.data.tokenizer)] {
+            Digest::from_hex(hash).map_err(|e| Usage(format!("{key}: {e}")))?;
+        }
+        let w = &self.window;
+        let positive = [
+            ("window.start_block", w.start_block),
+            ("window.blocks", w.blocks),
+            ("window.commit", w.commit),
+            ("window.reveal", w.reveal),
+            ("window.record", w.record),
+            ("window.anchor_every", w.anchor_every),
+            ("window.checkpoint_every", w.checkpoint_every),
+            ("window.max_sequences", w.max_sequences.into()),
+            ("chain.windows_per_weights", self.chain.windows_per_weights),
+        ];
+        if let Some((key, value)) = positive.iter().find(|(_, value)| !(1..=1 << 32).contains(value)) {
+            return wrong(key, format!("{value} is not in 1..=2^32"));
+        }
+        let closing = w.commit + w.reveal + 1 + 2 * w.record;
+        if closing > w.blocks {
+            let problem =
+                format!("{} are too few: commit, reveal and the turns of two leaders take {closing}", w.blocks);
+            return wrong("window.blocks", problem);
+        }
+        self.gauntlet.check().map_err(|e| Usage(format!("gauntlet: {e}")))?;
+        self.chain.ledger.check().map_err(|e| Usage(format!("chain.ledger.{e}")))?;
+        match &self.optimizer {
+            Optimizer::Demo(demo) => {
+                let layout = demo_layout(&Layout::new(&config)).map_err(|e| Usage(format!("model: {e}")))?;
+                demo.check(&layout).map_err(|e| Usage(format!("optimizer: {e}")))?;
+            }
+            Optimizer::Adamw(_) => {
+                return wrong("optimizer.scheme", "adamw needs `gauntlet train`; runs use demo".into());
+            }
+        }
+        Ok(())
+    }
+
+    /// BLAKE3 of the canonical form: postcard of the fields in order.
+    pub(crate) fn id(&self) -> Result<Digest> {
+        let bytes = postcard::to_allocvec(self).context("the manifest has no canonical form")?;
+        Ok(Digest::of(&bytes))
+    }
+
+    /// The model's shape with the vocabulary of `tokenizer`.
+    pub(crate) fn shape(&self, tokenizer: &Tokenizer) -> Result<LlamaConfig> {
+        let config = LlamaConfig {
+            vocab_size: tokenizer.padded_vocab_size(),
+            tokenizer_vocab_size: tokenizer.vocab_size(),
+            eos_token_id: Some(tokenizer.eos_id()),
+            ..preset(&self.model.preset)?
+        };
+        config.check()?;
+        Ok(config)
+    }
+}
+
+impl DataSection {
+    /// What the manifest says of a corpus.
+    pub(crate) fn of(corpus: &Corpus, seq: usize) -> Self {
+        Self { hash: corpus.hash.clone(), tokenizer: corpus.tokenizer.hash_hex(), seq }
+    }
+}
+
+/// The layout of θ as the optimizer crate has it.
+pub(crate) fn demo_layout(layout: &Layout) -> Result<gauntlet_demo::Layout, gauntlet_demo::Error> {
+    gauntlet_demo::Layout::from_shapes(layout.params().iter().map(|p| (p.name.clone(), p.shape.clone())))
+}

@@ -1,0 +1,104 @@
+//! A miner: trains on what is assigned to it, commits, reveals, follows.
+
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use gauntlet::{Digest, Hotkey};
+use gauntlet_demo::object::{self, Header, KIND_DEMO};
+use gauntlet_demo::{Momentum, Recorded, Submission};
+use gauntlet_model::engine::Backend;
+
+use super::follower::Follower;
+use super::identity::Identity;
+use super::theta::Theta;
+use super::{World, commitment};
+
+/// A miner with its state.
+pub(crate) struct Peer {
+    pub(crate) identity: Identity,
+    pub(crate) follower: Follower,
+    momentum: Momentum,
+    /// The window of the last submission, until it is known whether its record lists it.
+    unsettled: Option<u64>,
+}
+
+impl Peer {
+    /// A miner at `follower`'s place, with momentum 0.
+    pub(crate) fn new(world: &World<'_>, identity: Identity, follower: Follower) -> Result<Self> {
+        let momentum = world.run.demo.momentum(Arc::clone(&world.run.format))?;
+        Ok(Self { identity, follower, momentum, unsettled: None })
+    }
+
+    pub(crate) fn hotkey(&self) -> Hotkey {
+        self.identity.hotkey()
+    }
+
+    /// The first `n` sequences of D_p in window `w`.
+    pub(crate) fn assigned(&self, world: &World<'_>, w: u64, n: u32) -> Result<Vec<u64>> {
+        let assignment = world.run.assignment(&world.opening(w)?, &self.hotkey())?;
+        Ok((0..u64::from(n)).map(|i| assignment.at(i)).collect())
+    }
+
+    /// Mean gradient over `ids` at θ, taken up by the momentum: what an honest peer sends. Gives the mean loss too.
+    pub(crate) fn train(&mut self, world: &mut World<'_>, ids: &[u64]) -> Result<(Submission, f64)> {
+        let theta = Arc::clone(self.follower.theta());
+        let (grads, loss) = world.compute.gradient(&world.run.corpus.train, &theta.values, ids)?;
+        let grads = grads.to_vec();
+        Ok((self.take_up(world, &grads)?, loss))
+    }
+
+    /// Takes up any gradient as if it had been computed.
+    pub(crate) fn take_up(&mut self, world: &World<'_>, grads: &[f32]) -> Result<Submission> {
+        let lr = world.run.learning_rate(self.follower.theta().steps);
+        let sent = world.compute.cpu().scope(|| self.momentum.step(grads, lr))?;
+        self.unsettled = Some(self.follower.window());
+        Ok(sent)
+    }
+
+    /// The signed object for `w`, made on `theta`.
+    pub(crate) fn seal(
+        &self,
+        world: &World<'_>,
+        w: u64,
+        theta: &Theta,
+        submission: &Submission,
+        count: u32,
+    ) -> Result<Vec<u8>> {
+        let hotkey = self.hotkey().0;
+        let state_tag = gauntlet_demo::state_tag(&theta.values, w, &world.opening(w)?.0, &hotkey);
+        let header = Header { kind: KIND_DEMO, run: world.run.id.0, window: w, hotkey, count, state_tag };
+        Ok(object::seal(&header, &submission.encode(), self.identity.keypair()))
+    }
+
+    /// Puts the commitment to `object` for window `w`.
+    pub(crate) fn commit(&self, world: &World<'_>, w: u64, object: &[u8]) -> Result<()> {
+        self.commit_to(world, w, &Digest::of(object))
+    }
+
+    /// Puts a commitment to a hash.
+    pub(crate) fn commit_to(&self, world: &World<'_>, w: u64, content: &Digest) -> Result<()> {
+        let bytes = commitment::seal(&self.identity, &world.run.id, w, content);
+        self.put(world, &world.run.keys.commitment(w, &self.hotkey()), &bytes)
+    }
+
+    /// Puts the object itself, once its commitment can no longer be used by anyone.
+    pub(crate) fn reveal(&self, world: &World<'_>, w: u64, object: &[u8]) -> Result<()> {
+        self.put(world, &world.run.keys.submission(w, &self.hotkey()), object)
+    }
+
+    fn put(&self, world: &World<'_>, key: &str, bytes: &[u8]) -> Result<()> {
+        let me = self.hotkey();
+        let Some(bucket) = world.buckets.of(&me, &me) else { bail!("{me}: has no bucket") };
+        bucket.put(key, bytes)?;
+        Ok(())
+    }
+
+    /// Tells the momentum whether the record of the last submission lists it. Call after following.
+    pub(crate) fn settle(&mut self) {
+        let Some(w) = self.unsettled.filter(|w| *w < self.follower.window()) else { return };
+        let me = self.hotkey();
+        let listed = self.follower.accepted(w).is_some_and(|all| all.iter().any(|(hotkey, _)| *hotkey == me));
+        self.momentum.settle(if listed { Recorded::Yes } else { Recorded::No });
+        self.unsettled = None;
+    }
+}

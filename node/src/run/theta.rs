@@ -1,0 +1,97 @@
+//! θ of a window, shared by all nodes of a process that agree on it.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Result;
+use gauntlet::{Digest, Hotkey};
+use gauntlet_demo::{Aggregate, Applied, OuterStep, Submission, outer_step};
+use gauntlet_model::engine::Backend;
+use gauntlet_model::engine::cpu::{Buf, Cpu};
+use gauntlet_model::{hash::theta_hash, init};
+
+use super::compute::upload;
+use super::context::Run;
+
+/// Results of outer steps kept for others that make the same one.
+const KEPT: usize = 4;
+
+/// θ and how it came about.
+pub(crate) struct Theta {
+    pub(crate) values: Buf,
+    /// θ hash (PROTOCOL 3).
+    pub(crate) hash: Digest,
+    /// Outer steps applied.
+    pub(crate) steps: u64,
+}
+
+impl Theta {
+    /// The initial weights of a run.
+    pub(crate) fn initial(run: &Run, cpu: &Cpu) -> Result<Self> {
+        let mut values = cpu.alloc(run.layout.total())?;
+        init::init(&run.layout, run.manifest.model.seed, &mut values);
+        Ok(Self::new(run, values, 0))
+    }
+
+    /// Takes values as they are.
+    pub(crate) fn new(run: &Run, values: Buf, steps: u64) -> Self {
+        let hash = Digest(*theta_hash(&run.layout, &values).as_bytes());
+        Self { values, hash, steps }
+    }
+}
+
+/// Outer steps already computed: nodes that agree share the result, a node that diverges gets its own.
+#[derive(Clone, Default)]
+pub(crate) struct Steps(Arc<Mutex<VecDeque<Step>>>);
+
+struct Step {
+    before: (Digest, u64),
+    accepted: Vec<Digest>,
+    after: Arc<Theta>,
+}
+
+impl Steps {
+    /// θ after the outer step over `accepted` (each with its object's hash), from `before`.
+    pub(crate) fn apply(
+        &self,
+        run: &Run,
+        cpu: &Cpu,
+        before: &Arc<Theta>,
+        accepted: &[(Hotkey, Digest, Arc<Submission>)],
+    ) -> Result<Arc<Theta>> {
+        let contents: Vec<Digest> = accepted.iter().map(|(_, content, _)| *content).collect();
+        let mut steps = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        // The number of steps decides the rate, and the hash does not cover it.
+        let place = (before.hash, before.steps);
+        let same = |s: &&Step| s.before == place && s.accepted == contents;
+        if let Some(step) = steps.iter().find(same) {
+            return Ok(Arc::clone(&step.after));
+        }
+        let after = Arc::new(step(run, cpu, before, accepted)?);
+        steps.push_back(Step { before: place, accepted: contents, after: Arc::clone(&after) });
+        if steps.len() > KEPT {
+            steps.pop_front();
+        }
+        Ok(after)
+    }
+}
+
+fn step(
+    run: &Run,
+    cpu: &Cpu,
+    before: &Theta,
+    accepted: &[(Hotkey, Digest, Arc<Submission>)],
+) -> Result<Theta> {
+    let mut values = upload(cpu, &before.values)?;
+    let demo = &run.demo;
+    let lr = run.learning_rate(before.steps);
+    let rates = OuterStep { lr, weight_decay: demo.weight_decay, min_gather: demo.min_gather };
+    let applied = cpu.scope(|| {
+        let mut aggregate = Aggregate::new(Arc::clone(&run.format), demo.strength_cap);
+        for (hotkey, _, submission) in accepted {
+            aggregate.add(hotkey.0, submission)?;
+        }
+        outer_step::apply(&mut values, &aggregate, &rates)
+    })?;
+    Ok(Theta::new(run, values, before.steps + u64::from(applied == Applied::Stepped)))
+}

@@ -1,0 +1,51 @@
+//! Honest work on something else than what was assigned.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use anyhow::Result;
+use gauntlet_data::Assignment;
+
+use super::{Act, Behaviour, Draft, tools};
+use crate::run::theta::Theta;
+
+/// Trains on data of its own choice, new in every window.
+pub(super) struct Lazy;
+
+impl Behaviour for Lazy {
+    fn draft(&mut self, act: &mut Act<'_, '_>) -> Result<Option<Draft>> {
+        let key = tools::seed(act, "its own data");
+        let own = Assignment::from_key(key.0, act.world.run.sequences)?;
+        let ids: Vec<u64> = (0..u64::from(act.budget)).map(|i| own.at(i)).collect();
+        tools::train(act, &ids).map(Some)
+    }
+}
+
+/// Trains on the state of k windows ago, and says so in its state tag.
+pub(super) struct Stale {
+    k: usize,
+    past: VecDeque<Arc<Theta>>,
+}
+
+impl Stale {
+    pub(super) fn new(k: u32) -> Self {
+        Self { k: k as usize, past: VecDeque::new() }
+    }
+}
+
+impl Behaviour for Stale {
+    fn draft(&mut self, act: &mut Act<'_, '_>) -> Result<Option<Draft>> {
+        self.past.push_back(Arc::clone(act.peer.follower.theta()));
+        while self.past.len() > self.k + 1 {
+            self.past.pop_front();
+        }
+        let Some(old) = self.past.front().cloned() else { return Ok(None) };
+        let ids = act.peer.assigned(act.world, act.window, act.budget)?;
+        let data = &act.world.run.corpus.train;
+        let (grads, loss) = act.world.compute.gradient(data, &old.values, &ids)?;
+        let grads = grads.to_vec();
+        let submission = act.peer.take_up(act.world, &grads)?;
+        let object = act.peer.seal(act.world, act.window, &old, &submission, act.budget)?;
+        Ok(Some(Draft { object, loss: Some(loss) }))
+    }
+}

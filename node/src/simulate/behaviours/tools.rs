@@ -1,0 +1,221 @@
+//! What behaviours are made of.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use anyhow::Result;
+use gauntlet::submission::Commitment;
+use gauntlet::{Digest, Hotkey, draw::Draw};
+use gauntlet_demo::submission::EMPTY;
+use gauntlet_demo::{
+    Aggregate, Format, Momentum, StrengthCap, Submission, Subtract, Values, outer_step,
+};
+use gauntlet_model::engine::Backend;
+
+use super::{Act, Draft};
+use crate::run::reader;
+use crate::run::is_validator;
+use gauntlet::submission::Object;
+
+/// Another peer's submission, with the sequences it says it was made from.
+pub(super) type Seen = (Hotkey, Submission, u32);
+
+/// Trains on `ids` and seals what the momentum sends.
+pub(super) fn train(act: &mut Act<'_, '_>, ids: &[u64]) -> Result<Draft> {
+    let (submission, loss) = act.peer.train(act.world, ids)?;
+    let count = u32::try_from(ids.len())?;
+    Ok(Draft { object: seal(act, &submission, count)?, loss: Some(loss) })
+}
+
+/// Mean gradient over `ids` at θ, and the mean loss.
+pub(super) fn gradient(act: &mut Act<'_, '_>, ids: &[u64]) -> Result<(Vec<f32>, f64)> {
+    let theta = Arc::clone(act.peer.follower.theta());
+    let (grads, loss) = act.world.compute.gradient(&act.world.run.corpus.train, &theta.values, ids)?;
+    Ok((grads.to_vec(), loss))
+}
+
+/// Puts a gradient through the momentum and seals what it sends, as if it came from the whole budget.
+pub(super) fn send_gradient(act: &mut Act<'_, '_>, grads: &[f32], loss: Option<f64>) -> Result<Draft> {
+    let submission = act.peer.take_up(act.world, grads)?;
+    Ok(Draft { object: seal(act, &submission, act.budget)?, loss })
+}
+
+/// Signs a submission for this window, on this θ.
+pub(super) fn seal(act: &Act<'_, '_>, submission: &Submission, count: u32) -> Result<Vec<u8>> {
+    act.peer.seal(act.world, act.window, act.peer.follower.theta(), submission, count)
+}
+
+/// A digest of its own for each peer, window and purpose.
+pub(super) fn seed(act: &Act<'_, '_>, purpose: &str) -> Digest {
+    let mut hasher = blake3::Hasher::new_derive_key("gauntlet simulate v1 behaviour");
+    hasher.update(&act.world.run.id.0).update(&act.peer.hotkey().0).update(&act.window.to_le_bytes());
+    Digest(*hasher.update(purpose.as_bytes()).finalize().as_bytes())
+}
+
+/// Normal values (Box–Muller).
+pub(super) fn normal(act: &Act<'_, '_>, n: usize) -> Vec<f32> {
+    let mut draw = Draw::new(seed(act, "normal"), "normal");
+    #[allow(clippy::cast_precision_loss)] // 53 bits
+    let mut uniform = || ((draw.bits() >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
+    let mut values = Vec::with_capacity(n + 1);
+    while values.len() < n {
+        let radius = libm::sqrt(-2.0 * libm::log(uniform()));
+        let angle = std::f64::consts::TAU * uniform();
+        #[allow(clippy::cast_possible_truncation)] // noise
+        values.extend([(radius * libm::cos(angle)) as f32, (radius * libm::sin(angle)) as f32]);
+    }
+    values.truncate(n);
+    values
+}
+
+/// Commitments of other peers to this window that can be read now, by hotkey.
+pub(super) fn commitments(act: &Act<'_, '_>) -> Result<Vec<(Hotkey, Digest)>> {
+    let mut found = Vec::new();
+    for hotkey in others(act)? {
+        let bucket = act.world.buckets.of(&act.peer.hotkey(), &hotkey);
+        if let Commitment::InTime(digest) =
+            reader::commitment(act.world.run, bucket.as_ref(), act.window, &hotkey)
+        {
+            found.push((hotkey, digest));
+        }
+    }
+    Ok(found)
+}
+
+/// Whole objects of other peers for window `w` that can be read now, by hotkey.
+pub(super) fn objects(act: &Act<'_, '_>, w: u64) -> Result<Vec<Seen>> {
+    let mut found = Vec::new();
+    for hotkey in others(act)? {
+        let bucket = act.world.buckets.of(&act.peer.hotkey(), &hotkey);
+        let read = reader::object(act.world.run, bucket.as_ref(), w, &hotkey);
+        if let (Object::Read(header), Some((_, submission))) = (read.object, read.decoded) {
+            found.push((hotkey, submission, header.count));
+        }
+    }
+    Ok(found)
+}
+
+fn others(act: &Act<'_, '_>) -> Result<Vec<Hotkey>> {
+    let me = act.peer.hotkey();
+    let graph = act.world.chain.metagraph()?;
+    let miners = graph.neurons.iter().filter(|n| !is_validator(n) && n.hotkey != me);
+    let mut miners: Vec<Hotkey> = miners.map(|n| n.hotkey).collect();
+    miners.sort();
+    Ok(miners)
+}
+
+/// What a gather of these submissions would decode to.
+pub(super) fn mean(act: &Act<'_, '_>, seen: &[Seen]) -> Result<Vec<f32>> {
+    let run = act.world.run;
+    let mut out = vec![0.0; run.layout.total()];
+    act.world.compute.cpu().scope(|| {
+        let mut aggregate = Aggregate::new(Arc::clone(&run.format), StrengthCap::Off);
+        for (hotkey, submission, _) in seen {
+            aggregate.add(hotkey.0, submission)?;
+        }
+        outer_step::decode(&aggregate, &mut out)
+    })?;
+    Ok(out)
+}
+
+/// A submission of any values, without momentum.
+pub(super) fn compress(act: &Act<'_, '_>, values: &[f32]) -> Result<Submission> {
+    let format = Arc::clone(&act.world.run.format);
+    let mut momentum = Momentum::new(format, 0.0, u64::MAX, Subtract::Always)?;
+    Ok(act.world.compute.cpu().scope(|| momentum.step(values, 1.0))?)
+}
+
+/// Scales to norm 1; zeros stay.
+pub(super) fn normalise(values: &mut [f32]) {
+    let squares: f64 = values.iter().map(|v| f64::from(*v) * f64::from(*v)).sum();
+    #[allow(clippy::cast_possible_truncation)] // a scale
+    let scale = if squares > 0.0 { (1.0 / squares.sqrt()) as f32 } else { 0.0 };
+    values.iter_mut().for_each(|v| *v *= scale);
+}
+
+/// Entries of each chunk, in the order of a submission.
+pub(super) fn chunks(format: &Format) -> Vec<Range<usize>> {
+    let mut chunks = Vec::with_capacity(format.chunks());
+    let mut next = 0;
+    for tensor in 0..format.layout().tensors().len() {
+        let Some(grid) = format.grid(tensor) else { continue };
+        let k = format.topk().min(grid.chunk_len());
+        for _ in 0..grid.chunks() {
+            chunks.push(next..next + k);
+            next += k;
+        }
+    }
+    chunks
+}
+
+/// A submission taken apart.
+pub(super) struct Parts {
+    exponents: Vec<i16>,
+    indices: Vec<u16>,
+    values: Values,
+}
+
+impl Parts {
+    pub(super) fn of(submission: &Submission) -> Self {
+        Self {
+            exponents: submission.exponents().to_vec(),
+            indices: submission.indices().to_vec(),
+            values: submission.values().clone(),
+        }
+    }
+
+    pub(super) fn empty(format: &Arc<Format>) -> Self {
+        Self::of(&Submission::empty(Arc::clone(format)))
+    }
+
+    /// Puts a chunk of another submission in place.
+    pub(super) fn take(&mut self, chunk: usize, entries: Range<usize>, from: &Submission) {
+        self.exponents[chunk] = from.exponents()[chunk];
+        self.indices[entries.clone()].copy_from_slice(&from.indices()[entries.clone()]);
+        match (&mut self.values, from.values()) {
+            (Values::Levels(mine), Values::Levels(theirs)) => {
+                mine[entries.clone()].copy_from_slice(&theirs[entries]);
+            }
+            (Values::Exact(mine), Values::Exact(theirs)) => {
+                mine[entries.clone()].copy_from_slice(&theirs[entries]);
+            }
+            _ => {}
+        }
+    }
+
+    /// Makes a chunk stronger by binary orders.
+    pub(super) fn raise(&mut self, chunk: usize, orders: i16) {
+        let exponent = &mut self.exponents[chunk];
+        if *exponent != EMPTY {
+            // The wire holds the exponent in a byte.
+            *exponent = exponent.saturating_add(orders).min(127);
+        }
+    }
+
+    /// Keeps the entries that `wanted` wants, by their place in the submission.
+    pub(super) fn keep(&mut self, chunks: &[Range<usize>], wanted: impl Fn(usize) -> bool) {
+        for (chunk, entries) in chunks.iter().enumerate() {
+            let mut left = false;
+            for entry in entries.clone() {
+                match &mut self.values {
+                    Values::Levels(levels) => {
+                        levels[entry] = if wanted(entry) { levels[entry] } else { 0 };
+                        left |= levels[entry] != 0;
+                    }
+                    Values::Exact(values) => {
+                        values[entry] = if wanted(entry) { values[entry] } else { 0.0 };
+                        left |= values[entry] != 0.0;
+                    }
+                }
+            }
+            if !left {
+                self.exponents[chunk] = EMPTY;
+                self.indices[entries.clone()].fill(0);
+            }
+        }
+    }
+
+    pub(super) fn finish(self, format: &Arc<Format>) -> Result<Submission> {
+        Ok(Submission::new(Arc::clone(format), self.exponents, self.indices, self.values)?)
+    }
+}

@@ -1,0 +1,75 @@
+//! Buckets of a simulation: one a node, in memory or in folders, and a second one for those who show two faces.
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use anyhow::Result;
+use gauntlet::Hotkey;
+
+use crate::run::Buckets;
+use crate::storage::{Storage, StoreOptions, ss58};
+
+/// All buckets.
+pub(crate) struct SimBuckets {
+    /// Folder of the buckets; none keeps them in memory.
+    root: Option<PathBuf>,
+    own: BTreeMap<Hotkey, Storage>,
+    second: BTreeMap<Hotkey, Storage>,
+    /// Readers who see second faces: every other node.
+    misled: BTreeSet<Hotkey>,
+    /// Readers that reach nobody at the moment.
+    offline: RefCell<BTreeSet<Hotkey>>,
+}
+
+impl SimBuckets {
+    pub(crate) fn new(root: Option<PathBuf>) -> Self {
+        let (own, second) = (BTreeMap::new(), BTreeMap::new());
+        Self { root, own, second, misled: BTreeSet::new(), offline: RefCell::default() }
+    }
+
+    /// Gives a node its bucket, and its address.
+    pub(crate) fn add(&mut self, hotkey: Hotkey, two_faces: bool) -> Result<String> {
+        let url = |name: String| match &self.root {
+            Some(root) => root.join(name).display().to_string(),
+            None => "memory:".to_owned(),
+        };
+        let name = ss58::encode(&hotkey);
+        let address = url(name.clone());
+        let bucket = Storage::open(&address, &StoreOptions::default())?;
+        let second = two_faces.then(|| Storage::open(&url(format!("{name}.second")), &StoreOptions::default())).transpose()?;
+        if self.own.len() % 2 == 1 {
+            self.misled.insert(hotkey);
+        }
+        self.own.insert(hotkey, bucket);
+        self.second.extend(second.map(|second| (hotkey, second)));
+        Ok(address)
+    }
+
+    /// Cuts a reader off from everybody else, or lets it back.
+    pub(crate) fn set_offline(&self, hotkey: Hotkey, offline: bool) {
+        let mut all = self.offline.borrow_mut();
+        if offline { all.insert(hotkey) } else { all.remove(&hotkey) };
+    }
+
+    /// Every bucket.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&Hotkey, &Storage)> {
+        self.own.iter().chain(&self.second)
+    }
+}
+
+impl Buckets for SimBuckets {
+    fn of(&self, reader: &Hotkey, owner: &Hotkey) -> Option<Storage> {
+        if reader != owner && self.offline.borrow().contains(reader) {
+            return None;
+        }
+        match self.second.get(owner) {
+            Some(second) if reader != owner && self.misled.contains(reader) => Some(second.clone()),
+            _ => self.own.get(owner).cloned(),
+        }
+    }
+
+    fn second(&self, owner: &Hotkey) -> Option<Storage> {
+        self.second.get(owner).cloned()
+    }
+}

@@ -1,0 +1,188 @@
+//! `events.jsonl`: everything that happened in a run, one JSON object a line, in order; and each validator's state.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use gauntlet::record::SignedRecord;
+use gauntlet::{Event, EventKind, Hotkey, State};
+use serde::Serialize;
+use serde_json::json;
+
+use super::{WindowResult, summary};
+use crate::chain::EpochPay;
+use crate::run::validator::Judged;
+use crate::storage::ss58;
+
+/// Name of the file in a run folder.
+pub(crate) const EVENTS: &str = "events.jsonl";
+
+/// A node, as far as a report needs it.
+#[derive(Clone, Debug)]
+pub(crate) struct Met {
+    pub(crate) hotkey: Hotkey,
+    pub(crate) name: String,
+    pub(crate) behaviour: String,
+    pub(crate) speed: f64,
+    pub(crate) stake: u64,
+}
+
+/// Writes the file, and remembers what a summary is made of.
+pub(crate) struct Log {
+    path: PathBuf,
+    file: BufWriter<File>,
+    states: PathBuf,
+    pub(crate) nodes: Vec<Met>,
+    /// Events of each validator's rounds.
+    pub(crate) events: Vec<(Hotkey, Event)>,
+    pub(crate) windows: Vec<WindowResult>,
+    pub(crate) troubles: Vec<(u64, String, String)>,
+}
+
+/// A validator's event with its window.
+#[derive(Serialize)]
+struct Line<'a> {
+    validator: String,
+    #[serde(flatten)]
+    event: &'a Event,
+}
+
+impl Log {
+    /// Creates the file in `out`.
+    pub(crate) fn create(out: &Path) -> Result<Self> {
+        let path = out.join(EVENTS);
+        let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        let states = out.join("states");
+        std::fs::create_dir_all(&states).with_context(|| format!("cannot create {}", states.display()))?;
+        let (nodes, events, windows, troubles) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { path, file: BufWriter::new(file), states, nodes, events, windows, troubles })
+    }
+
+    fn line(&mut self, line: &impl Serialize) -> Result<()> {
+        let cannot = || format!("cannot write {}", self.path.display());
+        serde_json::to_writer(&mut self.file, line).with_context(cannot)?;
+        self.file.write_all(b"\n").with_context(cannot)
+    }
+
+    /// A node of the run.
+    pub(crate) fn meet(
+        &mut self,
+        hotkey: Hotkey,
+        name: &str,
+        behaviour: &str,
+        speed: f64,
+        stake: u64,
+    ) -> Result<()> {
+        let (name, behaviour) = (name.to_owned(), behaviour.to_owned());
+        self.line(&json!({
+            "kind": "node", "hotkey": ss58::encode(&hotkey), "name": name, "behaviour": behaviour, "speed": speed,
+            "stake": stake,
+        }))?;
+        self.nodes.push(Met { hotkey, name, behaviour, speed, stake });
+        Ok(())
+    }
+
+    /// A round of a validator.
+    pub(crate) fn judged(&mut self, validator: Hotkey, judged: &Judged) -> Result<()> {
+        for event in &judged.finished.events {
+            self.line(&Line { validator: ss58::encode(&validator), event })?;
+            self.events.push((validator, event.clone()));
+        }
+        Ok(())
+    }
+
+    /// A record as published.
+    pub(crate) fn record(&mut self, window: u64, signed: &SignedRecord) -> Result<()> {
+        let record = &signed.record;
+        let accepted: Vec<String> = record.accepted.iter().map(|a| ss58::encode(&a.hotkey)).collect();
+        self.line(&json!({
+            "kind": "record", "window": window, "leader": ss58::encode(&record.leader), "hash": record.hash()?,
+            "accepted": accepted, "commitments": record.commitments.len(), "state_before": record.state_before,
+        }))
+    }
+
+    /// A proof that went on chain.
+    pub(crate) fn equivocation(&mut self, window: u64, by: Hotkey, leader: Hotkey) -> Result<()> {
+        self.line(&json!({
+            "kind": "equivocation", "window": window, "by": ss58::encode(&by), "leader": ss58::encode(&leader),
+        }))
+    }
+
+    /// A node that could not follow a record.
+    pub(crate) fn trouble(&mut self, window: u64, node: &str, what: &str) -> Result<()> {
+        self.troubles.push((window, node.to_owned(), what.to_owned()));
+        self.line(&json!({ "kind": "trouble", "window": window, "node": node, "what": what }))
+    }
+
+    /// Weights as set on chain.
+    pub(crate) fn weights(&mut self, window: u64, by: Hotkey, weights: &[(u16, u16)]) -> Result<()> {
+        self.line(&json!({ "kind": "weights", "window": window, "validator": ss58::encode(&by), "weights": weights }))
+    }
+
+    /// An epoch's payout.
+    pub(crate) fn epoch(&mut self, pay: &EpochPay) -> Result<()> {
+        let pays = pay.pay.iter().map(|p| {
+            json!({
+                "uid": p.uid, "hotkey": ss58::encode(&p.hotkey), "incentive": p.incentive, "dividend": p.dividend,
+                "server": p.server, "validator": p.validator,
+            })
+        });
+        self.line(&json!({
+            "kind": "epoch", "epoch": pay.epoch, "block": pay.block, "emission": pay.emission,
+            "owner": pay.owner, "burned": pay.burned, "pays": pays.collect::<Vec<_>>(),
+        }))
+    }
+
+    /// A window that ended.
+    pub(crate) fn window(&mut self, result: &WindowResult) -> Result<()> {
+        let mut line = json!({ "kind": "window" });
+        if let (Some(line), serde_json::Value::Object(result)) = (line.as_object_mut(), json!(result)) {
+            line.extend(result);
+        }
+        self.line(&line)?;
+        self.windows.push(result.clone());
+        Ok(())
+    }
+
+    /// A validator's state, kept with every window.
+    pub(crate) fn state(&mut self, validator: Hotkey, state: &State) -> Result<()> {
+        let path = self.states.join(format!("{}.state", ss58::encode(&validator)));
+        let temporary = path.with_extension("tmp");
+        std::fs::write(&temporary, state.to_bytes()?)
+            .and_then(|()| std::fs::rename(&temporary, &path))
+            .with_context(|| format!("cannot write {}", path.display()))
+    }
+
+    /// A peer's share of the split of a window, by a validator.
+    pub(crate) fn share(&self, validator: &Hotkey, peer: &Hotkey, window: u64) -> f64 {
+        let newest = self.events.iter().rev().take_while(|(_, event)| event.window == window);
+        let share = |(by, event): &(Hotkey, Event)| match &event.kind {
+            EventKind::Paid { hotkey, share } if by == validator && hotkey == peer => Some(*share),
+            _ => None,
+        };
+        newest.into_iter().find_map(share).unwrap_or(0.0)
+    }
+
+    /// The newest that happened to a peer, in words.
+    pub(crate) fn newest(&self, validator: &Hotkey, peer: &Hotkey) -> String {
+        let of = self.events.iter().rev().filter(|(by, event)| by == validator && event.kind.hotkey() == Some(peer));
+        let words = |(_, event): &(Hotkey, Event)| {
+            let w = event.window;
+            Some(match &event.kind {
+                EventKind::CheckFailed { reason, .. } => format!("{w}: {}", summary::reason(*reason)),
+                EventKind::CheckUnknown { .. } => format!("{w}: could not be read"),
+                EventKind::EvaluationFailed { reason, .. } => format!("{w}: {}", summary::reason(*reason)),
+                EventKind::Rated { place, players, .. } => format!("{w}: place {place} of {players}"),
+                EventKind::Joined { .. } => format!("{w}: joined"),
+                _ => return None,
+            })
+        };
+        of.into_iter().find_map(words).unwrap_or_default()
+    }
+
+    /// Everything is in the file.
+    pub(crate) fn flush(&mut self) -> Result<()> {
+        self.file.flush().with_context(|| format!("cannot write {}", self.path.display()))
+    }
+}

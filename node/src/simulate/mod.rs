@@ -1,0 +1,314 @@
+//! A whole permissionless run in one process: the nodes of `run/` under a virtual clock.
+
+/// What nodes reach, without borrowing the nodes.
+macro_rules! world {
+    ($simulation:expr) => {
+        World {
+            run: &$simulation.run,
+            compute: &mut $simulation.compute,
+            chain: &mut $simulation.chain,
+            buckets: &$simulation.buckets,
+        }
+    };
+}
+
+mod baseline;
+pub(crate) mod behaviours;
+pub(crate) mod buckets;
+pub(crate) mod log;
+pub(crate) mod node;
+pub(crate) mod settings;
+pub(crate) mod spec;
+pub(crate) mod summary;
+pub(crate) mod table;
+mod turn;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use anyhow::{Context, Result};
+use gauntlet::Hotkey;
+use gauntlet_model::engine::cpu::Cpu;
+
+use crate::chain::{Chain, Clock, Ledger};
+use crate::run::compute::Compute;
+use crate::run::context::Run;
+use crate::run::follower::Follower;
+use crate::run::identity::Identity;
+use crate::run::peer::Peer;
+use crate::run::theta::{Steps, Theta};
+use crate::run::validator::Validator;
+use crate::run::World;
+use baseline::Baseline;
+use behaviours::{Act, make};
+use buckets::SimBuckets;
+use log::Log;
+use node::{Judge, Miner};
+use settings::Settings;
+use spec::{Kind, ValidatorKind};
+
+/// Held-out sequences measured after every window.
+const VALIDATION: u64 = 32;
+
+/// A simulation in progress.
+pub(crate) struct Simulation {
+    run: Run,
+    compute: Compute,
+    chain: Ledger,
+    height: Arc<AtomicU64>,
+    buckets: SimBuckets,
+    miners: Vec<Miner>,
+    judges: Vec<Judge>,
+    /// Order in which miners act: those who wait for others come last.
+    order: Vec<usize>,
+    initial: Arc<Theta>,
+    steps: Steps,
+    baseline: Option<Baseline>,
+    log: Log,
+}
+
+/// What a window came to, for whoever shows it.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub(crate) struct WindowResult {
+    pub(crate) window: u64,
+    /// Mean loss of the honest peers' sequences before the step.
+    pub(crate) train_loss: Option<f64>,
+    /// Who led; none where nobody published in time.
+    pub(crate) leader: Option<Hotkey>,
+    /// Submissions made, and those that moved θ.
+    pub(crate) submissions: u64,
+    pub(crate) accepted: usize,
+    #[serde(skip)]
+    pub(crate) listed: Vec<Hotkey>,
+    /// θ hash of the first validator that keeps to the rules, after the window; hex.
+    pub(crate) theta: String,
+    /// Nodes that stand elsewhere than it does.
+    pub(crate) apart: Vec<Hotkey>,
+    /// Bytes of all objects put.
+    pub(crate) bytes: u64,
+    /// Honest sequences trained on.
+    pub(crate) sequences: u64,
+    /// Loss on held-out text after the window, and the baseline's.
+    pub(crate) validation: Option<f64>,
+    pub(crate) baseline: Option<f64>,
+}
+
+impl Simulation {
+    /// Sets everything up before window 0.
+    pub(crate) fn new(settings: &Settings, run: Run, cpu: Cpu, out: &Path) -> Result<Self> {
+        let compute = Compute::new(cpu, &run.config, run.manifest.data.seq)?;
+        let height = Arc::new(AtomicU64::new(0));
+        let clock = Clock::Virtual { height: Arc::clone(&height), seed: settings.seed };
+        let chain = Ledger::open(Path::new(":memory:"), &run.manifest.chain.ledger, clock)?;
+        let initial = Arc::new(Theta::initial(&run, compute.cpu())?);
+        let root = settings.keep_objects.then(|| out.join("objects"));
+        let mut simulation = Self {
+            run,
+            compute,
+            chain,
+            height,
+            buckets: SimBuckets::new(root),
+            miners: Vec::new(),
+            judges: Vec::new(),
+            order: Vec::new(),
+            initial,
+            steps: Steps::default(),
+            baseline: None,
+            log: Log::create(out)?,
+        };
+        if settings.baseline {
+            simulation.baseline = Some(Baseline::new(&simulation.compute, &simulation.initial)?);
+        }
+        simulation.enrol(settings)?;
+        Ok(simulation)
+    }
+
+    fn enrol(&mut self, settings: &Settings) -> Result<()> {
+        for (i, (kind, stake)) in settings.validators.iter().zip(&settings.stakes).enumerate() {
+            let identity = identity(settings.seed, "validator", i)?;
+            let hotkey = identity.hotkey();
+            let two_faces = matches!(kind, ValidatorKind::EquivocatingLeader(_));
+            self.register(hotkey, Some(*stake), two_faces)?;
+            let follower = self.follower(hotkey);
+            let name = format!("validator-{}", i + 1);
+            self.log.meet(hotkey, &name, &kind.to_string(), 0.0, *stake)?;
+            self.judges.push(Judge { name, kind: *kind, validator: Validator::new(identity, follower) });
+        }
+        let mut numbers: BTreeMap<String, usize> = BTreeMap::new();
+        for entry in &settings.peers {
+            for behaviour in make(&entry.kind, entry.count) {
+                let number = numbers.entry(entry.kind.to_string()).or_default();
+                *number += 1;
+                let name = format!("{}-{number}", entry.kind);
+                let identity = identity(settings.seed, "miner", self.miners.len())?;
+                #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // checked by the settings
+                let budget = (f64::from(settings.sequences) * entry.speed).round().max(1.0) as u32;
+                let (from, until) = match entry.kind {
+                    Kind::Joiner(w) => (w, u64::MAX),
+                    Kind::Leaver(w) => (0, w),
+                    _ => (0, u64::MAX),
+                };
+                let kind = entry.kind.clone();
+                self.log.meet(identity.hotkey(), &name, &kind.to_string(), entry.speed, 0)?;
+                let miner =
+                    Miner { name, kind, behaviour, identity, peer: None, budget, from, until, draft: None };
+                self.miners.push(miner);
+            }
+        }
+        self.order = (0..self.miners.len()).collect();
+        self.order.sort_by_key(|i| self.miners[*i].behaviour.waits());
+        self.join(0)?;
+        // What was registered shows once its block is sealed.
+        self.advance_to(self.run.manifest.window.opens(0));
+        Ok(())
+    }
+
+    fn register(&mut self, hotkey: Hotkey, stake: Option<u64>, two_faces: bool) -> Result<()> {
+        self.chain.register(hotkey, hotkey).with_context(|| format!("cannot register {hotkey}"))?;
+        if let Some(stake) = stake {
+            self.chain.add_stake(hotkey, stake)?;
+        }
+        let url = self.buckets.add(hotkey, two_faces)?;
+        Ok(self.chain.publish_bucket(hotkey, &url)?)
+    }
+
+    fn follower(&self, hotkey: Hotkey) -> Follower {
+        Follower::new(hotkey, self.run.id, Arc::clone(&self.initial), self.steps.clone())
+    }
+
+    /// Registers the miners that join in window `w`; they replay the run from its beginning.
+    fn join(&mut self, w: u64) -> Result<()> {
+        for i in 0..self.miners.len() {
+            if self.miners[i].from != w {
+                continue;
+            }
+            let (hotkey, two_faces) =
+                (self.miners[i].identity.hotkey(), self.miners[i].behaviour.has_two_faces());
+            self.register(hotkey, None, two_faces)?;
+            let mut follower = self.follower(hotkey);
+            let world = world!(self);
+            if let Some(last) = w.checked_sub(1) {
+                follower.follow(&world, last, None)?;
+            }
+            let peer = Peer::new(&world, self.miners[i].identity.clone(), follower)?;
+            self.miners[i].peer = Some(peer);
+        }
+        Ok(())
+    }
+
+    fn advance_to(&self, height: u64) {
+        self.height.fetch_max(height, Ordering::AcqRel);
+    }
+
+    /// Runs window `w` to its end: `train → commit → reveal → evaluate → record → apply`.
+    pub(crate) fn window(&mut self, w: u64) -> Result<WindowResult> {
+        let window = self.run.manifest.window.clone();
+        self.advance_to(window.opens(w));
+        if w > 0 {
+            self.join(w)?;
+        }
+        let (train_loss, ids) = self.train(w)?;
+        self.advance_to(window.opens(w + 1));
+        self.each_draft(w, |act, behaviour, draft| behaviour.commit(act, draft))?;
+        self.advance_to(window.commit_deadline(w));
+        let world = world!(self);
+        for judge in &mut self.judges {
+            judge.validator.read_commitments(&world, w)?;
+        }
+        self.each_draft(w, |act, behaviour, draft| behaviour.reveal(act, draft))?;
+        self.advance_to(window.record_opens(w));
+        for judge in &mut self.judges {
+            if let Some(judged) = judge.validator.judge(&mut world!(self), w)? {
+                self.log.judged(judge.validator.hotkey(), &judged)?;
+            }
+        }
+        self.each_draft(w, |act, behaviour, _| behaviour.afterwards(act))?;
+        let (bytes, submissions) = self.sent();
+        let leader = self.close(w)?;
+        let sequences = ids.len() as u64;
+        let mut result =
+            WindowResult { train_loss, leader, bytes, submissions, sequences, ..self.finish(w, leader)? };
+        if let Some(baseline) = &mut self.baseline {
+            baseline.step(&self.run, &mut self.compute, &ids)?;
+        }
+        self.validate(&mut result)?;
+        self.log.window(&result)?;
+        Ok(result)
+    }
+
+    /// Losses on the first held-out sequences.
+    fn validate(&mut self, result: &mut WindowResult) -> Result<()> {
+        let Some(data) = &self.run.corpus.validation else { return Ok(()) };
+        let ids: Vec<u64> = (0..data.n_sequences(self.run.manifest.data.seq)?.min(VALIDATION)).collect();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let theta = self.observer().map_or(&self.initial, |judge| judge.validator.follower.theta());
+        let theta = Arc::clone(theta);
+        result.validation = Some(self.compute.loss(data, &theta.values, &ids)?);
+        if let Some(baseline) = &self.baseline {
+            result.baseline = Some(self.compute.loss(data, baseline.theta(), &ids)?);
+        }
+        Ok(())
+    }
+
+    /// The first validator that keeps to the rules: whose view is shown.
+    pub(crate) fn observer(&self) -> Option<&Judge> {
+        self.judges.iter().find(|j| j.kind == ValidatorKind::Honest).or(self.judges.first())
+    }
+
+    /// Everybody makes its submission; mean loss of the honest sequences, and which they are.
+    fn train(&mut self, w: u64) -> Result<(Option<f64>, Vec<u64>)> {
+        let (mut sum, mut ids) = (0.0, Vec::new());
+        for &i in &self.order {
+            let miner = &mut self.miners[i];
+            miner.draft = None;
+            let active = (miner.from..=miner.until).contains(&w);
+            let Some(peer) = miner.peer.as_mut().filter(|peer| active && peer.follower.window() == w) else {
+                continue;
+            };
+            let mut world = world!(self);
+            let mut act = Act { peer, world: &mut world, window: w, budget: miner.budget };
+            miner.draft = miner.behaviour.draft(&mut act)?;
+            if let Some(loss) = miner.draft.as_ref().and_then(|d| d.loss).filter(|_| miner.kind.is_honest()) {
+                sum += loss * f64::from(miner.budget);
+                ids.extend(act.peer.assigned(act.world, w, miner.budget)?);
+            }
+        }
+        #[allow(clippy::cast_precision_loss)] // a number of sequences
+        let mean = (!ids.is_empty()).then(|| sum / ids.len() as f64);
+        Ok((mean, ids))
+    }
+
+    fn each_draft(
+        &mut self,
+        w: u64,
+        phase: impl Fn(&mut Act<'_, '_>, &mut dyn behaviours::Behaviour, &behaviours::Draft) -> Result<()>,
+    ) -> Result<()> {
+        for &i in &self.order {
+            let miner = &mut self.miners[i];
+            let (Some(draft), Some(peer)) = (&miner.draft, &mut miner.peer) else { continue };
+            let mut world = world!(self);
+            let mut act = Act { peer, world: &mut world, window: w, budget: miner.budget };
+            phase(&mut act, miner.behaviour.as_mut(), draft)?;
+        }
+        Ok(())
+    }
+
+    /// Bytes and number of the objects made in this window.
+    fn sent(&self) -> (u64, u64) {
+        let drafts = self.miners.iter().filter_map(|miner| miner.draft.as_ref());
+        let sizes = drafts.map(|draft| draft.object.len() as u64).filter(|size| *size > 0);
+        sizes.fold((0, 0), |(bytes, count), size| (bytes + size, count + 1))
+    }
+
+}
+
+/// The key of a simulated node.
+fn identity(seed: u64, role: &str, number: usize) -> Result<Identity> {
+    let mut hasher = blake3::Hasher::new_derive_key("gauntlet simulate v1 key of a node");
+    hasher.update(&seed.to_le_bytes()).update(role.as_bytes()).update(&(number as u64).to_le_bytes());
+    Identity::from_seed(hasher.finalize().as_bytes())
+}

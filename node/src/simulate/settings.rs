@@ -1,0 +1,146 @@
+//! What is simulated, as typed.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+use gauntlet_demo::{DemoConfig, Optimizer, Schedule};
+
+use super::spec::{self, Entry, ValidatorKind};
+use crate::cli::Usage;
+use crate::corpus::{Corpus, DataArgs};
+use crate::run::manifest::{ChainSection, DataSection, Manifest, ModelSection, PROTOCOL, WindowSection};
+
+/// Peers unless told otherwise.
+const PEERS: &str = "honest:4,honest:4@2,lazy,copycat,signflip,stale,late,malformed";
+
+/// Stake of the least validator; the others have multiples of it.
+const STAKE: u64 = 1_000 * crate::chain::UNITS;
+
+/// A whole network in one process, under a virtual clock.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct SimulateArgs {
+    /// Who takes part: a number of honest peers, or a list (an unknown name prints all).
+    #[arg(long, default_value = PEERS)]
+    peers: String,
+    /// Validators: a number, or a list of honest, silent-leader@W, equivocating-leader@W. The first has most stake.
+    #[arg(long, default_value = "2")]
+    validators: String,
+    /// Windows.
+    #[arg(long, default_value_t = 100)]
+    windows: u64,
+    /// Sequences a machine of speed 1 trains on in a window.
+    #[arg(long, default_value_t = 8)]
+    sequences: u32,
+    /// Run manifest (see `gauntlet init`); the flags --preset, --seq, --lr and --seed then come from it.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["preset", "seq", "lr"])]
+    pub(crate) manifest: Option<PathBuf>,
+    /// Model shape.
+    #[arg(long, default_value = "byte-1m")]
+    preset: String,
+    /// Tokens in a sequence.
+    #[arg(long, default_value_t = 128)]
+    seq: usize,
+    /// Highest learning rate.
+    #[arg(long, default_value_t = 4e-3)]
+    lr: f64,
+    /// Seed of keys, blocks, weights and behaviours.
+    #[arg(long, default_value_t = 42)]
+    seed: u64,
+    /// Keep all objects of the run in OUT/objects.
+    #[arg(long)]
+    keep_objects: bool,
+    /// Do not train the centralised baseline beside it.
+    #[arg(long)]
+    pub(crate) no_baseline: bool,
+    /// Folder of the run [default: the next free runs/simulate-NNN].
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: Option<PathBuf>,
+    /// Threads; 0: one a core. Results do not depend on it.
+    #[arg(long, default_value_t = 0)]
+    pub(crate) threads: usize,
+    /// Device to compute on.
+    #[arg(long, default_value = "auto", value_parser = ["auto", "cpu"])]
+    device: String,
+    /// JSON lines on standard output even on a terminal.
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) data: DataArgs,
+}
+
+/// The same, checked.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) peers: Vec<Entry>,
+    pub(crate) validators: Vec<ValidatorKind>,
+    pub(crate) stakes: Vec<u64>,
+    pub(crate) windows: u64,
+    pub(crate) sequences: u32,
+    pub(crate) seed: u64,
+    pub(crate) keep_objects: bool,
+    pub(crate) baseline: bool,
+}
+
+impl SimulateArgs {
+    /// Refuses values that no simulation can use; the message names the flag.
+    pub(crate) fn settings(&self) -> Result<Settings> {
+        let wrong = |flag: &str, problem: String| Usage(format!("--{flag}: {problem}"));
+        let peers = spec::peers(&self.peers).map_err(|e| wrong("peers", e))?;
+        let validators = spec::validators(&self.validators).map_err(|e| wrong("validators", e))?;
+        if !(1..=1_000_000).contains(&self.windows) {
+            return Err(wrong("windows", format!("{} is not in 1..=1000000", self.windows)).into());
+        }
+        if !(1..=4096).contains(&self.sequences) {
+            return Err(wrong("sequences", format!("{} is not in 1..=4096", self.sequences)).into());
+        }
+        let fastest = peers.iter().map(|e| e.speed).fold(0.0, f64::max) * f64::from(self.sequences);
+        if fastest > 4096.0 {
+            return Err(wrong("sequences", format!("the fastest peer would train on {fastest}, more than 4096")).into());
+        }
+        let stakes = (1..=validators.len() as u64).rev().map(|i| i * STAKE).collect();
+        Ok(Settings {
+            peers,
+            validators,
+            stakes,
+            windows: self.windows,
+            sequences: self.sequences,
+            seed: self.seed,
+            keep_objects: self.keep_objects,
+            baseline: !self.no_baseline,
+        })
+    }
+
+    /// The manifest: from the file, or of these flags.
+    pub(crate) fn manifest(&self, corpus: &Corpus) -> Result<Manifest> {
+        if let Some(path) = &self.manifest {
+            return Manifest::read(path);
+        }
+        let manifest = of_flags(&self.preset, self.seq, (self.lr, self.windows), self.seed, corpus);
+        manifest.check()?;
+        Ok(manifest)
+    }
+}
+
+/// A manifest for a run of about so many windows.
+pub(crate) fn of_flags(
+    preset: &str,
+    seq: usize,
+    (lr, windows): (f64, u64),
+    seed: u64,
+    corpus: &Corpus,
+) -> Manifest {
+    let warmup = windows / 10;
+    let schedule =
+        Schedule { peak: lr, warmup, t_max: windows.saturating_sub(warmup).max(1), floor: 0.1 };
+    Manifest {
+        protocol: PROTOCOL,
+        name: "simulation".into(),
+        model: ModelSection { preset: preset.into(), seed },
+        data: DataSection::of(corpus, seq),
+        optimizer: Optimizer::Demo(DemoConfig { schedule, min_gather: 1, ..DemoConfig::default() }),
+        window: WindowSection::default(),
+        gauntlet: gauntlet::Rules::default(),
+        chain: ChainSection::default(),
+    }
+}

@@ -1,0 +1,302 @@
+//! What takes part, as typed: `honest:4@2,lazy,stale:3,absent:0.3,sybil:3:interleave,joiner@20`.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// How a peer behaves.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Kind {
+    Honest,
+    Lazy,
+    Idle,
+    Random,
+    Zero,
+    Copycat,
+    /// Whether with a sequence of its own.
+    Mixer(bool),
+    /// Whether with a sequence of its own.
+    Replayer(bool),
+    Shuffler,
+    EarlyReader,
+    TwoFace,
+    Eraser,
+    Late,
+    /// Probability of missing a window.
+    Absent(f64),
+    Malformed,
+    /// Windows its state is old.
+    Stale(u32),
+    SignFlip,
+    /// Noise in units of the gradient's root mean square.
+    Noise(f32),
+    Concentrate,
+    /// Identities of one machine.
+    Sybil(SybilForm, u32),
+    /// Honest, from this window on.
+    Joiner(u64),
+    /// Honest, up to this window.
+    Leaver(u64),
+}
+
+/// What the identities of one machine send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum SybilForm {
+    /// The same contents.
+    Same,
+    /// Every n-th coefficient of one momentum.
+    Interleave,
+    /// Honest work on an n-th of the machine each.
+    Split,
+}
+
+/// An entry of `--peers`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Entry {
+    pub(crate) kind: Kind,
+    /// Peers of this kind.
+    pub(crate) count: usize,
+    /// Speed of each machine: sequences a window in units of `--sequences`.
+    pub(crate) speed: f64,
+}
+
+/// How a validator behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ValidatorKind {
+    Honest,
+    /// Publishes no record from this window on.
+    SilentLeader(u64),
+    /// Signs two records in this window.
+    EquivocatingLeader(u64),
+}
+
+/// Names that `--peers` knows.
+const KINDS: &str = "honest, lazy, idle, random, zero, copycat, mixer, mixer+1, replayer, replayer+1, shuffler, \
+    early-reader, twoface, eraser, late, absent:P, malformed, stale:K, signflip, noise:X, concentrate, \
+    sybil:N:same|interleave|split, joiner@W, leaver@W; honest:N@SPEED, others NAME*N@SPEED";
+
+/// Peers of one entry at most.
+const MOST: usize = 4096;
+
+/// Reads a list separated by commas; a bare number is that many honest peers.
+pub(crate) fn peers(text: &str) -> Result<Vec<Entry>, String> {
+    let entries: Vec<Entry> = text.split(',').map(|entry| entry.trim().parse()).collect::<Result<_, _>>()?;
+    let total: usize = entries.iter().map(|entry| entry.count).sum();
+    if total == 0 || total > MOST { Err(format!("1 to {MOST} peers")) } else { Ok(entries) }
+}
+
+impl FromStr for Entry {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let wrong = |what: &str| format!("'{text}': {what}; known are {KINDS}");
+        if let Ok(count) = text.parse::<usize>() {
+            return Ok(Self { kind: Kind::Honest, count: checked(count).ok_or_else(|| wrong("too many"))?, speed: 1.0 });
+        }
+        // `joiner@20` and `leaver@50` use the @ for a window.
+        for (name, make) in [("joiner@", Kind::Joiner as fn(u64) -> Kind), ("leaver@", Kind::Leaver)] {
+            if let Some(window) = text.strip_prefix(name) {
+                let window = window.parse().map_err(|_| wrong("expected a window after @"))?;
+                return Ok(Self { kind: make(window), count: 1, speed: 1.0 });
+            }
+        }
+        let (rest, speed) = match text.split_once('@') {
+            Some((rest, speed)) => (rest, speed.parse().map_err(|_| wrong("expected a speed after @"))?),
+            None => (text, 1.0),
+        };
+        if !(0.01..=1000.0).contains(&speed) {
+            return Err(wrong("speed is not in 0.01..=1000"));
+        }
+        let (rest, count) = match rest.split_once('*') {
+            Some((rest, count)) => (rest, count.parse().map_err(|_| wrong("expected a number after *"))?),
+            None => (rest, 1),
+        };
+        let mut parts = rest.split(':');
+        let name = parts.next().unwrap_or_default();
+        let arguments: Vec<&str> = parts.collect();
+        let argument = arguments.first().copied();
+        let number = |what: &str| argument.ok_or_else(|| wrong(what)).and_then(|a| a.parse().map_err(|_| wrong(what)));
+        let (kind, factor): (Kind, usize) = match name {
+            "honest" => match argument {
+                Some(n) => (Kind::Honest, n.parse().map_err(|_| wrong("expected honest:N"))?),
+                None => (Kind::Honest, 1),
+            },
+            "lazy" => (Kind::Lazy, 1),
+            "idle" => (Kind::Idle, 1),
+            "random" => (Kind::Random, 1),
+            "zero" => (Kind::Zero, 1),
+            "copycat" => (Kind::Copycat, 1),
+            "mixer" => (Kind::Mixer(false), 1),
+            "mixer+1" => (Kind::Mixer(true), 1),
+            "replayer" => (Kind::Replayer(false), 1),
+            "replayer+1" => (Kind::Replayer(true), 1),
+            "shuffler" => (Kind::Shuffler, 1),
+            "early-reader" => (Kind::EarlyReader, 1),
+            "twoface" => (Kind::TwoFace, 1),
+            "eraser" => (Kind::Eraser, 1),
+            "late" => (Kind::Late, 1),
+            "malformed" => (Kind::Malformed, 1),
+            "signflip" => (Kind::SignFlip, 1),
+            "concentrate" => (Kind::Concentrate, 1),
+            "absent" => (Kind::Absent(number("expected absent:P")?), 1),
+            "noise" => {
+                let x: f64 = number("expected noise:X")?;
+                #[allow(clippy::cast_possible_truncation)] // a scale
+                (Kind::Noise(x as f32), 1)
+            }
+            "stale" => {
+                let k = argument.map_or(Ok(1), str::parse).map_err(|_| wrong("expected stale:K"))?;
+                (Kind::Stale(k), 1)
+            }
+            "sybil" => {
+                let n: u32 = argument.ok_or_else(|| wrong("expected sybil:N"))?.parse().map_err(|_| wrong("expected sybil:N"))?;
+                let form = match arguments.get(1).copied().unwrap_or("same") {
+                    "same" => SybilForm::Same,
+                    "interleave" => SybilForm::Interleave,
+                    "split" => SybilForm::Split,
+                    _ => return Err(wrong("expected same, interleave or split")),
+                };
+                (Kind::Sybil(form, n), n as usize)
+            }
+            _ => return Err(wrong("unknown")),
+        };
+        let most_arguments = match kind {
+            Kind::Sybil(..) => 2,
+            Kind::Honest | Kind::Absent(_) | Kind::Noise(_) | Kind::Stale(_) => 1,
+            _ => 0,
+        };
+        let in_range = match kind {
+            Kind::Absent(p) => (0.0..=1.0).contains(&p),
+            Kind::Noise(x) => (0.0..=1e6).contains(&x),
+            Kind::Stale(k) => (1..=1000).contains(&k),
+            _ => true,
+        };
+        if arguments.len() > most_arguments {
+            return Err(wrong("too many arguments"));
+        }
+        if !in_range {
+            return Err(wrong("out of range"));
+        }
+        let count = factor.checked_mul(count).and_then(checked).ok_or_else(|| wrong("not 1 to 4096 peers"))?;
+        let speed = if let Kind::Sybil(SybilForm::Split, n) = kind { speed / f64::from(n) } else { speed };
+        Ok(Self { kind, count, speed })
+    }
+}
+
+fn checked(count: usize) -> Option<usize> {
+    (1..=MOST).contains(&count).then_some(count)
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Honest => f.write_str("honest"),
+            Self::Lazy => f.write_str("lazy"),
+            Self::Idle => f.write_str("idle"),
+            Self::Random => f.write_str("random"),
+            Self::Zero => f.write_str("zero"),
+            Self::Copycat => f.write_str("copycat"),
+            Self::Mixer(own) => f.write_str(if *own { "mixer+1" } else { "mixer" }),
+            Self::Replayer(own) => f.write_str(if *own { "replayer+1" } else { "replayer" }),
+            Self::Shuffler => f.write_str("shuffler"),
+            Self::EarlyReader => f.write_str("early-reader"),
+            Self::TwoFace => f.write_str("twoface"),
+            Self::Eraser => f.write_str("eraser"),
+            Self::Late => f.write_str("late"),
+            Self::Absent(p) => write!(f, "absent:{p}"),
+            Self::Malformed => f.write_str("malformed"),
+            Self::Stale(k) => write!(f, "stale:{k}"),
+            Self::SignFlip => f.write_str("signflip"),
+            Self::Noise(x) => write!(f, "noise:{x}"),
+            Self::Concentrate => f.write_str("concentrate"),
+            Self::Sybil(form, n) => write!(f, "sybil:{n}:{form}"),
+            Self::Joiner(w) => write!(f, "joiner@{w}"),
+            Self::Leaver(w) => write!(f, "leaver@{w}"),
+        }
+    }
+}
+
+impl fmt::Display for SybilForm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Same => "same",
+            Self::Interleave => "interleave",
+            Self::Split => "split",
+        })
+    }
+}
+
+impl Kind {
+    /// Whether it does what it should: it may come late, leave early or miss windows.
+    pub(crate) fn is_honest(&self) -> bool {
+        matches!(self, Self::Honest | Self::Joiner(_) | Self::Leaver(_))
+    }
+}
+
+/// Reads `--validators`: a number, or a list of `honest`, `silent-leader@W`, `equivocating-leader@W`.
+pub(crate) fn validators(text: &str) -> Result<Vec<ValidatorKind>, String> {
+    let list = match text.parse::<usize>() {
+        Ok(count) => vec![ValidatorKind::Honest; count],
+        Err(_) => text.split(',').map(|entry| entry.trim().parse()).collect::<Result<_, String>>()?,
+    };
+    if (1..=64).contains(&list.len()) { Ok(list) } else { Err("1 to 64 validators".into()) }
+}
+
+impl FromStr for ValidatorKind {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let window = |text: &str| text.parse().map_err(|_| format!("'{text}': expected a window after @"));
+        match text.split_once('@') {
+            None if text == "honest" => Ok(Self::Honest),
+            Some(("silent-leader", w)) => Ok(Self::SilentLeader(window(w)?)),
+            Some(("equivocating-leader", w)) => Ok(Self::EquivocatingLeader(window(w)?)),
+            _ => Err(format!("'{text}': unknown; known are honest, silent-leader@W, equivocating-leader@W")),
+        }
+    }
+}
+
+impl fmt::Display for ValidatorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Honest => f.write_str("honest"),
+            Self::SilentLeader(w) => write!(f, "silent-leader@{w}"),
+            Self::EquivocatingLeader(w) => write!(f, "equivocating-leader@{w}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_form_is_read_and_written_back() {
+        let text = "honest:4@2,lazy*2,mixer+1,stale:3,noise:0.5,absent:0.25,sybil:3:interleave,joiner@20,leaver@9";
+        let entries = peers(text).unwrap();
+        assert_eq!(entries[0], Entry { kind: Kind::Honest, count: 4, speed: 2.0 });
+        assert_eq!((entries[1].count, entries[6].count), (2, 3));
+        let names: Vec<String> = entries.iter().map(|e| e.kind.to_string()).collect();
+        let known = "honest lazy mixer+1 stale:3 noise:0.5 absent:0.25 sybil:3:interleave joiner@20 leaver@9";
+        assert_eq!(names.join(" "), known);
+        for name in names {
+            assert_eq!(name.parse::<Entry>().unwrap().kind.to_string(), name);
+        }
+        assert_eq!(peers("3").unwrap()[0].count, 3);
+        assert_eq!(peers("sybil:4:split@2").unwrap()[0].speed, 0.5);
+        assert_eq!(validators("2").unwrap(), [ValidatorKind::Honest; 2]);
+        let mixed = validators("honest, silent-leader@7,equivocating-leader@9").unwrap();
+        assert_eq!(mixed[1..], [ValidatorKind::SilentLeader(7), ValidatorKind::EquivocatingLeader(9)]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        for bad in [
+            "", "nobody", "honest:x", "stale:x", "stale:0", "absent:2", "absent", "noise", "sybil", "sybil:2:half",
+            "lazy:3", "honest@0", "honest@fast", "lazy*0", "joiner@x", "honest:5000", "0",
+        ] {
+            let error = peers(bad).unwrap_err();
+            assert!(error.contains(bad) || error.contains("1 to"), "{bad}: {error}");
+        }
+        assert!(validators("0").is_err() && validators("loud").is_err() && validators("silent-leader@x").is_err());
+    }
+}
