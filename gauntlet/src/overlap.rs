@@ -9,7 +9,8 @@
 //! let a copier take half of its victim's windows away.
 //! Where we differ from the reference: it blamed the later upload, a time the storage vendor states and a copier can
 //! undercut; commit–reveal makes copying inside a window impossible, so a cluster is one owner or a leak.
-//! A peer may repeat itself more than others (one momentum), so its own past has a threshold of its own.
+//! A peer may repeat itself more than others (one momentum), so its own past has a threshold of its own, and none in its
+//! first submissions.
 
 use crate::draw::order_key;
 use crate::settings::settings;
@@ -99,7 +100,11 @@ pub fn verdicts(
         overlaps.iter().filter(|o| o.window < ctx.window && ctx.window - o.window <= rules.replay_windows)
     {
         let own = o.hotkey == o.other;
-        let repeats = if own { o.fraction >= rules.own_replay } else { bound.exceeded(rules, ctx, o) };
+        let repeats = if own {
+            o.fraction >= rules.own_replay && !is_young(rules, ctx, &o.hotkey)
+        } else {
+            bound.exceeded(rules, ctx, o)
+        };
         if repeats {
             worst(&mut found, o.hotkey, CopyVerdict { of: o.other, window: o.window, fraction: o.fraction });
         }
@@ -138,7 +143,7 @@ impl Bound {
     }
 
     fn exceeded(&self, rules: &OverlapRules, ctx: &Context<'_>, overlap: &Overlap) -> bool {
-        let young = |key| ctx.standing.get(key).map_or(0, |s| s.submissions) <= rules.exempt_submissions;
+        let young = |key| is_young(rules, ctx, key);
         let judged = !young(&overlap.hotkey) && (overlap.window < ctx.window || !young(&overlap.other));
         overlap.fraction >= rules.certain || judged && self.0.is_some_and(|bound| overlap.fraction >= bound)
     }
@@ -146,6 +151,12 @@ impl Bound {
     fn is_copy_pair(&self, rules: &OverlapRules, ctx: &Context<'_>, overlap: &Overlap) -> bool {
         overlap.window == ctx.window && overlap.hotkey != overlap.other && self.exceeded(rules, ctx, overlap)
     }
+}
+
+/// Whether a peer is in its first submissions. During momentum warm-up nothing is subtracted, so an honest peer repeats
+/// itself too (0.9 and more from one window to the next).
+fn is_young(rules: &OverlapRules, ctx: &Context<'_>, hotkey: &Hotkey) -> bool {
+    ctx.standing.get(hotkey).map_or(0, |s| s.submissions) <= rules.exempt_submissions
 }
 
 /// Connected peers, with the pairs that connect them.

@@ -81,6 +81,9 @@ fn young_peers_are_exempt_until_it_is_certain() {
     let young = |s: &mut BTreeMap<Hotkey, Standing>| s.get_mut(&key(5)).unwrap().submissions = 15;
     assert!(judge(&with(0.02, &[pair(5, 2, 0.9)]), young).is_empty());
     assert_eq!(judge(&with(0.02, &[pair(5, 2, 0.95)]), young).len(), 1);
+    // While nothing is subtracted from its momentum, an honest peer repeats itself.
+    assert!(judge(&with(0.02, &[past(5, 5, 1, 0.99)]), young).is_empty());
+    assert_eq!(judge(&with(0.02, &[past(5, 5, 1, 0.99)]), |_| {}).len(), 1);
 }
 
 #[test]

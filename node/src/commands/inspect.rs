@@ -1,4 +1,4 @@
-//! `gauntlet inspect`: what a submission says.
+//! `gauntlet inspect`: what an object of a run says: a submission, commitment, record, bundle or statement.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -7,18 +7,25 @@ use anyhow::{Context, Result};
 use clap::Args;
 use gauntlet_demo::object::{self, HEADER, KIND_DEMO, KIND_DENSE, Object, TRAILER};
 use gauntlet_demo::size::Size;
-use gauntlet_demo::{Format, Submission};
+use gauntlet::Hotkey;
+use gauntlet::record::SignedRecord;
+use gauntlet_demo::{Format, Optimizer, Submission};
 use gauntlet_model::Layout;
 use serde_json::{Value, json};
 
+use super::simulate::MANIFEST;
+use crate::run::identity::verify;
+use crate::run::manifest::{Manifest, demo_layout};
+use crate::run::{bundle, commitment, statement};
+use crate::storage::ss58;
 use crate::train::SETTINGS;
 use crate::train::settings::Settings;
 use crate::{model_folder, output};
 
-/// Print what a submission says, and whether its hash and signature hold.
+/// Print what an object of a run says, and whether its hash and signature hold.
 #[derive(Args)]
 pub(crate) struct InspectArgs {
-    /// The submission.
+    /// A submission, commitment, record, bundle or statement.
     file: PathBuf,
     /// Folder of the run it belongs to, which says how its body is read [default: where the file lies].
     #[arg(long, value_name = "DIR")]
@@ -28,43 +35,130 @@ pub(crate) struct InspectArgs {
     json: bool,
 }
 
+/// What is said of an object: for people, and for programs.
+type Said = (Vec<(&'static str, String)>, Value);
+
 pub(crate) fn run(args: &InspectArgs) -> Result<()> {
     let name = args.file.display();
     let bytes = std::fs::read(&args.file).with_context(|| format!("cannot read {name}"))?;
-    let object = object::open(&bytes).with_context(|| format!("{name}: not a valid submission"))?;
+    let (rows, result) = if let Some(found) = commitment::read(&bytes) {
+        commitment_rows(&found)
+    } else if let Some(objects) = bundle::read(&bytes) {
+        bundle_rows(&bytes, &objects)
+    } else if let Ok(signed) = SignedRecord::from_bytes(&bytes) {
+        record_rows(&signed)?
+    } else if let Some(said) = statement::Said::from_bytes(&bytes) {
+        statement_rows(&said)
+    } else {
+        submission_rows(args, &bytes).with_context(|| format!("{name}: not a valid object of a run"))?
+    };
+    output::result(output::wants_json(args.json), &result, &rows)
+}
+
+fn commitment_rows(found: &commitment::Commitment) -> Said {
+    let commitment::Commitment { run, window, hotkey, content } = found;
+    let rows = vec![
+        ("kind", "commitment, signature valid".into()),
+        ("run", run.to_string()),
+        ("window", window.to_string()),
+        ("hotkey", ss58::encode(hotkey)),
+        ("object", content.to_string()),
+    ];
+    let result = json!({
+        "kind": "commitment", "run": run, "window": window, "hotkey": ss58::encode(hotkey), "object": content,
+    });
+    (rows, result)
+}
+
+fn bundle_rows(bytes: &[u8], objects: &[&[u8]]) -> Said {
+    let owner = |object: &&[u8]| match object::open(object) {
+        Ok(object) => ss58::encode(&Hotkey(object.header.hotkey)),
+        Err(error) => format!("not a valid submission: {error}"),
+    };
+    let owners: Vec<String> = objects.iter().map(owner).collect();
+    let hash = gauntlet::Digest::of(bytes);
+    let mut rows = vec![("kind", "bundle".into()), ("hash", hash.to_string()), ("bytes", bytes.len().to_string())];
+    rows.extend(owners.iter().zip(objects).map(|(owner, o)| ("object", format!("{owner}, {} bytes", o.len()))));
+    let objects: Vec<Value> = owners
+        .iter()
+        .zip(objects)
+        .map(|(owner, o)| json!({ "hotkey": owner, "bytes": o.len(), "hash": gauntlet::Digest::of(o) }))
+        .collect();
+    (rows, json!({ "kind": "bundle", "hash": hash, "bytes": bytes.len(), "objects": objects }))
+}
+
+fn record_rows(signed: &SignedRecord) -> Result<Said> {
+    let record = &signed.record;
+    let signature = if signed.check_signature(&verify).is_ok() { "valid" } else { "INVALID" };
+    let hash = record.hash()?;
+    let mut rows = vec![
+        ("kind", format!("record, signature {signature}")),
+        ("run", record.run.to_string()),
+        ("window", record.window.to_string()),
+        ("leader", ss58::encode(&record.leader)),
+        ("hash", hash.to_string()),
+        ("previous", record.previous.to_string()),
+        ("θ before", record.state_before.to_string()),
+        ("bundle", record.bundle.to_string()),
+        ("commitments", record.commitments.len().to_string()),
+        ("selected", format!("{} for window {}", record.selection.gather.len(), record.selection.window)),
+    ];
+    rows.extend(
+        record.accepted.iter().map(|a| ("accepted", format!("{}, {} bytes", ss58::encode(&a.hotkey), a.size))),
+    );
+    let result = json!({ "kind": "record", "hash": hash, "signature": signature, "record": record });
+    Ok((rows, result))
+}
+
+fn statement_rows(said: &statement::Said) -> Said {
+    let statement = &said.statement;
+    let rows = vec![
+        ("kind", "statement on a record, signature valid".into()),
+        ("validator", ss58::encode(&statement.validator)),
+        ("window", said.seen.record.window.to_string()),
+        ("record", statement.record.to_string()),
+        ("view", format!("{:?}", statement.view)),
+    ];
+    let result = json!({
+        "kind": "statement", "validator": ss58::encode(&statement.validator), "window": said.seen.record.window,
+        "record": statement.record, "view": statement.view,
+    });
+    (rows, result)
+}
+
+fn submission_rows(args: &InspectArgs, bytes: &[u8]) -> Result<Said> {
+    let object = object::open(bytes)?;
     let header = &object.header;
     let kind = match header.kind {
         KIND_DEMO => "DeMo".to_owned(),
         KIND_DENSE => "dense gradient".to_owned(),
         kind => format!("unknown ({kind})"),
     };
+    let hotkey = ss58::encode(&Hotkey(header.hotkey));
     let mut rows = vec![
-        ("kind", kind.clone()),
+        ("kind", format!("submission, {kind}, signature valid")),
         ("run", hex(&header.run)),
         ("window", header.window.to_string()),
-        ("hotkey", hex(&header.hotkey)),
+        ("hotkey", hotkey.clone()),
         ("sequences", header.count.to_string()),
         ("state tag", hex(&header.state_tag)),
         ("bytes", bytes.len().to_string()),
-        ("hash", format!("{}, signature valid", hex(&object.hash))),
+        ("hash", hex(&object.hash)),
     ];
     let mut result = json!({
-        "kind": kind, "run": hex(&header.run), "window": header.window, "hotkey": hex(&header.hotkey),
+        "kind": "submission", "scheme": kind, "run": hex(&header.run), "window": header.window, "hotkey": hotkey,
         "sequences": header.count, "state_tag": hex(&header.state_tag), "bytes": bytes.len(),
         "hash": hex(&object.hash), "signature": "valid",
     });
     match format(args)?.filter(|_| header.kind == KIND_DEMO) {
-        Some(format) => {
-            let body = body(&object, &format, &mut rows).with_context(|| format!("{name}: body"))?;
-            result["body"] = body;
-        }
+        Some(format) => result["body"] = body(&object, &format, &mut rows).context("body")?,
         None => rows.push(("body", "not read; name the run's folder with --run".into())),
     }
-    output::result(output::wants_json(args.json), &result, &rows)
+    Ok((rows, result))
 }
 
 /// Decodes the payload; adds to the rows.
-fn body(object: &Object<'_>, format: &Arc<Format>, rows: &mut Vec<(&str, String)>) -> Result<Value> {
+fn body(object: &Object<'_>, format: &Arc<Format>, rows: &mut Vec<(&'static str, String)>) -> Result<Value> {
     let submission = Submission::decode(format, object.payload)?;
     let bytes = HEADER + object.payload.len() + TRAILER;
     let size = Size::of(&submission, object.payload.len());
@@ -97,10 +191,17 @@ fn body(object: &Object<'_>, format: &Arc<Format>, rows: &mut Vec<(&str, String)
     }))
 }
 
-/// How the bodies of a run are written: by its settings and its model.
+/// How the bodies of a run are written: by its manifest, or by its settings and its model.
 fn format(args: &InspectArgs) -> Result<Option<Arc<Format>>> {
-    let beside = args.file.parent().and_then(Path::parent).filter(|folder| folder.join(SETTINGS).exists());
-    let Some(run) = args.run.as_deref().or(beside) else { return Ok(None) };
+    let holds_run = |folder: &&Path| folder.join(MANIFEST).exists() || folder.join(SETTINGS).exists();
+    let around = args.file.ancestors().skip(1).find(holds_run);
+    let Some(run) = args.run.as_deref().or(around) else { return Ok(None) };
+    let manifest = run.join(MANIFEST);
+    if manifest.exists() {
+        let manifest = Manifest::read(&manifest)?;
+        let Optimizer::Demo(demo) = &manifest.optimizer else { return Ok(None) };
+        return Ok(Some(demo.format(demo_layout(&Layout::new(&manifest.shape()?))?)?));
+    }
     let settings = Settings::read(&run.join(SETTINGS))?;
     let layout = Layout::new(&model_folder::config(run)?);
     Ok(Some(settings.demo.format(&layout)?))

@@ -8,6 +8,7 @@ mod explain;
 mod export;
 mod generate;
 mod inspect;
+mod manifest;
 mod simulate;
 mod train;
 
@@ -32,7 +33,12 @@ pub(crate) enum Command {
     Data(data::Data),
     /// Say why a peer earned what it earned.
     Explain(explain::ExplainArgs),
-    /// Print what a submission says.
+    /// Write a commented run manifest.
+    Init(manifest::InitArgs),
+    /// Show the settings of a run.
+    #[command(subcommand)]
+    Config(manifest::Config),
+    /// Print what an object of a run says.
     Inspect(inspect::InspectArgs),
     /// Measure speed; results as JSON.
     #[command(subcommand)]
@@ -48,6 +54,8 @@ pub(crate) fn run(command: Command) -> Result<()> {
         Command::Export(args) => export::run(&args),
         Command::Data(data) => data::run(data),
         Command::Explain(args) => explain::run(&args),
+        Command::Init(args) => manifest::init(&args),
+        Command::Config(manifest::Config::Print(args)) => manifest::print(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Bench(bench) => bench::run(bench),
     }

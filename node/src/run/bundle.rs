@@ -4,7 +4,7 @@
 //! record holds BLAKE3 of the whole and of each object, so a bundle from anybody serves.
 
 use gauntlet::Digest;
-use gauntlet::record::Record;
+use gauntlet::record::{Accepted, Record};
 
 const MAGIC: [u8; 4] = *b"GNTB";
 const VERSION: u16 = 1;
@@ -27,26 +27,29 @@ pub(crate) fn seal<'a>(objects: impl ExactSizeIterator<Item = &'a [u8]>) -> Vec<
     bytes
 }
 
+/// The objects in a bundle, unchecked; `None` for bytes that are no bundle.
+pub(crate) fn read(bytes: &[u8]) -> Option<Vec<&[u8]>> {
+    let mut rest = bytes.strip_prefix(&MAGIC)?.strip_prefix(&VERSION.to_le_bytes())?;
+    let count = u32::from_le_bytes(take(&mut rest, 4)?.try_into().ok()?);
+    let mut objects = Vec::new();
+    for _ in 0..count {
+        let len = u64::from_le_bytes(take(&mut rest, 8)?.try_into().ok()?);
+        objects.push(take(&mut rest, usize::try_from(len).ok()?)?);
+    }
+    rest.is_empty().then_some(objects)
+}
+
 /// The objects of `record`, each checked by its hash; `None` where the bytes are not that bundle.
 pub(crate) fn open<'a>(bytes: &'a [u8], record: &Record) -> Option<Vec<&'a [u8]>> {
     if Digest::of(bytes) != record.bundle {
         return None;
     }
-    let mut rest = bytes.strip_prefix(&MAGIC)?.strip_prefix(&VERSION.to_le_bytes())?;
-    let count = take(&mut rest, 4)?;
-    if u32::from_le_bytes(count.try_into().ok()?) as usize != record.accepted.len() {
-        return None;
-    }
-    let mut objects = Vec::with_capacity(record.accepted.len());
-    for accepted in &record.accepted {
-        let len = u64::from_le_bytes(take(&mut rest, 8)?.try_into().ok()?);
-        let object = take(&mut rest, usize::try_from(len).ok()?)?;
-        if len != accepted.size || Digest::of(object) != accepted.content {
-            return None;
-        }
-        objects.push(object);
-    }
-    rest.is_empty().then_some(objects)
+    let objects = read(bytes)?;
+    let same = |(object, accepted): (&&[u8], &Accepted)| {
+        object.len() as u64 == accepted.size && Digest::of(object) == accepted.content
+    };
+    let whole = objects.len() == record.accepted.len();
+    (whole && objects.iter().zip(&record.accepted).all(same)).then_some(objects)
 }
 
 fn take<'a>(rest: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
@@ -58,7 +61,7 @@ fn take<'a>(rest: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gauntlet::record::{Accepted, PROTOCOL_VERSION};
+    use gauntlet::record::PROTOCOL_VERSION;
     use gauntlet::selection::Selection;
     use gauntlet::Hotkey;
 

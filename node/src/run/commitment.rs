@@ -22,15 +22,34 @@ pub(crate) fn seal(identity: &Identity, run: &Digest, window: u64, content: &Dig
     bytes
 }
 
+/// A commitment as read; its signature holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Commitment {
+    pub(crate) run: Digest,
+    pub(crate) window: u64,
+    pub(crate) hotkey: Hotkey,
+    /// BLAKE3 of the object to come.
+    pub(crate) content: Digest,
+}
+
+/// Reads a commitment; `None` for bytes that are none, or that its hotkey did not sign.
+pub(crate) fn read(bytes: &[u8]) -> Option<Commitment> {
+    let (signed, signature) = bytes.split_at_checked(SIGNED)?;
+    let rest = signed.strip_prefix(&MAGIC)?.strip_prefix(&VERSION.to_le_bytes())?;
+    let (run, rest) = rest.split_first_chunk::<32>()?;
+    let (window, rest) = rest.split_first_chunk::<8>()?;
+    let (hotkey, content) = rest.split_first_chunk::<32>()?;
+    let hotkey = Hotkey(*hotkey);
+    let content = Digest(content.try_into().ok()?);
+    let signature = Signature(signature.try_into().ok()?);
+    let window = u64::from_le_bytes(*window);
+    verify(&hotkey, signed, &signature).then_some(Commitment { run: Digest(*run), window, hotkey, content })
+}
+
 /// The hash committed to; `None` for bytes that are no commitment of `hotkey` to `window` of `run`.
 pub(crate) fn open(bytes: &[u8], run: &Digest, window: u64, hotkey: &Hotkey) -> Option<Digest> {
-    if bytes.len() != LEN {
-        return None;
-    }
-    let (signed, signature) = bytes.split_at(SIGNED);
-    let content = signed.strip_prefix(head(run, window, hotkey).as_slice())?;
-    let signature = Signature(signature.try_into().ok()?);
-    verify(hotkey, signed, &signature).then_some(Digest(content.try_into().ok()?))
+    let found = read(bytes)?;
+    (found == Commitment { run: *run, window, hotkey: *hotkey, ..found }).then_some(found.content)
 }
 
 fn head(run: &Digest, window: u64, hotkey: &Hotkey) -> Vec<u8> {

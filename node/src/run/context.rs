@@ -48,7 +48,7 @@ impl Run {
         let Optimizer::Demo(demo) = manifest.optimizer.clone() else {
             bail!("optimizer.scheme: runs use demo");
         };
-        let config = manifest.shape(&corpus.tokenizer)?;
+        let config = manifest.shape()?;
         let layout = Layout::new(&config);
         let parts = demo_layout(&layout)?;
         demo.check(&parts)?;

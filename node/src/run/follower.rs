@@ -141,11 +141,11 @@ impl Follower {
         self.accepted.retain(|w, _| *w < next);
     }
 
-    /// The record of window `w` as `owner` serves it.
+    /// The record of window `w` by `owner`, as it serves it.
     pub(crate) fn record_of(&self, world: &World<'_>, w: u64, owner: &Hotkey) -> Option<SignedRecord> {
         let bucket = world.buckets.of(&self.me, owner)?;
         let bytes = bucket.get(&world.run.keys.record(w), record_limit(world)).ok()?;
-        SignedRecord::from_bytes(&bytes).ok().filter(|signed| signed.record.window == w)
+        SignedRecord::from_bytes(&bytes).ok().filter(|s| s.record.window == w && s.record.leader == *owner)
     }
 
     /// Statements of all validators on window `w`.
@@ -182,8 +182,29 @@ impl Follower {
     }
 
     /// Follows the records up to window `last`. Of `last` itself only `leader`'s counts, because it is its turn; of
-    /// earlier windows whichever extends what this node has.
+    /// earlier windows whichever extends what this node has. A node that had followed another record than everybody
+    /// else goes back to its last anchor and takes the others' records from there.
     pub(crate) fn follow(&mut self, world: &World<'_>, last: u64, leader: Option<Hotkey>) -> Result<Followed> {
+        let result = self.follow_known(world, last, leader, &BTreeMap::new())?;
+        if !matches!(result, Followed::Refused(_)) || self.window() <= self.anchor.records.next_window() {
+            return Ok(result);
+        }
+        let trail = self.trail(world)?;
+        let own = self.followed.iter().all(|(w, hash)| trail.get(w).is_none_or(|(theirs, _)| theirs == hash));
+        if own {
+            return Ok(result);
+        }
+        self.go_back();
+        self.follow_known(world, last, leader, &trail)
+    }
+
+    fn follow_known(
+        &mut self,
+        world: &World<'_>,
+        last: u64,
+        leader: Option<Hotkey>,
+        trail: &BTreeMap<u64, (Digest, SignedRecord)>,
+    ) -> Result<Followed> {
         let mut result = Followed::Nothing;
         while self.window() <= last {
             let w = self.window();
@@ -191,42 +212,48 @@ impl Follower {
                 Some(leader) if w == last => vec![leader],
                 _ => self.leaders(world, w)?,
             };
-            result = self.follow_one(world, w, &leaders)?;
+            let records: Vec<SignedRecord> = match trail.get(&w) {
+                Some((_, signed)) => vec![signed.clone()],
+                None => leaders.iter().filter_map(|leader| self.record_of(world, w, leader)).collect(),
+            };
+            result = self.follow_one(world, &records)?;
             if result != Followed::Applied {
                 break;
             }
         }
-        if let Followed::Refused(_) = result
-            && self.window() > self.anchor.records.next_window()
-            && self.is_off_track(world)?
-        {
-            self.go_back();
-            return self.follow(world, last, leader);
-        }
         Ok(result)
     }
 
-    /// Whether a newer record names another predecessor than the one this node followed.
-    fn is_off_track(&self, world: &World<'_>) -> Result<bool> {
-        let w = self.window();
-        let found = self.leaders(world, w)?.iter().find_map(|leader| self.record_of(world, w, leader));
-        Ok(found.is_some_and(|signed| signed.record.previous != self.place.records.head()))
+    /// The records since the last anchor that the newest one names as its predecessors, with their hashes.
+    fn trail(&self, world: &World<'_>) -> Result<BTreeMap<u64, (Digest, SignedRecord)>> {
+        let (w, mut trail) = (self.window(), BTreeMap::new());
+        let newest = self.leaders(world, w)?.iter().find_map(|leader| self.record_of(world, w, leader));
+        let Some(newest) = newest else { return Ok(trail) };
+        let mut wanted = newest.record.previous;
+        for window in (self.anchor.records.next_window()..w).rev() {
+            let holders = stakes(&world.chain.metagraph()?);
+            let served = holders.keys().filter_map(|holder| self.record_of(world, window, holder));
+            let seen = self.statements(world, window)?.into_iter().map(|said| said.seen);
+            let found = served.chain(seen).find(|signed| signed.record.hash().is_ok_and(|h| h == wanted));
+            let Some(signed) = found else { break };
+            let previous = signed.record.previous;
+            trail.insert(window, (wanted, signed));
+            wanted = previous;
+        }
+        Ok(trail)
     }
 
-    fn follow_one(&mut self, world: &World<'_>, w: u64, leaders: &[Hotkey]) -> Result<Followed> {
+    fn follow_one(&mut self, world: &World<'_>, candidates: &[SignedRecord]) -> Result<Followed> {
         let mut refused = Followed::Nothing;
-        for leader in leaders {
-            let Some(signed) = self.record_of(world, w, leader) else { continue };
-            if signed.record.leader != *leader {
-                continue;
-            }
+        for signed in candidates {
+            let (w, leader) = (signed.record.window, signed.record.leader);
             let mut records = self.place.records.clone();
             let limits = world.run.record_limits();
-            if let Err(error) = records.extend(&signed, self.place.theta.hash, *leader, &limits, &verify) {
+            if let Err(error) = records.extend(signed, self.place.theta.hash, leader, &limits, &verify) {
                 refused = Followed::Refused(error.to_string());
                 continue;
             }
-            let listed = match self.objects(world, &signed)? {
+            let listed = match self.objects(world, signed)? {
                 Ok(listed) => listed,
                 Err(refusal @ Followed::Refused(_)) => {
                     refused = refusal;
@@ -317,7 +344,7 @@ pub(crate) fn expected(run: &Run, w: u64, theta: &Theta, opening: &Digest, hotke
 }
 
 /// Bytes that no record exceeds: two digests a registered hotkey, three a place.
-fn record_limit(world: &World<'_>) -> u64 {
+pub(crate) fn record_limit(world: &World<'_>) -> u64 {
     let limits = world.run.record_limits();
     (1024 + 80 * limits.registered + 160 * limits.gather) as u64
 }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use gauntlet::{Digest, Rules};
-use gauntlet_data::Tokenizer;
+use gauntlet_data::VOCAB_MULTIPLE;
 use gauntlet_demo::Optimizer;
 use gauntlet_model::{Layout, LlamaConfig, preset};
 use serde::{Deserialize, Serialize};
@@ -53,6 +53,9 @@ pub(crate) struct DataSection {
     pub(crate) hash: String,
     /// Hash of the tokenizer, hex.
     pub(crate) tokenizer: String,
+    /// Ids of the tokenizer, and which of them ends a text. The model's vocabulary is padded to a multiple of 64.
+    pub(crate) vocab: usize,
+    pub(crate) eos: u32,
     /// Tokens in a sequence.
     pub(crate) seq: usize,
 }
@@ -150,7 +153,12 @@ impl Manifest {
         if self.protocol != PROTOCOL {
             return wrong("protocol", format!("{}; this program speaks {PROTOCOL}", self.protocol));
         }
-        let config = preset(&self.model.preset).map_err(|e| Usage(format!("model.preset: {e}")))?;
+        preset(&self.model.preset).map_err(|e| Usage(format!("model.preset: {e}")))?;
+        if !(1..=1 << 24).contains(&self.data.vocab) || self.data.eos as usize >= self.data.vocab {
+            let (vocab, eos) = (self.data.vocab, self.data.eos);
+            return wrong("data.vocab", format!("{vocab} is not in 1..=2^24, or data.eos {eos} not below it"));
+        }
+        let config = self.shape()?;
         if self.data.seq == 0 || self.data.seq > config.max_position_embeddings {
             let longest = config.max_position_embeddings;
             return wrong("data.seq", format!("{} is not in 1..={longest}", self.data.seq));
@@ -199,12 +207,12 @@ impl Manifest {
         Ok(Digest::of(&bytes))
     }
 
-    /// The model's shape with the vocabulary of `tokenizer`.
-    pub(crate) fn shape(&self, tokenizer: &Tokenizer) -> Result<LlamaConfig> {
+    /// The model's shape, with the vocabulary of the data.
+    pub(crate) fn shape(&self) -> Result<LlamaConfig> {
         let config = LlamaConfig {
-            vocab_size: tokenizer.padded_vocab_size(),
-            tokenizer_vocab_size: tokenizer.vocab_size(),
-            eos_token_id: Some(tokenizer.eos_id()),
+            vocab_size: self.data.vocab.next_multiple_of(VOCAB_MULTIPLE),
+            tokenizer_vocab_size: self.data.vocab,
+            eos_token_id: Some(self.data.eos),
             ..preset(&self.model.preset)?
         };
         config.check()?;
@@ -215,7 +223,9 @@ impl Manifest {
 impl DataSection {
     /// What the manifest says of a corpus.
     pub(crate) fn of(corpus: &Corpus, seq: usize) -> Self {
-        Self { hash: corpus.hash.clone(), tokenizer: corpus.tokenizer.hash_hex(), seq }
+        let tokenizer = &corpus.tokenizer;
+        let (hash, vocab, eos) = (corpus.hash.clone(), tokenizer.vocab_size(), tokenizer.eos_id());
+        Self { hash, tokenizer: tokenizer.hash_hex(), vocab, eos, seq }
     }
 }
 

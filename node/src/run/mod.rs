@@ -2,6 +2,7 @@
 //! apply`). The simulation and the network differ in clock, chain and storage, never here.
 
 pub(crate) mod bundle;
+pub(crate) mod checkpoint;
 pub(crate) mod commitment;
 pub(crate) mod compute;
 pub(crate) mod context;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use gauntlet::draw::order_key;
 use gauntlet::evaluation_sample::{own_sequences, random_sequences};
 use gauntlet::facts::{CheckFacts, PeerFacts, Reach, Role, RoundFacts, WindowFacts};
@@ -12,7 +12,6 @@ use gauntlet::incentive::{Incentives, chain_weights};
 use gauntlet::loss_score::Losses;
 use gauntlet::overlap::Overlap;
 use gauntlet::record::agreement::compare;
-use gauntlet::record::equivocation::Equivocation;
 use gauntlet::record::{Accepted, PROTOCOL_VERSION, Record, SignedRecord};
 use gauntlet::submission::Commitment;
 use gauntlet::{Digest, Finished, Hotkey, Round, State};
@@ -22,7 +21,7 @@ use gauntlet_model::engine::Backend;
 use super::follower::{Follower, expected};
 use super::identity::Identity;
 use super::statement::Said;
-use super::{World, bundle, is_validator, reader};
+use super::{World, bundle, checkpoint, is_validator, reader};
 use crate::chain::Anchor;
 
 /// A validator with its state.
@@ -327,12 +326,6 @@ impl Validator {
         self.put(world, &world.run.keys.agreement(w, &self.hotkey()), &said.to_bytes()?)
     }
 
-    /// Reports two records of one leader to the chain.
-    pub(crate) fn report(&self, world: &mut World<'_>, proof: &Equivocation) -> Result<()> {
-        let bytes = postcard::to_allocvec(proof).context("a proof has no stored form")?;
-        Ok(world.chain.report_equivocation(self.hotkey(), &bytes)?)
-    }
-
     /// Keeps the state of window `w` once its record is applied, and serves the bundle as well.
     pub(crate) fn settle(&mut self, w: u64) -> Option<State> {
         let closing = self.open.as_mut().filter(|c| c.window == w && !c.applied)?;
@@ -363,6 +356,13 @@ impl Validator {
     pub(crate) fn anchor(&self, world: &mut World<'_>, w: u64) -> Result<()> {
         let record = self.follower.records().head();
         Ok(world.chain.anchor(self.hotkey(), Anchor { window: w, record })?)
+    }
+
+    /// Publishes a checkpoint of where it stands.
+    pub(crate) fn checkpoint(&self, world: &World<'_>) -> Result<()> {
+        let me = self.hotkey();
+        let Some(bucket) = world.buckets.of(&me, &me) else { bail!("{me}: has no bucket") };
+        checkpoint::publish(world, &self.follower, &bucket)
     }
 
     fn put(&self, world: &World<'_>, key: &str, bytes: &[u8]) -> Result<()> {

@@ -51,11 +51,6 @@ impl SimBuckets {
         let mut all = self.offline.borrow_mut();
         if offline { all.insert(hotkey) } else { all.remove(&hotkey) };
     }
-
-    /// Every bucket.
-    pub(crate) fn all(&self) -> impl Iterator<Item = (&Hotkey, &Storage)> {
-        self.own.iter().chain(&self.second)
-    }
 }
 
 impl Buckets for SimBuckets {

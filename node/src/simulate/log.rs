@@ -18,6 +18,9 @@ use crate::storage::ss58;
 /// Name of the file in a run folder.
 pub(crate) const EVENTS: &str = "events.jsonl";
 
+/// Name of the file of facts.
+const FACTS: &str = "facts.jsonl";
+
 /// A node, as far as a report needs it.
 #[derive(Clone, Debug)]
 pub(crate) struct Met {
@@ -32,6 +35,8 @@ pub(crate) struct Met {
 pub(crate) struct Log {
     path: PathBuf,
     file: BufWriter<File>,
+    /// `facts.jsonl`: what each round was judged by, so that anyone can judge it again.
+    facts: BufWriter<File>,
     states: PathBuf,
     pub(crate) nodes: Vec<Met>,
     /// Events of each validator's rounds.
@@ -53,10 +58,13 @@ impl Log {
     pub(crate) fn create(out: &Path) -> Result<Self> {
         let path = out.join(EVENTS);
         let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        let facts = out.join(FACTS);
+        let facts = File::create(&facts).with_context(|| format!("cannot create {}", facts.display()))?;
         let states = out.join("states");
         std::fs::create_dir_all(&states).with_context(|| format!("cannot create {}", states.display()))?;
         let (nodes, events, windows, troubles) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { path, file: BufWriter::new(file), states, nodes, events, windows, troubles })
+        let (file, facts) = (BufWriter::new(file), BufWriter::new(facts));
+        Ok(Self { path, file, facts, states, nodes, events, windows, troubles })
     }
 
     fn line(&mut self, line: &impl Serialize) -> Result<()> {
@@ -85,6 +93,8 @@ impl Log {
 
     /// A round of a validator.
     pub(crate) fn judged(&mut self, validator: Hotkey, judged: &Judged) -> Result<()> {
+        serde_json::to_writer(&mut self.facts, &judged.facts).context("cannot write the facts")?;
+        self.facts.write_all(b"\n").context("cannot write the facts")?;
         for event in &judged.finished.events {
             self.line(&Line { validator: ss58::encode(&validator), event })?;
             self.events.push((validator, event.clone()));
@@ -107,6 +117,11 @@ impl Log {
         self.line(&json!({
             "kind": "equivocation", "window": window, "by": ss58::encode(&by), "leader": ss58::encode(&leader),
         }))
+    }
+
+    /// A node that joined in `window`, where its own state was that of window `from`.
+    pub(crate) fn joined(&mut self, window: u64, node: &str, from: u64) -> Result<()> {
+        self.line(&json!({ "kind": "joined", "window": window, "node": node, "from": from }))
     }
 
     /// A node that could not follow a record.
@@ -183,6 +198,7 @@ impl Log {
 
     /// Everything is in the file.
     pub(crate) fn flush(&mut self) -> Result<()> {
+        self.facts.flush().context("cannot write the facts")?;
         self.file.flush().with_context(|| format!("cannot write {}", self.path.display()))
     }
 }

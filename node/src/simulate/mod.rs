@@ -33,6 +33,7 @@ use gauntlet::Hotkey;
 use gauntlet_model::engine::cpu::Cpu;
 
 use crate::chain::{Chain, Clock, Ledger};
+use crate::run::checkpoint;
 use crate::run::compute::Compute;
 use crate::run::context::Run;
 use crate::run::follower::Follower;
@@ -47,7 +48,7 @@ use buckets::SimBuckets;
 use log::Log;
 use node::{Judge, Miner};
 use settings::Settings;
-use spec::{Kind, ValidatorKind};
+use spec::{Join, Kind, ValidatorKind};
 
 /// Held-out sequences measured after every window.
 const VALIDATION: u64 = 32;
@@ -146,7 +147,7 @@ impl Simulation {
                 #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // checked by the settings
                 let budget = (f64::from(settings.sequences) * entry.speed).round().max(1.0) as u32;
                 let (from, until) = match entry.kind {
-                    Kind::Joiner(w) => (w, u64::MAX),
+                    Kind::Joiner(w, _) => (w, u64::MAX),
                     Kind::Leaver(w) => (0, w),
                     _ => (0, u64::MAX),
                 };
@@ -178,7 +179,7 @@ impl Simulation {
         Follower::new(hotkey, self.run.id, Arc::clone(&self.initial), self.steps.clone())
     }
 
-    /// Registers the miners that join in window `w`; they replay the run from its beginning.
+    /// Registers the miners that join in window `w`; they come from a checkpoint, or replay the run from its beginning.
     fn join(&mut self, w: u64) -> Result<()> {
         for i in 0..self.miners.len() {
             if self.miners[i].from != w {
@@ -190,6 +191,12 @@ impl Simulation {
             let mut follower = self.follower(hotkey);
             let world = world!(self);
             if let Some(last) = w.checked_sub(1) {
+                if matches!(self.miners[i].kind, Kind::Joiner(_, Join::Checkpoint))
+                    && let Some(joined) = checkpoint::join(&world, hotkey, self.steps.clone())?
+                {
+                    follower = joined;
+                }
+                self.log.joined(w, &self.miners[i].name, follower.window())?;
                 follower.follow(&world, last, None)?;
             }
             let peer = Peer::new(&world, self.miners[i].identity.clone(), follower)?;

@@ -32,10 +32,19 @@ pub(crate) enum Kind {
     Concentrate,
     /// Identities of one machine.
     Sybil(SybilForm, u32),
-    /// Honest, from this window on.
-    Joiner(u64),
+    /// Honest, from this window on; from a checkpoint, or by replaying the run from its beginning.
+    Joiner(u64, Join),
     /// Honest, up to this window.
     Leaver(u64),
+    /// Honest; reaches nobody while the record of this window is published.
+    Offline(u64),
+}
+
+/// Where a joiner begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Join {
+    Checkpoint,
+    Replay,
 }
 
 /// What the identities of one machine send.
@@ -72,7 +81,7 @@ pub(crate) enum ValidatorKind {
 /// Names that `--peers` knows.
 const KINDS: &str = "honest, lazy, idle, random, zero, copycat, mixer, mixer+1, replayer, replayer+1, shuffler, \
     early-reader, twoface, eraser, late, absent:P, malformed, stale:K, signflip, noise:X, concentrate, \
-    sybil:N:same|interleave|split, joiner@W, leaver@W; honest:N@SPEED, others NAME*N@SPEED";
+    sybil:N:same|interleave|split, joiner@W, joiner@W:replay, leaver@W, offline@W; honest:N@SPEED, others NAME*N@SPEED";
 
 /// Peers of one entry at most.
 const MOST: usize = 4096;
@@ -92,12 +101,20 @@ impl FromStr for Entry {
         if let Ok(count) = text.parse::<usize>() {
             return Ok(Self { kind: Kind::Honest, count: checked(count).ok_or_else(|| wrong("too many"))?, speed: 1.0 });
         }
-        // `joiner@20` and `leaver@50` use the @ for a window.
-        for (name, make) in [("joiner@", Kind::Joiner as fn(u64) -> Kind), ("leaver@", Kind::Leaver)] {
-            if let Some(window) = text.strip_prefix(name) {
-                let window = window.parse().map_err(|_| wrong("expected a window after @"))?;
-                return Ok(Self { kind: make(window), count: 1, speed: 1.0 });
-            }
+        // These use the @ for a window.
+        let window = |text: &str| text.parse().map_err(|_| wrong("expected a window after @"));
+        if let Some(rest) = text.strip_prefix("joiner@") {
+            let (w, join) = match rest.strip_suffix(":replay") {
+                Some(w) => (w, Join::Replay),
+                None => (rest, Join::Checkpoint),
+            };
+            return Ok(Self { kind: Kind::Joiner(window(w)?, join), count: 1, speed: 1.0 });
+        }
+        if let Some(w) = text.strip_prefix("leaver@") {
+            return Ok(Self { kind: Kind::Leaver(window(w)?), count: 1, speed: 1.0 });
+        }
+        if let Some(w) = text.strip_prefix("offline@") {
+            return Ok(Self { kind: Kind::Offline(window(w)?), count: 1, speed: 1.0 });
         }
         let (rest, speed) = match text.split_once('@') {
             Some((rest, speed)) => (rest, speed.parse().map_err(|_| wrong("expected a speed after @"))?),
@@ -209,8 +226,10 @@ impl fmt::Display for Kind {
             Self::Noise(x) => write!(f, "noise:{x}"),
             Self::Concentrate => f.write_str("concentrate"),
             Self::Sybil(form, n) => write!(f, "sybil:{n}:{form}"),
-            Self::Joiner(w) => write!(f, "joiner@{w}"),
+            Self::Joiner(w, Join::Checkpoint) => write!(f, "joiner@{w}"),
+            Self::Joiner(w, Join::Replay) => write!(f, "joiner@{w}:replay"),
             Self::Leaver(w) => write!(f, "leaver@{w}"),
+            Self::Offline(w) => write!(f, "offline@{w}"),
         }
     }
 }
@@ -228,7 +247,7 @@ impl fmt::Display for SybilForm {
 impl Kind {
     /// Whether it does what it should: it may come late, leave early or miss windows.
     pub(crate) fn is_honest(&self) -> bool {
-        matches!(self, Self::Honest | Self::Joiner(_) | Self::Leaver(_))
+        matches!(self, Self::Honest | Self::Joiner(..) | Self::Leaver(_) | Self::Offline(_))
     }
 }
 
@@ -271,12 +290,12 @@ mod tests {
 
     #[test]
     fn every_form_is_read_and_written_back() {
-        let text = "honest:4@2,lazy*2,mixer+1,stale:3,noise:0.5,absent:0.25,sybil:3:interleave,joiner@20,leaver@9";
+        let text = "honest:4@2,lazy*2,mixer+1,stale:3,noise:0.5,absent:0.25,sybil:3:interleave,joiner@20,leaver@9,joiner@3:replay,offline@4";
         let entries = peers(text).unwrap();
         assert_eq!(entries[0], Entry { kind: Kind::Honest, count: 4, speed: 2.0 });
         assert_eq!((entries[1].count, entries[6].count), (2, 3));
         let names: Vec<String> = entries.iter().map(|e| e.kind.to_string()).collect();
-        let known = "honest lazy mixer+1 stale:3 noise:0.5 absent:0.25 sybil:3:interleave joiner@20 leaver@9";
+        let known = "honest lazy mixer+1 stale:3 noise:0.5 absent:0.25 sybil:3:interleave joiner@20 leaver@9 joiner@3:replay offline@4";
         assert_eq!(names.join(" "), known);
         for name in names {
             assert_eq!(name.parse::<Entry>().unwrap().kind.to_string(), name);

@@ -1,11 +1,12 @@
 //! The closing of a window: leaders in turn, statements, proofs, and everybody following.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use gauntlet::Hotkey;
 
-use super::spec::ValidatorKind;
+use super::spec::{Kind, ValidatorKind};
 use super::{Simulation, WindowResult};
 use crate::run::World;
+use crate::run::manifest::WindowSection;
 use crate::run::follower::{Followed, Follower};
 use crate::storage::ss58;
 
@@ -14,6 +15,7 @@ impl Simulation {
     pub(super) fn close(&mut self, w: u64) -> Result<Option<Hotkey>> {
         let window = self.run.manifest.window.clone();
         let opens = window.record_opens(w);
+        self.set_offline(w, true);
         let turns = (window.opens(w + 1) + window.blocks).saturating_sub(opens) / window.record;
         let mut led = None;
         for turn in 0..turns {
@@ -31,7 +33,15 @@ impl Simulation {
                 break;
             }
         }
+        self.set_offline(w, false);
         Ok(led)
+    }
+
+    /// Cuts off who misses this window's record, or lets them back.
+    fn set_offline(&self, w: u64, offline: bool) {
+        for miner in self.miners.iter().filter(|m| m.kind == Kind::Offline(w)) {
+            self.buckets.set_offline(miner.identity.hotkey(), offline);
+        }
     }
 
     /// Whose turn it is, by the first validator's view: all have the same.
@@ -81,22 +91,23 @@ impl Simulation {
         Ok(())
     }
 
-    /// Two records of one leader go on chain; whether there were any that the chain did not know.
+    /// Two records of one leader go on chain, by whoever saw both; whether there were any that the chain did not know.
     fn report(&mut self, w: u64) -> Result<bool> {
-        let mut world = world!(self);
-        for judge in &self.judges {
-            if judge.kind != ValidatorKind::Honest {
+        let world = world!(self);
+        let judges = self.judges.iter().filter(|judge| judge.kind == ValidatorKind::Honest);
+        let judges = judges.map(|judge| (judge.validator.hotkey(), &judge.validator.follower));
+        let miners = self.miners.iter().filter_map(|miner| miner.peer.as_ref());
+        let miners = miners.map(|peer| (peer.hotkey(), &peer.follower));
+        for (by, follower) in judges.chain(miners) {
+            let Some(proof) = follower.equivocation(&world, w)? else { continue };
+            let leader = proof.first.record.leader;
+            if follower.records().barred().contains_key(&leader) {
                 continue;
             }
-            if let Some(proof) = judge.validator.follower.equivocation(&world, w)? {
-                let leader = proof.first.record.leader;
-                if judge.validator.follower.records().barred().contains_key(&leader) {
-                    continue;
-                }
-                judge.validator.report(&mut world, &proof)?;
-                self.log.equivocation(w, judge.validator.hotkey(), leader)?;
-                return Ok(true);
-            }
+            let bytes = postcard::to_allocvec(&proof).context("a proof has no stored form")?;
+            world.chain.report_equivocation(by, &bytes)?;
+            self.log.equivocation(w, by, leader)?;
+            return Ok(true);
         }
         Ok(false)
     }
@@ -141,8 +152,8 @@ impl Simulation {
                 peer.settle();
             }
         }
-        let (every, anchor_every) =
-            (self.run.manifest.chain.windows_per_weights, self.run.manifest.window.anchor_every);
+        let every = self.run.manifest.chain.windows_per_weights;
+        let WindowSection { anchor_every, checkpoint_every, .. } = self.run.manifest.window;
         for judge in &mut self.judges {
             let mut world = world!(self);
             let validator = &mut judge.validator;
@@ -156,6 +167,10 @@ impl Simulation {
             }
             if (w + 1).is_multiple_of(anchor_every) && Some(validator.hotkey()) == leader {
                 validator.anchor(&mut world, w)?;
+            }
+            let due = (w + 1).is_multiple_of(checkpoint_every) && validator.follower.window() == w + 1;
+            if due && Some(validator.hotkey()) == leader {
+                validator.checkpoint(&world)?;
             }
         }
         let accepted = self.judges.iter().find_map(|j| j.validator.follower.accepted(w));

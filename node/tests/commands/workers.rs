@@ -89,5 +89,5 @@ fn a_submission_can_be_looked_at() {
     bytes[300] ^= 1;
     std::fs::write(&elsewhere, bytes).unwrap();
     fails(1, &["inspect", &elsewhere], &["elsewhere.grad", "hash"]);
-    fails(1, &["inspect", &place.write("text.grad", "text")], &["text.grad", "not a valid submission"]);
+    fails(1, &["inspect", &place.write("text.grad", "text")], &["text.grad", "not a valid object"]);
 }

@@ -1,0 +1,153 @@
+//! Checkpoints of a run: any validator publishes them, nobody has to trust it (PROTOCOL 9).
+//!
+//! `checkpoints/w…/` holds safetensors and a manifest with the BLAKE3 of each. A joiner takes only a θ whose hash stands in
+//! a record that an anchored record leads back to; it reads all records from the beginning, which are small, and so
+//! knows the number of steps and the gather sets without believing anyone.
+
+use std::sync::Arc;
+
+use anyhow::{Context, Result};
+use gauntlet::record::SignedRecord;
+use gauntlet::record::chain::RecordChain;
+use gauntlet::{Digest, Hotkey};
+use gauntlet_model::weights;
+use serde::{Deserialize, Serialize};
+
+use super::compute::upload;
+use super::follower::{Follower, record_limit};
+use super::identity::verify;
+use super::theta::{Steps, Theta};
+use super::{World, stakes};
+use crate::storage::Storage;
+
+/// Name of the manifest under a checkpoint's key.
+const MANIFEST: &str = "manifest.json";
+/// A manifest names a few files.
+const MANIFEST_BYTES: u64 = 1 << 20;
+
+/// What a checkpoint holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Manifest {
+    run: Digest,
+    /// The window θ belongs to: its record comes next.
+    window: u64,
+    theta: Digest,
+    files: Vec<Part>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Part {
+    name: String,
+    size: u64,
+    hash: Digest,
+}
+
+/// Publishes θ of `follower` in `bucket`; the manifest last, so that it names only what is there.
+pub(crate) fn publish(world: &World<'_>, follower: &Follower, bucket: &Storage) -> Result<()> {
+    let folder = tempfile::tempdir().context("no temporary folder for a checkpoint")?;
+    let (run, window) = (world.run, follower.window());
+    weights::write(folder.path(), &run.layout, &follower.theta().values, weights::SHARD_BYTES)?;
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder.path())? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|n| n.to_str()).context("a file of the weights has no name")?.to_owned();
+        let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
+        bucket.put(&run.keys.checkpoint(window, &name), &bytes)?;
+        files.push(Part { name, size: bytes.len() as u64, hash: Digest::of(&bytes) });
+    }
+    files.sort_by(|a, b| a.name.cmp(&b.name));
+    let manifest = Manifest { run: run.id, window, theta: follower.theta().hash, files };
+    let bytes = serde_json::to_vec_pretty(&manifest)?;
+    bucket.put(&run.keys.checkpoint(window, MANIFEST), &bytes)?;
+    Ok(())
+}
+
+/// A node at the newest checkpoint that an anchor vouches for; `None` where there is none.
+pub(crate) fn join(world: &World<'_>, me: Hotkey, steps: Steps) -> Result<Option<Follower>> {
+    let Some(records) = anchored(world, me)? else { return Ok(None) };
+    let every = world.run.manifest.window.checkpoint_every;
+    let holders: Vec<Hotkey> = stakes(&world.chain.metagraph()?).into_keys().collect();
+    let windows = (0..records.len() as u64).rev().filter(|w| *w > 0 && w.is_multiple_of(every));
+    for window in windows {
+        for holder in &holders {
+            let Some(bucket) = world.buckets.of(&me, holder) else { continue };
+            if let Some(theta) = download(world, &bucket, window, &records)? {
+                let before = usize::try_from(window)?;
+                let chain = extend(world, &records[..before])?;
+                return Ok(Some(Follower::at(me, chain, Arc::new(theta), steps)));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// All records from window 0 to the newest anchored one, linked by their hashes.
+fn anchored(world: &World<'_>, me: Hotkey) -> Result<Option<Vec<SignedRecord>>> {
+    let holders = stakes(&world.chain.metagraph()?);
+    let anchors = world.chain.anchors(0)?;
+    let newest = anchors.iter().filter(|(_, by, _)| holders.contains_key(by)).max_by_key(|(_, _, a)| a.window);
+    let Some((_, _, anchor)) = newest else { return Ok(None) };
+    let mut wanted = anchor.record;
+    let mut records = Vec::new();
+    for window in (0..=anchor.window).rev() {
+        let read = |holder: &Hotkey| {
+            let bucket = world.buckets.of(&me, holder)?;
+            let bytes = bucket.get(&world.run.keys.record(window), record_limit(world)).ok()?;
+            let signed = SignedRecord::from_bytes(&bytes).ok()?;
+            (signed.record.hash().ok()? == wanted && signed.record.window == window).then_some(signed)
+        };
+        let Some(signed) = holders.keys().find_map(read) else { return Ok(None) };
+        wanted = signed.record.previous;
+        records.push(signed);
+    }
+    records.reverse();
+    Ok((wanted == world.run.id).then_some(records))
+}
+
+/// The chain of records that are already known to be the run's.
+fn extend(world: &World<'_>, records: &[SignedRecord]) -> Result<RecordChain> {
+    let mut chain = RecordChain::new(world.run.id, 0);
+    let limits = world.run.record_limits();
+    for signed in records {
+        let record = &signed.record;
+        chain.extend(signed, record.state_before, record.leader, &limits, &verify)?;
+    }
+    Ok(chain)
+}
+
+/// θ before `window` from one bucket; `None` where it is not there, or is not that θ.
+fn download(
+    world: &World<'_>,
+    bucket: &Storage,
+    window: u64,
+    records: &[SignedRecord],
+) -> Result<Option<Theta>> {
+    let run = world.run;
+    let Some(next) = usize::try_from(window).ok().and_then(|w| records.get(w)) else { return Ok(None) };
+    let Ok(bytes) = bucket.get(&run.keys.checkpoint(window, MANIFEST), MANIFEST_BYTES) else { return Ok(None) };
+    let Ok(manifest) = serde_json::from_slice::<Manifest>(&bytes) else { return Ok(None) };
+    let room = 8 * run.layout.total() as u64 + (1 << 20);
+    if manifest.run != run.id
+        || manifest.window != window
+        || manifest.theta != next.record.state_before
+        || manifest.files.iter().map(|part| part.size).fold(0, u64::saturating_add) > room
+    {
+        return Ok(None);
+    }
+    let folder = tempfile::tempdir().context("no temporary folder for a checkpoint")?;
+    for part in &manifest.files {
+        let Ok(bytes) = bucket.get(&run.keys.checkpoint(window, &part.name), part.size) else { return Ok(None) };
+        let plain = std::path::Path::new(&part.name).file_name().is_some_and(|name| name == part.name.as_str());
+        if Digest::of(&bytes) != part.hash || !plain {
+            return Ok(None);
+        }
+        std::fs::write(folder.path().join(&part.name), bytes).context("cannot keep a checkpoint's file")?;
+    }
+    let Ok(values) = weights::load(folder.path(), &run.layout) else { return Ok(None) };
+    let applied = |signed: &&SignedRecord| signed.record.accepted.len() >= run.demo.min_gather;
+    let steps = records.iter().take(usize::try_from(window)?).filter(applied).count() as u64;
+    let theta = Theta::new(run, upload(world.compute.cpu(), &values)?, steps);
+    Ok((theta.hash == manifest.theta).then_some(theta))
+}

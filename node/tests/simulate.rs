@@ -1,0 +1,207 @@
+//! `gauntlet simulate` as a user meets it: the same bytes for any thread count, faults survived, payouts accounted for.
+#![allow(missing_docs, clippy::unwrap_used, clippy::panic)] // a test binary
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn gauntlet(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_gauntlet")).args(args).output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// A small run; gives its summary.
+fn simulate(out: &Path, peers: &str, windows: &str, more: &[&str]) -> Value {
+    let out_text = out.display().to_string();
+    let small = ["--seq", "32", "--sequences", "1", "--no-baseline", "--json"];
+    let args = [&["simulate", "--out", &out_text, "--peers", peers, "--windows", windows][..], &small, more];
+    let output = gauntlet(&args.concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    serde_json::from_slice(&std::fs::read(out.join("summary.json")).unwrap()).unwrap()
+}
+
+fn peer<'a>(summary: &'a Value, name: &str) -> &'a Value {
+    let peers = summary["peers"].as_array().unwrap();
+    peers.iter().find(|p| p["name"] == name).unwrap_or_else(|| panic!("no peer {name}"))
+}
+
+#[test]
+fn any_number_of_threads_gives_the_same_summary() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |name: &str, threads: &str| {
+        let out = folder.path().join(name);
+        let peers = "honest:2,lazy,copycat,sybil:2:interleave,noise:0.5,absent:0.3";
+        let summary = simulate(&out, peers, "5", &["--threads", threads]);
+        assert_eq!(summary["all_agree"], true);
+        assert_eq!(summary["chain"]["adds_up"], true);
+        ["summary.json", "events.jsonl", "facts.jsonl", "manifest.toml"]
+            .map(|f| std::fs::read(out.join(f)).unwrap())
+    };
+    let one = run("one", "1");
+    assert!(one == run("two", "2"), "two threads");
+    let other = simulate(&folder.path().join("other"), "honest:2", "2", &["--seed", "7"]);
+    let text = String::from_utf8(one[0].clone()).unwrap();
+    assert!(!text.contains(other["theta_hash"].as_str().unwrap()), "another seed is another run");
+}
+
+#[test]
+fn honest_nodes_agree_whatever_others_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let peers = "honest:3,twoface,eraser,offline@4,malformed,late,stale:2,leaver@5";
+    let validators = ["--validators", "equivocating-leader@3,silent-leader@5,honest"];
+    let summary = simulate(&folder.path().join("run"), peers, "9", &validators);
+    assert_eq!(summary["all_agree"], true, "{summary:#}");
+    let led: Vec<u64> =
+        summary["validators"].as_array().unwrap().iter().map(|v| v["led"].as_u64().unwrap()).collect();
+    // The first leads until it signs two records, the second until it falls silent, the third from then on.
+    assert_eq!(led, [3, 2, 4], "{summary:#}");
+    let honest = summary["theta_hash"].as_str().unwrap();
+    assert_ne!(honest, "");
+    for (name, reason) in
+        [("malformed-1", "undecodable"), ("late-1", "late_commitment"), ("stale:2-1", "wrong_state")]
+    {
+        let failures = &peer(&summary, name)["failures"];
+        assert!(failures[reason].as_u64().unwrap() > 0, "{name}: {failures}");
+        assert_eq!(peer(&summary, name)["balance"], 0, "{name}");
+    }
+    let events = std::fs::read_to_string(folder.path().join("run/events.jsonl")).unwrap();
+    assert!(events.contains("\"kind\":\"equivocation\""));
+    let troubles: Vec<&str> = events.lines().filter(|line| line.contains("\"kind\":\"trouble\"")).collect();
+    assert!(troubles.iter().all(|line| !line.contains("honest-")), "{troubles:?}");
+}
+
+#[test]
+fn too_few_submissions_make_no_step_and_everybody_knows() {
+    let folder = tempfile::tempdir().unwrap();
+    let manifest = folder.path().join("run.toml");
+    let path = manifest.display().to_string();
+    let output = gauntlet(&["init", "--out", &path, "--seq", "32", "--windows", "20"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    let changed = text.replace("min_gather = 1", "min_gather = 3");
+    assert_ne!(text, changed);
+    std::fs::write(&manifest, changed).unwrap();
+    let out = folder.path().join("run");
+    let out_text = out.display().to_string();
+    let args = ["--peers", "honest:2,late", "--windows", "3", "--sequences", "1", "--no-baseline", "--json"];
+    let output = gauntlet(&[&["simulate", "--manifest", &path, "--out", &out_text][..], &args].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let hashes: Vec<String> = lines
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap())
+        .filter_map(|line| line["theta"].as_str().map(str::to_owned))
+        .collect();
+    assert_eq!(hashes.len(), 3);
+    assert!(hashes.iter().all(|hash| *hash == hashes[0]), "θ stayed: {hashes:?}");
+}
+
+#[test]
+fn joiners_reach_the_common_state_with_and_without_a_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let manifest = folder.path().join("run.toml");
+    let path = manifest.display().to_string();
+    let output = gauntlet(&["init", "--out", &path, "--seq", "32", "--windows", "20"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    let changed = text
+        .replace("checkpoint_every = 20", "checkpoint_every = 4")
+        .replace("anchor_every = 5", "anchor_every = 2");
+    std::fs::write(&manifest, changed).unwrap();
+    let out = folder.path().join("run");
+    let out_text = out.display().to_string();
+    let peers = "honest:3,joiner@7,joiner@7:replay";
+    let args = ["--peers", peers, "--windows", "9", "--sequences", "1", "--no-baseline", "--json"];
+    let output = gauntlet(&[&["simulate", "--manifest", &path, "--out", &out_text][..], &args].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    let summary: Value = serde_json::from_slice(&std::fs::read(out.join("summary.json")).unwrap()).unwrap();
+    assert_eq!(summary["all_agree"], true);
+    let events = std::fs::read_to_string(out.join("events.jsonl")).unwrap();
+    let joined = |name: &str| {
+        let lines = events.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.into_iter().find(|l| l["kind"] == "joined" && l["node"] == name).unwrap()["from"]
+            .as_u64()
+            .unwrap()
+    };
+    assert_eq!((joined("joiner@7-1"), joined("joiner@7:replay-1")), (4, 0));
+    for name in ["joiner@7-1", "joiner@7:replay-1"] {
+        let peer = peer(&summary, name);
+        assert_eq!((&peer["agrees"], &peer["submissions"]), (&true.into(), &2.into()), "{peer:#}");
+        assert_eq!(peer["failures"], serde_json::json!({}), "its first submission passes");
+    }
+}
+
+#[test]
+fn every_unit_paid_is_explained() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let summary = simulate(&out, "honest:3,signflip", "12", &[]);
+    let run = out.display().to_string();
+    let mut paid = 0;
+    let everybody =
+        summary["peers"].as_array().unwrap().iter().chain(summary["validators"].as_array().unwrap());
+    for node in everybody {
+        let output = gauntlet(&["explain", node["name"].as_str().unwrap(), "--run", &run, "--json"]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_eq!(said["balance"], node["balance"]);
+        assert_eq!(said["accounted"], true, "{said:#}");
+        paid += node["balance"].as_u64().unwrap();
+    }
+    let chain = &summary["chain"];
+    assert_eq!(paid + chain["burned"].as_u64().unwrap(), chain["emission"].as_u64().unwrap());
+    let nobody = gauntlet(&["explain", "somebody", "--run", &run]);
+    assert_eq!(nobody.status.code(), Some(2));
+    assert!(stderr(&nobody).contains("honest-1"), "{}", stderr(&nobody));
+}
+
+#[test]
+fn wrong_input_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run").display().to_string();
+    let file = folder.path().join("file");
+    std::fs::write(&file, "text").unwrap();
+    let manifest = folder.path().join("run.toml");
+    let path = manifest.display().to_string();
+    assert!(gauntlet(&["init", "--out", &path]).status.success());
+    let good = std::fs::read_to_string(&manifest).unwrap();
+    let wrong = |code, args: &[&str], part: &str| {
+        let output = gauntlet(args);
+        let stderr = stderr(&output);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {stderr}");
+        assert!(stderr.contains(part) && stderr.lines().count() <= 3, "{args:?}: {stderr}");
+        assert!(!Path::new(&out).exists(), "{args:?}");
+    };
+    wrong(2, &["simulate", "--out", &out, "--peers", "honest,liar"], "liar");
+    wrong(2, &["simulate", "--out", &out, "--validators", "loud"], "loud");
+    wrong(2, &["simulate", "--out", &out, "--windows", "0"], "--windows");
+    wrong(2, &["simulate", "--out", &out, "--sequences", "0"], "--sequences");
+    wrong(2, &["simulate", "--out", &out, "--preset", "huge"], "huge");
+    wrong(2, &["simulate", "--out", &out, "--seq", "100000"], "data.seq");
+    wrong(2, &["init", "--out", &path], "--force");
+    wrong(1, &["simulate", "--out", &format!("{}/run", file.display())], "cannot create");
+    for (from, to, part) in [
+        ("blocks = 7", "blocks = 3", "window.blocks"),
+        ("protocol = 1", "protocol = 9", "protocol"),
+        ("preset = \"byte-1m\"", "preset = \"byte-9m\"", "model.preset"),
+        ("[window]", "[window]\nblocs = 3", "blocs"),
+        ("profile = \"paper\"", "profile = \"paper\"\n[gauntlet.proof]\ndecay = 7.0", "proof.decay"),
+    ] {
+        let bad = good.replacen(from, to, 1);
+        assert_ne!(bad, good, "{from}");
+        std::fs::write(&manifest, bad).unwrap();
+        wrong(2, &["simulate", "--out", &out, "--manifest", &path], part);
+        wrong(2, &["config", "print", "--config", &path], part);
+    }
+    let other_text = good.replacen("hash = \"", "hash = \"00", 1).replacen("00", "", 0);
+    let digits = other_text.find("hash = \"00").unwrap();
+    let mut other_text = other_text;
+    // 64 digits again, of another text.
+    other_text.replace_range(digits + 10..digits + 12, "");
+    std::fs::write(&manifest, other_text).unwrap();
+    wrong(1, &["simulate", "--out", &out, "--manifest", &path], "prepare the same data");
+}
