@@ -74,7 +74,7 @@ fn the_newest_window_agrees_with_the_state() {
         assert_eq!(rebuilt_proof(&network.rules, &explained), state.proof);
         let score = peer_score(&network.rules, state);
         assert_eq!(explained.score.map_or(0.0, |s| s.score), score.score);
-        let selected = history.last.outcome.selection.gather.contains(&hotkey(peer));
+        let selected = history.last.selection.gather.contains(&hotkey(peer));
         assert_eq!(explained.selected, selected);
         // A turn that failed also resets the wait; the explanation shows the last one that gave scores.
         assert!(explained.last_evaluated() <= state.last_evaluated);

@@ -42,9 +42,9 @@ fn missing_escalates_and_then_bans() {
     let run = network.run_from(before, 30, 12);
     let often = run.state.peers[&hotkey(SUBJECT)].banned > 0;
     assert!(often, "and not drawn or selected while the ban lasts");
-    let selection = &run.last.outcome.selection;
+    let selection = &run.last.selection;
     assert!(!selection.gather.contains(&hotkey(SUBJECT)) && !selection.reserve.contains(&hotkey(SUBJECT)));
-    assert_eq!(run.last.outcome.scores[&hotkey(SUBJECT)].gate, Some(Gate::Banned));
+    assert_eq!(run.last.scores[&hotkey(SUBJECT)].gate, Some(Gate::Banned));
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn negative_evaluations_lower_and_exclude() {
         matches!(&e.kind, EventKind::Penalised { hotkey, cause: c, factor, .. } if *hotkey == key && *c == cause && *factor == 0.25)
     };
     assert!(history.events.iter().any(lowered));
-    assert!(!history.last.outcome.selection.gather.contains(&hotkey(SUBJECT)));
+    assert!(!history.last.selection.gather.contains(&hotkey(SUBJECT)));
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn sync_pays_and_too_far_behind_is_a_failure() {
 #[test]
 fn half_is_burned_and_places_are_paid() {
     let history = among_honest(rules(), 4, 9, Vec::new()).run(60);
-    let split = &history.last.outcome.incentives;
+    let split = &history.last.incentives;
     assert_eq!(split.burn, 0.5);
     let shares: Vec<f64> = split.shares.values().copied().collect();
     let (low, high) =
