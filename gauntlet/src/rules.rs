@@ -119,6 +119,11 @@ impl Rules {
             ("proof.floor", share(self.proof.floor), "in 0..=1"),
             ("proof.margin", share(self.proof.margin), "in 0..=1"),
             ("proof.chance", self.proof.chance.is_finite() && self.proof.chance >= 0.0, "at least 0"),
+            (
+                "proof.chance_early",
+                self.proof.chance_early.is_finite() && self.proof.chance_early >= 0.0,
+                "at least 0",
+            ),
             ("rating.mu", self.rating.mu.abs() <= 1e6, "in -1e6..=1e6"),
             ("rating.sigma", positive(self.rating.sigma), "above 0"),
             ("rating.beta", positive(self.rating.beta), "above 0"),
