@@ -245,7 +245,7 @@ proptest! {
 
     #[test]
     fn losses_that_are_not_finite_fail_that_peer_alone(
-        seed in 0..1_000_000_u64, which in 0..4_usize, value in 0..3_usize
+        seed in 0..1_000_000_u64, which in 0..3_usize, value in 0..3_usize
     ) {
         let network = wild(Profile::Paper, seed);
         let (state, facts) = after(&network, 30);
@@ -254,7 +254,8 @@ proptest! {
         let key = *facts.losses.iter().find(|(_, l)| finite(l)).unwrap().0;
         let mut bad = facts.clone();
         let losses = bad.losses.get_mut(&key).unwrap();
-        let fields = [&mut losses.own_before, &mut losses.own_after, &mut losses.random_before, &mut losses.random_after];
+        // L(θ; D_rand) is one value for all; where it is not finite the round is void.
+        let fields = [&mut losses.own_before, &mut losses.own_after, &mut losses.random_after];
         *fields.into_iter().nth(which).unwrap() = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY][value];
         let mut without = facts.clone();
         without.losses.remove(&key);
@@ -292,6 +293,28 @@ fn replayed(network: &Network, history: &History) -> Vec<Finished> {
         finished
     });
     again.collect()
+}
+
+#[test]
+fn the_loss_on_random_data_before_the_step_is_one_value_for_all() {
+    let network = among_honest(Rules::default(), 1, 6, Vec::new());
+    let (state, mut facts) = after(&network, 10);
+    let (key, losses) = facts.losses.iter_mut().next_back().unwrap();
+    losses.random_before += 1e-9;
+    let refused = gauntlet::Error::RandomLoss { hotkey: *key };
+    assert_eq!(replay(&network.rules, state, &facts), Err(refused));
+}
+
+#[test]
+fn published_values_of_the_unregistered_change_nothing() {
+    let network = among_honest(Rules::of(Profile::Reference2026), 1, 6, Vec::new());
+    let (state, mut facts) = after(&network, 30);
+    let gone = hotkey(5);
+    facts.window.peers.remove(&gone);
+    facts.losses.clear();
+    let without = replay(&network.rules, state.clone(), &facts).unwrap();
+    facts.checks.sync.insert(gone, gauntlet::sync_score::SyncFact::Missing);
+    assert_eq!(replay(&network.rules, state, &facts).unwrap(), without);
 }
 
 #[test]

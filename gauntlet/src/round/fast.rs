@@ -1,6 +1,6 @@
 //! The fast evaluation inside a round: from checks, overlaps and published values to verdicts and penalties.
 
-use super::{Checked, Found, Round};
+use super::{Checked, Found, Round, is_miner};
 use crate::events::EventKind;
 use crate::facts::{CheckFacts, PeerFacts, Reach};
 use crate::fast_check::{Check, FailReason};
@@ -67,7 +67,7 @@ impl Round<'_> {
             if !matches!(check, Check::Unknown(_)) {
                 peer.unknown_debt = peer.unknown_debt.saturating_sub(1);
             } else if reaching {
-                peer.unknown_debt = (peer.unknown_debt + 1).min(limit);
+                peer.unknown_debt = peer.unknown_debt.saturating_add(1).min(limit);
                 if peer.unknown_debt >= limit {
                     *check = Check::Failed(FailReason::Unreachable);
                 }
@@ -84,7 +84,7 @@ impl Round<'_> {
         let passed = |key: &Hotkey| matches!(checks.get(key), Some(Check::Passed { .. }));
         let here = |o: &&Overlap| passed(&o.hotkey) && (o.window < self.facts.window || passed(&o.other));
         let relevant: Vec<Overlap> = overlaps.iter().filter(here).copied().collect();
-        let standing = |peer: &PeerState| Standing { submissions: peer.submissions, proof: peer.proof };
+        let standing = |peer: &PeerState| Standing { commitments: peer.commitments, proof: peer.proof };
         let standing = self.state.peers.iter().map(|(key, peer)| (*key, standing(peer))).collect();
         let context = overlap::Context {
             window: self.facts.window,
@@ -170,7 +170,8 @@ impl Round<'_> {
     fn sync(&mut self, facts: &BTreeMap<Hotkey, SyncFact>) {
         let rules: &SyncRules = &self.rules.sync;
         for (hotkey, fact) in facts {
-            let Some(peer) = self.state.peers.get_mut(hotkey) else { continue };
+            let registered = is_miner(&self.facts, hotkey);
+            let Some(peer) = self.state.peers.get_mut(hotkey).filter(|_| registered) else { continue };
             let steps = sync_score::steps_behind(rules, self.facts.learning_rate, fact);
             let factor = sync_score::factor(rules, steps);
             peer.sync = factor;
