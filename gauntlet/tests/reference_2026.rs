@@ -146,7 +146,11 @@ fn copies_cost_by_level() {
         let after = network.run_from(senior, 30, 1);
         let check = |e: &gauntlet::Event| {
             e.kind
-                == EventKind::CheckFailed { hotkey: hotkey(SUBJECT), reason: Reason::Copy { of: hotkey(0) } }
+                == EventKind::CheckFailed {
+                    hotkey: hotkey(SUBJECT),
+                    reason: Reason::Copy { of: hotkey(0) },
+                    overlap: Some(overlap),
+                }
         };
         assert!(after.events.iter().any(check));
         assert_eq!(proof(&after.state), factor * proof(&before));
