@@ -191,6 +191,22 @@ fn half_is_burned_and_places_are_paid() {
 }
 
 #[test]
+fn a_selection_does_not_outlive_its_period() {
+    // Windows 40 to 42 are left out: the window that should have selected is one of them, so 43 selects for itself.
+    let network = among_honest(rules(), 4, 30, Vec::new());
+    let mut state = network.run(40).state;
+    let stale = vec![hotkey(0)];
+    state.selection.as_mut().unwrap().gather = stale.clone();
+    let left_out = network.run_from(state.clone(), 43, 1).last.selection;
+    assert_eq!(left_out.window, 45);
+    assert_ne!(left_out.gather, stale);
+    // Within its period it stands.
+    let mut state = network.run(41).state;
+    state.selection.as_mut().unwrap().gather = stale.clone();
+    assert_eq!(network.run_from(state, 41, 1).last.selection.gather, stale);
+}
+
+#[test]
 fn selection_stands_for_two_windows() {
     let history = among_honest(rules(), 4, 30, Vec::new()).run(40);
     let sets: Vec<_> = history
