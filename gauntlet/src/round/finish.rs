@@ -40,9 +40,9 @@ impl Round<'_> {
     fn split(&mut self, scores: &BTreeMap<Hotkey, PeerScore>) -> Incentives {
         let value = |score: &PeerScore| match self.rules.incentive.form {
             IncentiveForm::MinShift => signed_product(score),
-            IncentiveForm::Power | IncentiveForm::Places => score.score,
+            IncentiveForm::Power | IncentiveForm::Places => Some(score.score),
         };
-        let values = scores.iter().map(|(hotkey, score)| (*hotkey, value(score))).collect();
+        let values = scores.iter().filter_map(|(hotkey, score)| Some((*hotkey, value(score)?))).collect();
         let split = incentives(&self.rules.incentive, &values);
         for (hotkey, share) in &split.shares {
             self.event(EventKind::Paid { hotkey: *hotkey, share: *share });
