@@ -332,8 +332,14 @@ fn judging_again_from_the_facts_gives_the_same_bits() {
 
 #[test]
 fn who_leaves_and_comes_back_keeps_its_state_and_the_next_owner_of_the_uid_gets_nothing() {
+    for profile in [Profile::Paper, Profile::Reference2026] {
+        leaves_and_comes_back(profile);
+    }
+}
+
+fn leaves_and_comes_back(profile: Profile) {
     let leaver: Script = Box::new(|w, _| if (40..60).contains(&w) { Act::Gone } else { Act::Submit(HONEST) });
-    let network = among_honest(Rules::default(), 3, 6, vec![leaver]);
+    let network = among_honest(Rules::of(profile), 3, 6, vec![leaver]);
     let gone = network.run(40);
     let key = hotkey(6);
     let before = gone.state.peers[&key].clone();
