@@ -19,7 +19,7 @@ pub enum Error {
         /// The field, as in the manifest.
         field: &'static str,
         /// What is allowed.
-        want: &'static str,
+        want: String,
     },
     /// Stored state that cannot be used.
     #[error("the stored state cannot be used: {why}; restore an earlier one and replay the windows since")]
@@ -42,6 +42,28 @@ pub enum Error {
         window: u64,
         /// The next one to judge.
         next: u64,
+    },
+    /// A window beyond the last one that a key can name.
+    #[error("window {window} is beyond the last one, {last}")]
+    WindowLimit {
+        /// The window.
+        window: u64,
+        /// The last one there can be.
+        last: u64,
+    },
+    /// Losses on D_rand before the trial step that differ between peers of a window.
+    #[error("{hotkey} was measured from another loss on D_rand than the others: it is one value a window")]
+    RandomLoss {
+        /// The first peer that differs.
+        hotkey: Hotkey,
+    },
+    /// Too few sequences outside every assigned set to measure a LossScore on.
+    #[error("only {got} sequences are free for D_rand, at least {need} needed; use more data or fewer peers")]
+    RandomData {
+        /// Sequences found.
+        got: usize,
+        /// Needed.
+        need: usize,
     },
     /// A step of a round out of its order.
     #[error("a round goes fast, primary, finish; {step} does not come here")]
@@ -115,6 +137,12 @@ pub enum RecordFault {
     /// A list that is longer than the run allows.
     #[error("{0} is too long")]
     Length(&'static str),
+    /// It says that it was published in a block that is not there yet.
+    #[error("block {0} is not there yet")]
+    Published(u64),
+    /// A commitment or a selected peer that is not registered.
+    #[error("{0} is not registered")]
+    NotRegistered(Hotkey),
     /// A listed peer that was not selected.
     #[error("{0} is not in the gather set")]
     NotSelected(Hotkey),

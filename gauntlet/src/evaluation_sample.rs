@@ -9,7 +9,11 @@
 
 use crate::draw::Draw;
 use crate::settings::settings;
-use crate::{Digest, Hotkey};
+use crate::state::LAST_WINDOW;
+use crate::{Digest, Error, Hotkey};
+
+/// Least number of sequences of D_rand: with fewer a LossScore is the sample's, not the peer's (PROTOCOL section 7.3).
+pub const MIN_RANDOM_SEQUENCES: usize = 8;
 
 settings! {
     /// Constants of the draw.
@@ -28,7 +32,7 @@ pub struct Drawable {
     pub hotkey: Hotkey,
     /// μ − 3σ.
     pub loss_rating: f64,
-    /// Windows since it was last evaluated or, before that, first seen; at least 1.
+    /// Windows since it was last evaluated or, before that, first seen; at least 1, at most [`LAST_WINDOW`].
     pub waiting: u64,
 }
 
@@ -43,8 +47,10 @@ pub fn seed(run: &Digest, window: u64, block: &Digest, validator: &Hotkey) -> Di
 pub fn peers(rules: &SampleRules, seed: Digest, candidates: &[Drawable]) -> Vec<Hotkey> {
     let mut draw = Draw::new(seed, "peers");
     let mut pool = bin(rules, &mut draw, candidates);
+    // Below 2³⁴ each, so no number of candidates that fits in memory overflows the sum.
+    pool.iter_mut().for_each(|c| c.waiting = c.waiting.clamp(1, LAST_WINDOW));
     let mut total: u64 = pool.iter().map(|c| c.waiting).sum();
-    let mut chosen = Vec::with_capacity(rules.peers as usize);
+    let mut chosen = Vec::with_capacity(pool.len().min(rules.peers as usize));
     while chosen.len() < rules.peers as usize && !pool.is_empty() {
         let mut at = draw.below(total);
         let index = pool.iter().position(|c| {
@@ -66,9 +72,15 @@ pub fn own_sequences(seed: Digest, hotkey: &Hotkey, count: u32, sample: u32) -> 
 
 /// `sample` different sequences of `0..total` for D_rand, none of them in any D_p of the window, in the order drawn.
 /// Fewer where hardly any are free: after 64 misses in a row the draw ends.
-pub fn random_sequences(seed: Digest, total: u64, sample: u32, assigned: impl Fn(u64) -> bool) -> Vec<u64> {
+/// Errors: [`Error::RandomData`] with less than [`MIN_RANDOM_SEQUENCES`] of them.
+pub fn random_sequences(
+    seed: Digest,
+    total: u64,
+    sample: u32,
+    assigned: impl Fn(u64) -> bool,
+) -> Result<Vec<u64>, Error> {
     let mut draw = Draw::new(seed, "random");
-    let mut chosen = Vec::with_capacity(sample as usize);
+    let mut chosen = Vec::new();
     let mut misses = 0;
     while total > 0 && chosen.len() < sample as usize && misses < 64 {
         let id = draw.below(total);
@@ -79,14 +91,17 @@ pub fn random_sequences(seed: Digest, total: u64, sample: u32, assigned: impl Fn
             chosen.push(id);
         }
     }
-    chosen
+    if chosen.len() < MIN_RANDOM_SEQUENCES {
+        return Err(Error::RandomData { got: chosen.len(), need: MIN_RANDOM_SEQUENCES });
+    }
+    Ok(chosen)
 }
 
 /// One group of similar rating, or everybody where there are too few. The first groups get one more (R§3.2 F).
 fn bin(rules: &SampleRules, draw: &mut Draw, candidates: &[Drawable]) -> Vec<Drawable> {
     let (bins, n) = (rules.bins.max(1) as usize, candidates.len());
     let mut sorted = candidates.to_vec();
-    if bins == 1 || n < bins * rules.peers as usize {
+    if bins == 1 || n < bins.saturating_mul(rules.peers as usize) {
         sorted.sort_by_key(|c| c.hotkey);
         return sorted;
     }
@@ -144,9 +159,26 @@ mod tests {
     #[test]
     fn random_data_avoids_assigned_data() {
         let seed = Digest([3; 32]);
-        let ids = random_sequences(seed, 100, 16, |id| id % 2 == 0);
+        let ids = random_sequences(seed, 100, 16, |id| id % 2 == 0).unwrap();
         assert!(ids.len() == 16 && ids.iter().all(|id| id % 2 == 1));
-        assert!(random_sequences(seed, 100, 16, |_| true).is_empty());
         assert_eq!(own_sequences(seed, &Hotkey([1; 32]), 5, 16), [0, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn fewer_than_eight_random_sequences_are_refused() {
+        let seed = Digest([3; 32]);
+        let from = |total| random_sequences(seed, total, 16, |_| false).map(|ids| ids.len());
+        assert_eq!(from(7), Err(Error::RandomData { got: 7, need: 8 }));
+        assert_eq!(from(8), Ok(8));
+        assert!(random_sequences(seed, 100, 16, |_| true).is_err());
+    }
+
+    #[test]
+    fn waits_of_any_length_are_drawn_from() {
+        let mut candidates = candidates(9);
+        candidates.iter_mut().for_each(|c| c.waiting = u64::MAX);
+        assert_eq!(peers(&SampleRules::of(Profile::Paper), Digest([3; 32]), &candidates).len(), 5);
+        candidates.iter_mut().for_each(|c| c.waiting = 0);
+        assert_eq!(peers(&SampleRules::of(Profile::Paper), Digest([3; 32]), &candidates).len(), 5);
     }
 }

@@ -49,6 +49,15 @@ pub enum EventKind {
         hotkey: Hotkey,
         /// Why.
         reason: FailReason,
+        /// The overlap behind a verdict of copying or re-use, 0..=1.
+        overlap: Option<f64>,
+    },
+    /// A ban began, or grew.
+    Banned {
+        /// Who.
+        hotkey: Hotkey,
+        /// Judged windows it lasts, this one included.
+        windows: u32,
     },
     /// Nothing was known: no effect.
     CheckUnknown {
@@ -163,6 +172,7 @@ impl EventKind {
             | CheckPassed { hotkey, .. }
             | CheckFailed { hotkey, .. }
             | CheckUnknown { hotkey, .. }
+            | Banned { hotkey, .. }
             | Penalised { hotkey, .. }
             | Synced { hotkey, .. }
             | Evaluated { hotkey, .. }

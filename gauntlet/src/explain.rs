@@ -44,6 +44,10 @@ pub struct Explanation {
     pub last_match: Option<Match>,
     /// The newest result of a check.
     pub last_check: Option<CheckLine>,
+    /// The newest SyncScore.
+    pub last_sync: Option<SyncLine>,
+    /// The first window after its newest ban, if every window is judged; none if it never was banned.
+    pub banned_until: Option<u64>,
     /// Every change of μ_p so far, oldest first.
     pub proof: Vec<ProofStep>,
     /// Whether it was drawn for evaluation in this window.
@@ -107,6 +111,19 @@ pub struct CheckLine {
     pub window: u64,
     /// What came out.
     pub result: CheckResult,
+    /// The overlap behind a verdict of copying or re-use, 0..=1.
+    pub overlap: Option<f64>,
+}
+
+/// A SyncScore.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SyncLine {
+    /// Its window.
+    pub window: u64,
+    /// Steps behind; none where nothing compares.
+    pub steps: Option<f64>,
+    /// Factor on the PeerScore; 1 where it pays nothing.
+    pub factor: f64,
 }
 
 /// What came out of a check.
@@ -114,7 +131,10 @@ pub struct CheckLine {
 #[serde(rename_all = "snake_case")]
 pub enum CheckResult {
     /// It passed.
-    Passed,
+    Passed {
+        /// Sequences the submission says it was trained on.
+        count: u32,
+    },
     /// It failed.
     Failed(FailReason),
     /// Nothing was known.
@@ -192,10 +212,23 @@ impl Explanation {
         let window = event.window;
         match event.kind {
             EventKind::Joined { .. } => self.joined = Some(window),
-            EventKind::CheckPassed { .. } => self.check(window, CheckResult::Passed),
-            EventKind::CheckFailed { reason, .. } => self.check(window, CheckResult::Failed(reason)),
-            EventKind::CheckUnknown { cause, .. } => self.check(window, CheckResult::Unknown(cause)),
-            EventKind::EvaluationFailed { reason, .. } => self.check(window, CheckResult::Failed(reason)),
+            EventKind::CheckPassed { count, .. } => self.check(window, CheckResult::Passed { count }, None),
+            EventKind::CheckFailed { reason, overlap, .. } => {
+                self.check(window, CheckResult::Failed(reason), overlap);
+            }
+            EventKind::CheckUnknown { cause, .. } => self.check(window, CheckResult::Unknown(cause), None),
+            EventKind::EvaluationFailed { reason, .. } => {
+                // A failed check is its own reason; what it measured stays.
+                let overlap =
+                    self.last_check.filter(|line| line.window == window).and_then(|line| line.overlap);
+                self.check(window, CheckResult::Failed(reason), overlap);
+            }
+            EventKind::Synced { steps, factor, .. } => {
+                self.last_sync = Some(SyncLine { window, steps, factor })
+            }
+            EventKind::Banned { windows, .. } => {
+                self.banned_until = Some(window.saturating_add(u64::from(windows)));
+            }
             EventKind::Penalised { cause, factor, before, after, .. } => {
                 self.proof.push(ProofStep {
                     window,
@@ -212,13 +245,16 @@ impl Explanation {
             EventKind::Rated { place, players, before, after, .. } => {
                 self.last_match = Some(Match { window, place, players, before, after });
             }
-            EventKind::Scored { score, .. } => self.score = Some(score),
+            // The count is the state's: right even where the first events of the run are missing.
+            EventKind::Scored { score, evaluations, .. } => {
+                (self.score, self.evaluations) = (Some(score), evaluations);
+            }
             _ => {}
         }
     }
 
-    fn check(&mut self, window: u64, result: CheckResult) {
-        self.last_check = Some(CheckLine { window, result });
+    fn check(&mut self, window: u64, result: CheckResult, overlap: Option<f64>) {
+        self.last_check = Some(CheckLine { window, result, overlap });
     }
 
     /// The last window in which it was evaluated.
@@ -239,6 +275,8 @@ fn empty(hotkey: Hotkey, window: u64) -> Explanation {
         last_evaluation: None,
         last_match: None,
         last_check: None,
+        last_sync: None,
+        banned_until: None,
         proof: Vec::new(),
         drawn: false,
         selected: false,

@@ -1,8 +1,8 @@
 //! Fast evaluation: is there a submission, in time, whole, and made on the common state? (paper; R§3.1; PROTOCOL 7.1)
 //!
-//! In order: commitment in time, object there, put in its window, within the size limit, decodes, equal to its
-//! commitment, run, window and hotkey right, signature, state tag equal, count ≥ `min_sequences`. The first that fails
-//! is the reason. Copies are judged over all peers of the window, in [`crate::overlap`].
+//! In order: commitment in time; object there, not above what the reader fetches, decodes; put in its window, within
+//! the size limit, equal to its commitment, run, window and hotkey right, signature, state tag equal, count ≥
+//! `min_sequences`. The first that fails is the reason: an object that does not decode shows nothing else. Copies are judged over all peers of the window, in [`crate::overlap`].
 //! *Unknown is not failure*: a time-out, a broken connection, 429 and 5xx say nothing about the peer (R§8.2 row 13).
 //! Where we differ from the reference: it estimated desynchronisation from published values at fixed positions; the
 //! state tag is exact and cannot be copied, so it is a check and not a score (PROTOCOL sections 3 and 5).
@@ -201,9 +201,37 @@ mod tests {
         }
         assert_eq!(judge(committed, Object::Absent), Check::Failed(Absent));
         assert_eq!(judge(committed, Object::Undecodable), Check::Failed(Undecodable));
+        assert_eq!(judge(committed, Object::TooLarge), Check::Failed(TooLarge));
         assert_eq!(judge(Commitment::Absent, Object::Read(header())), Check::Failed(NoCommitment));
         assert_eq!(judge(Commitment::Late, Object::Read(header())), Check::Failed(LateCommitment));
         assert_eq!(judge(committed, Object::Read(header())), Check::Passed { count: 8 });
+    }
+
+    #[test]
+    fn the_first_rule_that_fails_is_the_reason() {
+        use FailReason::*;
+        let other = Digest([9; 32]);
+        let committed = Commitment::InTime(header().content);
+        let mut bad = header();
+        // Spoiled from the last rule to the first, each comes before those already broken.
+        type Spoil = fn(&mut Header, Digest);
+        let spoils: [(Spoil, FailReason); 9] = [
+            (|h, _| h.count = 3, TooFewSequences),
+            (|h, other| h.state_tag = other, WrongState),
+            (|h, _| h.signed = Signed::Invalid, BadSignature),
+            (|h, _| h.hotkey = Hotkey([9; 32]), WrongHotkey),
+            (|h, _| h.window = 8, WrongWindow),
+            (|h, other| h.run = other, WrongRun),
+            (|h, other| h.content = other, CommitmentMismatch),
+            (|h, _| h.size = 1001, TooLarge),
+            (|h, _| h.put = PutTime::Late, TooLate),
+        ];
+        for (spoil, reason) in spoils {
+            spoil(&mut bad, other);
+            assert_eq!(judge(committed, Object::Read(bad)), Check::Failed(reason));
+        }
+        assert_eq!(judge(Commitment::Late, Object::TooLarge), Check::Failed(LateCommitment));
+        assert_eq!(judge(Commitment::Absent, Object::Read(bad)), Check::Failed(NoCommitment));
     }
 
     #[test]

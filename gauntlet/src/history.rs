@@ -14,8 +14,13 @@ impl History {
     /// Adds an outcome and keeps the newest `keep` (at most 32).
     pub fn push(&mut self, outcome: bool, keep: u32) {
         let keep = keep.min(32);
-        self.len = (self.len + 1).min(keep);
+        self.len = self.len.saturating_add(1).min(keep);
         self.bits = (self.bits << 1 | u32::from(outcome)) & mask(self.len);
+    }
+
+    /// Whether it holds what [`Self::push`] leaves: at most 32 outcomes, and no bit beyond them.
+    pub(crate) fn is_sound(&self) -> bool {
+        self.len <= 32 && self.bits & !mask(self.len) == 0
     }
 
     /// Outcomes kept.

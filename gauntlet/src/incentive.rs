@@ -87,6 +87,9 @@ pub fn incentives(rules: &IncentiveRules, scores: &BTreeMap<Hotkey, f64>) -> Inc
     shares.retain(|_, share| *share >= rules.min_share && *share > 0.0);
     let kept: f64 = shares.values().sum();
     let paid = 1.0 - rules.burn;
+    if paid <= 0.0 {
+        shares.clear();
+    }
     shares.values_mut().for_each(|share| *share = *share / kept * paid);
     let burn = if shares.is_empty() && rules.burn > 0.0 {
         1.0
@@ -98,7 +101,7 @@ pub fn incentives(rules: &IncentiveRules, scores: &BTreeMap<Hotkey, f64>) -> Inc
     Incentives { shares, burn, pool, kept }
 }
 
-/// Weights for the chain: (uid, u16), the largest 65,535, zero entries left out, ascending by uid (R§6.3). The burned
+/// Weights for the chain: (uid, u16), the largest 65,535, rounded with ties to even, zero entries left out, ascending by uid (R§6.3). The burned
 /// share goes to `burn_uid`. Hotkeys without a uid are left out.
 pub fn chain_weights(
     incentives: &Incentives,
@@ -115,7 +118,7 @@ pub fn chain_weights(
         *shares.entry(uid).or_default() += incentives.burn;
     }
     let top = shares.values().copied().fold(0.0, f64::max);
-    let scaled = |share: f64| libm::round(share / top * 65_535.0) as u16;
+    let scaled = |share: f64| libm::rint(share / top * 65_535.0) as u16;
     shares.into_iter().map(|(uid, share)| (uid, scaled(share))).filter(|(_, weight)| *weight > 0).collect()
 }
 
@@ -180,6 +183,13 @@ mod tests {
     }
 
     #[test]
+    fn a_burn_of_all_pays_nobody() {
+        let rules = IncentiveRules { burn: 1.0, ..IncentiveRules::of(Profile::Paper) };
+        let split = incentives(&rules, &scores(&[3.0, 1.0]));
+        assert_eq!((split.shares.len(), split.burn), (0, 1.0), "not shares of 0");
+    }
+
+    #[test]
     fn places_follow_the_reference() {
         let rules = IncentiveRules::of(Profile::Reference2026);
         let values: Vec<f64> = (0..35).map(|i| 40.0 - f64::from(i)).collect();
@@ -197,5 +207,12 @@ mod tests {
         let result = incentives(&IncentiveRules::of(Profile::Paper), &scores(&[2.0, 1.0]));
         let uids = BTreeMap::from([(Hotkey([0; 32]), 9), (Hotkey([1; 32]), 4)]);
         assert_eq!(chain_weights(&result, &uids, None), [(4, 16_384), (9, 65_535)]);
+        // 0.5 and 2.5 of 65,535: ties go to the even number, and 0 is left out.
+        let tied = |share| Incentives {
+            shares: BTreeMap::from([(Hotkey([0; 32]), 65_535.0), (Hotkey([1; 32]), share)]),
+            ..Incentives::default()
+        };
+        assert_eq!(chain_weights(&tied(0.5), &uids, None), [(9, 65_535)]);
+        assert_eq!(chain_weights(&tied(2.5), &uids, None), [(4, 2), (9, 65_535)]);
     }
 }

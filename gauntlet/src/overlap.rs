@@ -5,7 +5,7 @@
 //! during momentum warm-up, .2 at window 9, .08 at 19, .02 at 59. No verdict while that median is above `median_limit`,
 //! nor in a peer's first `exempt_submissions`; at `certain` and above there is one always, since honest peers never got
 //! near it. Of a cluster one member counts: the one with the highest μ_p, since who repeats another's object cannot show
-//! a gain on its own data; then the one with most submissions; then by hash. Drawing lots every window instead would
+//! a gain on its own data; then the one with most commitments; then by hash. Drawing lots every window instead would
 //! let a copier take half of its victim's windows away.
 //! Where we differ from the reference: it blamed the later upload, a time the storage vendor states and a copier can
 //! undercut; commit–reveal makes copying inside a window impossible, so a cluster is one owner or a leak.
@@ -29,7 +29,7 @@ settings! {
         median_limit: f64 = 0.25, 1.0;
         /// Overlap at which there is a verdict in any case; above 1 is off.
         certain: f64 = 0.95, 2.0;
-        /// Submissions of a peer before a verdict below `certain`: momentum warm-up (5) and 10.
+        /// Commitments of a peer before a verdict below `certain`: momentum warm-up (5) and 10.
         exempt_submissions: u64 = 15, 0;
         /// Outer steps before any verdict below `certain` (R§8.2 row 14).
         from_step: u64 = 0, 20;
@@ -68,8 +68,8 @@ pub struct CopyVerdict {
 /// What is remembered of a peer when copies are judged.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Standing {
-    /// Submissions so far, this one included.
-    pub submissions: u64,
+    /// Windows with a commitment in time, this one included.
+    pub commitments: u64,
     /// μ_p.
     pub proof: f64,
 }
@@ -156,7 +156,7 @@ impl Bound {
 /// Whether a peer is in its first submissions. During momentum warm-up nothing is subtracted, so an honest peer repeats
 /// itself too (0.9 and more from one window to the next).
 fn is_young(rules: &OverlapRules, ctx: &Context<'_>, hotkey: &Hotkey) -> bool {
-    ctx.standing.get(hotkey).map_or(0, |s| s.submissions) <= rules.exempt_submissions
+    ctx.standing.get(hotkey).map_or(0, |s| s.commitments) <= rules.exempt_submissions
 }
 
 /// Connected peers, with the pairs that connect them.
@@ -178,14 +178,14 @@ fn clusters<'a>(pairs: impl Iterator<Item = &'a Overlap>) -> Vec<(BTreeSet<Hotke
     groups
 }
 
-/// The member that counts: not itself a replay, highest μ_p, most submissions, first by hash.
+/// The member that counts: not itself a replay, highest μ_p, most commitments, first by hash.
 fn senior(ctx: &Context<'_>, cluster: &BTreeSet<Hotkey>, replays: &BTreeMap<Hotkey, CopyVerdict>) -> Hotkey {
     let standing = |hotkey: &Hotkey| ctx.standing.get(hotkey).copied().unwrap_or_default();
     let first = |a: &&Hotkey, b: &&Hotkey| {
         let (x, y) = (standing(a), standing(b));
         (replays.contains_key(*a).cmp(&replays.contains_key(*b)))
             .then(y.proof.total_cmp(&x.proof))
-            .then(y.submissions.cmp(&x.submissions))
+            .then(y.commitments.cmp(&x.commitments))
             .then_with(|| order_key(&ctx.run, a).cmp(&order_key(&ctx.run, b)))
     };
     cluster.iter().min_by(first).copied().unwrap_or(Hotkey([0; 32]))

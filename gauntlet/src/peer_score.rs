@@ -2,7 +2,8 @@
 //!
 //! It is 0 where either factor is ≤ 0: a product of two negatives paid in the reference (R§8.2 row 3). It is 0 where
 //! μ_p is below the floor after `floor_after` evaluations, and with fewer than `min_evaluations`: early noise is not
-//! paid. Where we differ from the paper: the last two rules, an optional factor for the work done, and SyncScore does not multiply (see `sync_score`).
+//! paid. Where we differ from the paper: the last two rules, an optional factor for the work done, and
+//! SyncScore does not multiply (see `sync_score`).
 
 use crate::Rules;
 use crate::proof_of_computation::threshold;
@@ -103,7 +104,45 @@ fn work(rules: &ScoreRules, count: u32) -> f64 {
 }
 
 /// The product as the paper's min-shift needs it: with its sign, negative where any factor is (R§3.2, last paragraph).
-pub fn signed_product(score: &PeerScore) -> f64 {
+/// `None` for a peer that takes no part: banned, carded, out of sync, with too few evaluations, or with a proof or a
+/// product that counts as absent. A gate that only says that the product is not positive keeps nobody out.
+pub fn signed_product(score: &PeerScore) -> Option<f64> {
     let size = (score.proof * score.loss_rating * score.sync * score.work).abs();
-    if score.proof < 0.0 || score.loss_rating < 0.0 { -size } else { size }
+    match score.gate {
+        None | Some(Gate::ProofNotPositive | Gate::RatingNotPositive) => {
+            Some(if score.proof < 0.0 || score.loss_rating < 0.0 { -size } else { size })
+        }
+        Some(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rating::Rating;
+    use crate::rules::Profile;
+
+    #[test]
+    fn the_shifted_form_leaves_out_who_takes_no_part() {
+        let rules = Rules::of(Profile::Reference2026);
+        let rating = Rating { mu: 40.0, sigma: 5.0 };
+        let good = PeerState { proof: 0.5, evaluations: 20, rating, ..PeerState::new(&rules.rating, 0) };
+        let product = |peer: PeerState| signed_product(&peer_score(&rules, &peer));
+        assert_eq!(product(good.clone()), Some(12.5));
+        assert_eq!(product(PeerState { proof: -0.5, ..good.clone() }), Some(-12.5));
+        assert_eq!(
+            product(PeerState { rating: Rating { mu: 10.0, sigma: 5.0 }, ..good.clone() }),
+            Some(-2.5)
+        );
+        let out = [
+            PeerState { banned: 3, ..good.clone() },
+            PeerState { red_card: true, ..good.clone() },
+            PeerState { evaluations: 0, ..good.clone() },
+            PeerState { sync: 0.0, ..good.clone() },
+            PeerState { proof: 0.05, ..good },
+        ];
+        for peer in out {
+            assert_eq!(product(peer.clone()), None, "{peer:?}");
+        }
+    }
 }

@@ -3,6 +3,10 @@
 //! Only μ_p is touched: a PeerScore is computed anew from μ_p and the rating, so a penalty on the score would be gone at
 //! the next evaluation while one on μ_p must be earned back at 5 % an evaluation (R§3.2 I, R§10.4).
 //! A μ_p that is zero or negative stays: a factor below one would raise it (R§8.2 row 2).
+//! Who commits to nothing is missing in every window, drawn or not: the factor of its place in the row of misses each
+//! time, and from `inactive_reset` + 1 such windows on μ_p is 0. In `paper` that is 0.75 a window, below a thousandth of
+//! its μ_p after 25, then nothing. In `reference-2026` it is 0.75, 0.5 and then 0; the reference multiplied by 0.75 a
+//! window there and zeroed after three (R§3.5.10), and escalated for gather peers alone (R§3.5.6): ours is one rule.
 //! `reference-2026` adds escalation, bans and zeroing (R§3.5.5–10) from the same pieces. Where we differ there:
 //! unknown windows are neither hits nor misses; a penalty that resets sets μ_p to 0 only if it was positive.
 

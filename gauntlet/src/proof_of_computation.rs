@@ -22,17 +22,22 @@ settings! {
         margin: f64 = 0.0, 0.0;
         /// μ_p also counts as absent below so many standard deviations of a peer that flips coins; 0 is off.
         chance: f64 = 2.0, 0.0;
+        /// The bar is higher by this over the number of evaluations: with few of them, the lucky are many against the
+        /// honest that have got as far.
+        chance_early: f64 = 1.5, 0.0;
     }
 }
 
 /// What μ_p must reach after `evaluations` to be paid: the larger of the floor and what chance reaches.
 ///
-/// A peer whose signs are coin flips has after n evaluations mean 0 and variance (1 − γ)²·(1 − γ²ⁿ)/(1 − γ²).
+/// A peer whose signs are coin flips has after n evaluations mean 0 and variance (1 − γ)²·(1 − γ²ⁿ)/(1 − γ²); the bar is
+/// `chance`·(1 + `chance_early`/n) of its standard deviations.
 pub fn threshold(rules: &ProofRules, evaluations: u32) -> f64 {
     let g = rules.decay;
     let spread = (1.0 - g) * ((1.0 - libm::pow(g, 2.0 * f64::from(evaluations))) / (1.0 - g * g)).sqrt();
     let floor = if evaluations >= rules.floor_after { rules.floor } else { 0.0 };
-    floor.max(rules.chance * spread)
+    let chance = rules.chance * (1.0 + rules.chance_early / f64::from(evaluations.max(1)));
+    floor.max(chance * spread)
 }
 
 /// What a gain must exceed: `margin` of the median gain of the window's scored peers (own − random LossScore), never

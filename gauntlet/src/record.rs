@@ -14,6 +14,7 @@ use crate::selection::{SELECTION_DELAY, Selection};
 use crate::{Digest, Error, Hotkey, RecordFault, Signature};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
+use succession::Turns;
 
 pub mod agreement;
 pub mod chain;
@@ -70,6 +71,9 @@ pub struct Record {
     pub commitments: Vec<(Hotkey, Digest)>,
     /// Gather set of w + 2.
     pub selection: Selection,
+    /// Block in which it was published: says whose turn it was, so that anyone can check the leader again. It is the
+    /// leader's own word; a leader that antedates it meets validators that saw no record by then, and the anchor.
+    pub published: u64,
     /// Who signs.
     pub leader: Hotkey,
 }
@@ -89,8 +93,6 @@ pub struct SignedRecord {
 pub struct RecordLimits {
     /// Places in the gather set with the reserve.
     pub gather: usize,
-    /// Registered hotkeys.
-    pub registered: usize,
     /// Bytes of a submission.
     pub object_bytes: u64,
 }
@@ -104,12 +106,23 @@ pub struct Before<'a> {
     pub window: u64,
     /// Hash of the record before.
     pub head: Digest,
-    /// Our θ hash.
-    pub state: Digest,
     /// The gather set of the window; `None` in the first two windows, when nobody was selected yet.
     pub gather: Option<&'a BTreeSet<Hotkey>>,
-    /// Whose turn it was when the record was published.
-    pub leader: Hotkey,
+    /// What the node itself and the chain say.
+    pub here: Here<'a>,
+}
+
+/// What a node takes from itself and from the chain when it checks a record.
+#[derive(Clone, Copy, Debug)]
+pub struct Here<'a> {
+    /// Its θ hash.
+    pub state: Digest,
+    /// Hotkeys registered in the finalised block that opened the window.
+    pub registered: &'a BTreeSet<Hotkey>,
+    /// Whose turn it is when.
+    pub turns: Turns<'a>,
+    /// The newest block of the chain.
+    pub block: u64,
 }
 
 /// Whether the listed objects are at hand.
@@ -152,10 +165,13 @@ impl Record {
         if self.previous != before.head {
             return fault(RecordFault::Previous(self.previous));
         }
-        if self.leader != before.leader {
+        if self.published > before.here.block {
+            return fault(RecordFault::Published(self.published));
+        }
+        if before.here.turns.leader(self.published) != Some(self.leader) {
             return fault(RecordFault::Leader(self.leader));
         }
-        if self.state_before != before.state {
+        if self.state_before != before.here.state {
             return fault(RecordFault::State(self.state_before));
         }
         match self.list_fault(before, limits) {
@@ -185,7 +201,7 @@ impl Record {
         let lengths = [
             (self.accepted.len() > limits.gather, "accepted"),
             (self.accepted.iter().any(|a| a.size > limits.object_bytes), "an accepted object"),
-            (self.commitments.len() > limits.registered, "commitments"),
+            (self.commitments.len() > before.here.registered.len(), "commitments"),
             (self.selection.gather.len() + self.selection.reserve.len() > limits.gather, "selection"),
         ];
         let selected: BTreeSet<&Hotkey> =
@@ -197,6 +213,8 @@ impl Record {
             (repeated || !self.selection.gather.is_sorted(), "selection"),
         ];
         let committed: BTreeMap<Hotkey, Digest> = self.commitments.iter().copied().collect();
+        let named = self.commitments.iter().map(|(key, _)| key).chain(selected.iter().copied());
+        let stranger = named.copied().find(|key| !before.here.registered.contains(key));
         let not_selected = |a: &&Accepted| before.gather.is_some_and(|gather| !gather.contains(&a.hotkey));
         let not_committed = |a: &&Accepted| committed.get(&a.hotkey) != Some(&a.content);
         let name = |list: &[(bool, &'static str)]| list.iter().find(|(bad, _)| *bad).map(|(_, name)| *name);
@@ -204,8 +222,10 @@ impl Record {
             .map(RecordFault::Length)
             .or_else(|| name(&orders).map(RecordFault::Order))
             .or_else(|| {
-                (self.selection.window != self.window + SELECTION_DELAY).then_some(RecordFault::Selection)
+                let due = self.window.checked_add(SELECTION_DELAY);
+                (Some(self.selection.window) != due).then_some(RecordFault::Selection)
             })
+            .or_else(|| stranger.map(RecordFault::NotRegistered))
             .or_else(|| self.accepted.iter().find(not_selected).map(|a| RecordFault::NotSelected(a.hotkey)))
             .or_else(|| self.accepted.iter().find(not_committed).map(|a| RecordFault::NotCommitted(a.hotkey)))
     }
@@ -217,7 +237,8 @@ impl SignedRecord {
         postcard::to_allocvec(self).map_err(|e| Error::RecordBytes { why: e.to_string() })
     }
 
-    /// Reads the stored form. Any bytes give a record or an error; memory stays in proportion to the input.
+    /// Reads the stored form. Any bytes give a record or an error; whatever length they claim, no list reserves more than
+    /// 1 MiB before its entries are there.
     /// Errors: [`Error::RecordBytes`], also for bytes that are not the stored form of what they say.
     pub fn from_bytes(bytes: &[u8]) -> Result<Self, Error> {
         let refuse = |why: String| Error::RecordBytes { why };

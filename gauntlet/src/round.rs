@@ -18,7 +18,7 @@ use crate::loss_score::{LossScores, Losses};
 use crate::peer_score::{PeerScore, peer_score};
 use crate::penalty::{self, PenaltyCause};
 use crate::selection::Selection;
-use crate::state::{PeerState, State};
+use crate::state::{LAST_WINDOW, PeerState, State};
 use crate::submission::Commitment;
 use crate::{Digest, Error, Hotkey, Rules};
 use serde::{Deserialize, Serialize};
@@ -119,7 +119,11 @@ pub fn replay(rules: &Rules, state: State, facts: &RoundFacts) -> Result<Finishe
 impl<'r> Round<'r> {
     /// Opens a round and draws whom to look at. `rules` have passed [`Rules::check`].
     /// Errors: [`Error::WindowJudged`] for a window before `state.next_window`; windows may be left out.
+    /// [`Error::WindowLimit`] for one beyond [`LAST_WINDOW`].
     pub fn open(rules: &'r Rules, state: State, facts: WindowFacts) -> Result<Self, Error> {
+        if facts.window > LAST_WINDOW {
+            return Err(Error::WindowLimit { window: facts.window, last: LAST_WINDOW });
+        }
         if facts.window < state.next_window {
             return Err(Error::WindowJudged { window: facts.window, next: state.next_window });
         }
@@ -166,11 +170,17 @@ impl<'r> Round<'r> {
     }
 
     /// Takes the losses of the peers that were evaluated. Drawn peers without losses are left as they are.
-    /// Errors: [`Error::RoundOrder`]; [`Error::NotDrawn`] for losses of another peer.
+    /// Errors: [`Error::RoundOrder`]; [`Error::NotDrawn`] for losses of another peer; [`Error::RandomLoss`] where
+    /// `random_before` is not one value, as it is measured once for all.
     pub fn primary(&mut self, losses: &BTreeMap<Hotkey, Losses>) -> Result<(), Error> {
         self.expect(Stage::Checked, "primary")?;
         if let Some(hotkey) = losses.keys().find(|key| !self.drawn.contains(key)) {
             return Err(Error::NotDrawn { hotkey: *hotkey, window: self.facts.window });
+        }
+        let first = losses.values().next().map(|l| l.random_before);
+        let other = |x: f64| first.is_some_and(|y| x != y && (x.is_finite() || y.is_finite()));
+        if let Some((hotkey, _)) = losses.iter().find(|(_, l)| other(l.random_before)) {
+            return Err(Error::RandomLoss { hotkey: *hotkey });
         }
         self.stage = Stage::Evaluated;
         self.evaluate(losses);
@@ -196,10 +206,12 @@ impl<'r> Round<'r> {
                 match facts.commitment {
                     Commitment::InTime(_) => {
                         peer.last_seen = Some(window);
-                        peer.submissions += 1;
+                        peer.commitments = peer.commitments.saturating_add(1);
                         peer.absent_streak = 0;
                     }
-                    Commitment::Late | Commitment::Absent => peer.absent_streak += 1,
+                    Commitment::Late | Commitment::Absent => {
+                        peer.absent_streak = peer.absent_streak.saturating_add(1);
+                    }
                     Commitment::Unknown(_) => {}
                 }
             }

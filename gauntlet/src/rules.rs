@@ -3,7 +3,6 @@
 //! Two profiles are made of the same parts: `paper` (the paper, as PROTOCOL.md section 7 reads it) and
 //! `reference-2026` (the last functional release of the reference, R§3.5). The values stand beside each rule.
 
-use crate::Error;
 use crate::evaluation_sample::{SamplePatch, SampleRules};
 use crate::fast_check::{FastPatch, FastRules};
 use crate::incentive::{IncentivePatch, IncentiveRules};
@@ -16,6 +15,8 @@ use crate::rating::{RatingPatch, RatingRules};
 use crate::selection::{SelectionPatch, SelectionRules};
 use crate::sync_score::{SyncPatch, SyncRules};
 use serde::{Deserialize, Deserializer, Serialize};
+
+mod bounds;
 
 /// A named set of rules.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,70 +101,6 @@ impl<'de> Deserialize<'de> for Rules {
     }
 }
 
-impl Rules {
-    /// Refuses values under which the rules mean nothing. Errors: [`Error::Rule`] names the field.
-    pub fn check(&self) -> Result<(), Error> {
-        let share = |x: f64| (0.0..=1.0).contains(&x);
-        let positive = |x: f64| x.is_finite() && x > 0.0;
-        let factors = self.penalty.missing_factors.iter().copied();
-        let levels = &self.penalty.copy_levels;
-        let checks = [
-            ("fast.unknown_limit", self.fast.unknown_limit >= 1, "at least 1"),
-            ("sync.limit", positive(self.sync.limit), "above 0"),
-            ("sync.zero_at", positive(self.sync.zero_at), "above 0"),
-            ("sync.exponent", positive(self.sync.exponent), "above 0"),
-            ("loss.trial_step", positive(self.loss.trial_step), "above 0"),
-            ("loss.eval_own_sequences", self.loss.eval_own_sequences >= 1, "at least 1"),
-            ("loss.eval_random_sequences", self.loss.eval_random_sequences >= 8, "at least 8"),
-            ("proof.decay", share(self.proof.decay) && self.proof.decay < 1.0, "in 0..1"),
-            ("proof.floor", share(self.proof.floor), "in 0..=1"),
-            ("proof.margin", share(self.proof.margin), "in 0..=1"),
-            ("proof.chance", self.proof.chance.is_finite() && self.proof.chance >= 0.0, "at least 0"),
-            ("rating.mu", self.rating.mu.abs() <= 1e6, "in -1e6..=1e6"),
-            ("rating.sigma", positive(self.rating.sigma), "above 0"),
-            ("rating.beta", positive(self.rating.beta), "above 0"),
-            ("rating.kappa", share(self.rating.kappa) && self.rating.kappa > 0.0, "in 0..=1, above 0"),
-            ("rating.tau", self.rating.tau.is_finite() && self.rating.tau >= 0.0, "at least 0"),
-            (
-                "score.min_score",
-                self.score.min_score.is_finite() && self.score.min_score >= 0.0,
-                "at least 0",
-            ),
-            ("incentive.exponent", positive(self.incentive.exponent), "above 0"),
-            ("incentive.min_share", share(self.incentive.min_share), "in 0..=1"),
-            ("incentive.burn", share(self.incentive.burn), "in 0..=1"),
-            ("incentive.gather_share", share(self.incentive.gather_share), "in 0..=1"),
-            ("incentive.gather_top", positive(self.incentive.gather_top), "above 0"),
-            ("incentive.reserve_decay", share(self.incentive.reserve_decay), "in 0..=1"),
-            ("incentive.reserve_cap", share(self.incentive.reserve_cap), "in 0..=1"),
-            ("selection.places", self.selection.places >= 1, "at least 1"),
-            ("selection.every", self.selection.every >= 1, "at least 1"),
-            ("overlap.threshold", share(self.overlap.threshold), "in 0..=1"),
-            ("overlap.median_factor", self.overlap.median_factor >= 0.0, "at least 0"),
-            ("overlap.certain", self.overlap.certain >= self.overlap.threshold, "at least overlap.threshold"),
-            ("overlap.own_replay", positive(self.overlap.own_replay), "above 0"),
-            ("penalty.factor", share(self.penalty.factor), "in 0..=1"),
-            (
-                "penalty.missing_factors",
-                factors.len() > 0 && factors.clone().all(share),
-                "one or more in 0..=1",
-            ),
-            ("penalty.copy_levels", levels.iter().all(|l| share(l.factor)), "factors in 0..=1"),
-            ("penalty.copy_levels", levels.is_sorted_by(|a, b| a.from < b.from), "ascending by `from`"),
-            ("penalty.success_floor", share(self.penalty.success_floor), "in 0..=1"),
-            ("penalty.miss_history", self.penalty.miss_history <= 32, "at most 32"),
-            ("penalty.negative_history", self.penalty.negative_history <= 32, "at most 32"),
-            ("penalty.negative_factor", share(self.penalty.negative_factor), "in 0..=1"),
-            ("sample.peers", self.sample.peers >= 2, "at least 2: a match needs two"),
-            ("sample.bins", self.sample.bins >= 1, "at least 1"),
-        ];
-        match checks.iter().find(|(_, holds, _)| !holds) {
-            Some((field, _, want)) => Err(Error::Rule { field, want }),
-            None => Ok(()),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -192,5 +129,37 @@ mod tests {
         assert!(error.contains("floot"), "{error}");
         let bad: Rules = toml::from_str("[incentive]\nburn = 1.5").unwrap();
         assert!(bad.check().unwrap_err().to_string().contains("incentive.burn"));
+    }
+
+    #[test]
+    fn every_number_has_a_bound_on_both_sides() {
+        for profile in [Profile::Paper, Profile::Reference2026] {
+            let resolved = toml::Table::try_from(Rules::of(profile)).unwrap();
+            let sections = resolved.iter().filter_map(|(name, value)| Some((name, value.as_table()?)));
+            for (section, field) in sections.flat_map(|(s, table)| table.keys().map(move |f| (s, f))) {
+                let read = |value: &toml::Value| {
+                    let mut spoiled = resolved.clone();
+                    spoiled[section][field] = value.clone();
+                    toml::from_str::<Rules>(&toml::to_string(&spoiled).unwrap())
+                };
+                let outside = match &resolved[section][field] {
+                    // A u32 or a u64.
+                    toml::Value::Integer(_) if read(&i64::MAX.into()).is_ok() => {
+                        [i64::MAX.into(), i64::MAX.into()]
+                    }
+                    toml::Value::Integer(_) => [i64::from(u32::MAX).into(), i64::from(u32::MAX).into()],
+                    toml::Value::Float(_) => [1e300.into(), f64::NAN.into()],
+                    toml::Value::Array(values) => [
+                        toml::Value::Array(vec![values[0].clone(); 1000]),
+                        toml::Value::Array(vec![values[0].clone(); 99]),
+                    ],
+                    _ => continue,
+                };
+                for value in outside {
+                    let error = read(&value).unwrap().check().unwrap_err().to_string();
+                    assert!(error.contains(&format!("{section}.{field} ")), "{section}.{field}: {error}");
+                }
+            }
+        }
     }
 }

@@ -77,7 +77,7 @@ pub fn select(
     let mut gather: Vec<Hotkey> = ranked.iter().take(places).copied().collect();
     gather.sort();
     let reserve = ranked.into_iter().skip(places).take(rules.reserve as usize).collect();
-    Selection { window: window + SELECTION_DELAY, gather, reserve }
+    Selection { window: window.saturating_add(SELECTION_DELAY), gather, reserve }
 }
 
 #[cfg(test)]

@@ -8,19 +8,23 @@
 
 use crate::history::History;
 use crate::rating::{Rating, RatingRules};
-use crate::selection::Selection;
+use crate::selection::{SELECTION_DELAY, Selection};
 use crate::{Digest, Error, Hotkey};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
 pub mod v1;
 
+/// The last window there can be: keys name a window with ten digits (PROTOCOL section 5).
+pub const LAST_WINDOW: u64 = 9_999_999_999;
 /// The version written.
 pub const STATE_VERSION: u16 = 2;
 const MAGIC: &[u8; 4] = b"GNTS";
 const HEAD: usize = 6;
 /// No rating comes near: one match moves μ by less than σ²/c per opponent.
 const MU_LIMIT: f64 = 1e9;
+/// Nor here: it starts at 10⁶ at most and grows by τ a match.
+const SIGMA_LIMIT: f64 = 1e12;
 
 /// The memory of one validator.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -47,7 +51,7 @@ pub struct PeerState {
     /// Last window in which it was evaluated, or failed to be.
     pub last_evaluated: Option<u64>,
     /// Windows with a commitment in time.
-    pub submissions: u64,
+    pub commitments: u64,
     /// Evaluations that gave scores.
     pub evaluations: u32,
     /// Those in which it lowered the loss on D_rand.
@@ -86,7 +90,7 @@ impl PeerState {
             last_seen: None,
             last_checked: None,
             last_evaluated: None,
-            submissions: 0,
+            commitments: 0,
             evaluations: 0,
             positive: 0,
             unknown_debt: 0,
@@ -102,6 +106,23 @@ impl PeerState {
             banned: 0,
             red_card: false,
         }
+    }
+
+    /// Whether rounds up to `next_window` can have left it so.
+    fn is_sound(&self, next_window: u64) -> bool {
+        let past = [Some(self.first_seen), self.last_seen, self.last_checked, self.last_evaluated];
+        past.into_iter().flatten().all(|window| window < next_window)
+            && self.commitments <= next_window
+            && self.absent_streak <= next_window
+            && u64::from(self.evaluations) <= next_window
+            && self.positive <= self.evaluations
+            && self.misses.is_sound()
+            && self.negatives.is_sound()
+            && (-1.0..=1.0).contains(&self.proof)
+            && (-MU_LIMIT..=MU_LIMIT).contains(&self.rating.mu)
+            && (0.0..=SIGMA_LIMIT).contains(&self.rating.sigma)
+            && self.rating.sigma > 0.0
+            && (0.0..=1.0).contains(&self.sync)
     }
 
     /// Windows since the last evaluation, or since it was first seen; at least 1.
@@ -156,17 +177,18 @@ impl State {
         Ok(state)
     }
 
-    /// Refuses values that no round produces. Errors: [`Error::State`] names the peer.
+    /// Refuses values that no round produces, among them all that could overflow one. Errors: [`Error::State`].
     fn check(&self) -> Result<(), Error> {
-        let sound = |p: &PeerState| {
-            (-1.0..=1.0).contains(&p.proof)
-                && (-MU_LIMIT..=MU_LIMIT).contains(&p.rating.mu)
-                && p.rating.sigma.is_finite()
-                && p.rating.sigma > 0.0
-                && (0.0..=1.0).contains(&p.sync)
-        };
-        match self.peers.iter().find(|(_, peer)| !sound(peer)) {
-            Some((hotkey, _)) => Err(Error::State { why: format!("impossible values for {hotkey}") }),
+        let refuse = |why: String| Err(Error::State { why });
+        if self.next_window > LAST_WINDOW + 1 {
+            return refuse(format!("window {} is beyond the last one", self.next_window));
+        }
+        let later = |s: &Selection| s.window > self.next_window.saturating_add(SELECTION_DELAY);
+        if self.selection.as_ref().is_some_and(later) {
+            return refuse("its selection is for a window too far on".to_owned());
+        }
+        match self.peers.iter().find(|(_, peer)| !peer.is_sound(self.next_window)) {
+            Some((hotkey, _)) => refuse(format!("impossible values for {hotkey}")),
             None => Ok(()),
         }
     }

@@ -6,10 +6,11 @@ mod common;
 
 use common::network::{Act, Gain, HONEST, History, Network, Script, among_honest, hotkey};
 use gauntlet::explain::advice::Advice;
-use gauntlet::explain::{Explanation, ProofCause, explain};
+use gauntlet::explain::{CheckResult, Explanation, ProofCause, explain};
 use gauntlet::fast_check::{FailReason, UnknownCause};
 use gauntlet::peer_score::peer_score;
-use gauntlet::{Event, Profile, Rules, penalty, proof_of_computation};
+use gauntlet::sync_score::SyncFact;
+use gauntlet::{Event, Profile, Rules, penalty, proof_of_computation, replay};
 
 /// Five honest peers, and one of each kind.
 fn network(profile: Profile) -> Network {
@@ -74,7 +75,7 @@ fn the_newest_window_agrees_with_the_state() {
         assert_eq!(rebuilt_proof(&network.rules, &explained), state.proof);
         let score = peer_score(&network.rules, state);
         assert_eq!(explained.score.map_or(0.0, |s| s.score), score.score);
-        let selected = history.last.outcome.selection.gather.contains(&hotkey(peer));
+        let selected = history.last.selection.gather.contains(&hotkey(peer));
         assert_eq!(explained.selected, selected);
         // A turn that failed also resets the wait; the explanation shows the last one that gave scores.
         assert!(explained.last_evaluated() <= state.last_evaluated);
@@ -96,12 +97,49 @@ fn advice_names_what_is_wrong() {
     has(5, 59, |a| matches!(a, Advice::TrainOnAssignedData { .. } | Advice::RankHigher { .. }));
     has(6, 59, |a| matches!(a, Advice::TrainOnAssignedData { proof, .. } if *proof < 0.0));
     has(7, 59, |a| matches!(a, Advice::FixCheck { reason: FailReason::WrongState, .. }));
-    has(9, 59, |a| matches!(a, Advice::FixCheck { reason: FailReason::NoCommitment, window: 59 }));
+    has(9, 59, |a| matches!(a, Advice::FixCheck { reason: FailReason::NoCommitment, window: 59, .. }));
     has(10, 40, |a| matches!(a, Advice::Register));
     has(10, 56, |a| matches!(a, Advice::WaitForEvaluations { need: 5, .. }));
     has(0, 99, |a| matches!(a, Advice::WindowNotJudged));
     let best = (0..5).max_by(|a, b| history.shares[59][*a].total_cmp(&history.shares[59][*b])).unwrap();
     has(best, 59, |a| matches!(a, Advice::KeepGoing));
+}
+
+#[test]
+fn sync_copies_counts_and_bans_are_explained() {
+    let always: fn() -> Script = || Box::new(|_, _| Act::Submit(HONEST));
+    let rules = Rules::of(Profile::Reference2026);
+    let mut network = among_honest(rules.clone(), 11, 5, vec![always()]);
+    let key = hotkey(5);
+    let (before, after) = (network.run(30), 30);
+    network.overlaps = Box::new(|_| vec![(5, 0, 0, 0.7)]);
+    let mut state = before.state.clone();
+    state.peers.get_mut(&hotkey(0)).unwrap().proof = 1.0;
+    let mut facts = network.run_from(state.clone(), after, 1).facts.remove(0);
+    let steps = SyncFact::Values { ours: vec![0.0; 8], theirs: vec![4e-4; 8], movement: vec![] };
+    facts.checks.sync.insert(key, steps);
+    let copied = replay(&rules, state, &facts).unwrap();
+    let explained = explain(&rules, &copied.events, key, after);
+    let line = explained.last_check.unwrap();
+    assert_eq!(
+        (line.result, line.overlap),
+        (CheckResult::Failed(FailReason::Copy { of: hotkey(0) }), Some(0.7))
+    );
+    assert_eq!(explained.banned_until, Some(50), "twenty windows, this one included");
+    let sync = explained.last_sync.unwrap();
+    assert!((sync.steps.unwrap() - 1.0).abs() < 1e-6 && sync.factor < 1.0);
+    // These are the events of one window; the count of evaluations is still that of the run.
+    assert_eq!(explained.evaluations, before.state.peers[&key].evaluations);
+    assert!(explained.evaluations > 10);
+    assert!(explained.advice.contains(&Advice::WaitOutBan { until: Some(50) }), "{:?}", explained.advice);
+    let text = explained.to_string();
+    for part in ["overlap 0.700", "1.00 steps behind", "banned          before window 50", "before window 50"]
+    {
+        assert!(text.contains(part), "{part} in\n{text}");
+    }
+    let passed = explain(&rules, &before.events, key, 29);
+    assert_eq!(passed.last_check.unwrap().result, CheckResult::Passed { count: 8 });
+    assert!(passed.to_string().contains("passed, 8 sequences"));
 }
 
 #[test]

@@ -5,7 +5,7 @@
 mod common;
 
 use common::network::{Act, Gain, NOISE, Script, among_honest};
-use gauntlet::Rules;
+use gauntlet::{Profile, Rules};
 
 /// Random signs: own data far above or far below random data. Random ranks: the gain of an honest peer, with its noise.
 fn noise() -> Script {
@@ -28,16 +28,44 @@ fn share(rules: &Rules, honest: usize) -> f64 {
 
 #[test]
 fn random_signs_and_ranks_earn_less_than_a_twentieth() {
-    let rules = Rules::default();
     let mut without = Rules::default();
     without.proof.chance = 0.0;
-    println!("| honest peers | share of the honest mean | without the bar of chance |\n|---|---|---|");
-    for honest in [8, 15, 30] {
-        let (with, without) = (share(&rules, honest), share(&without, honest));
-        println!("| {honest} | {with:.4} | {without:.4} |");
-        assert!(with < 0.05, "{with} among {honest}");
-        assert!(without > with, "the bar does what it is for");
+    println!(
+        "| honest peers | evaluated a window | share of the honest mean | without the bar |\n|---|---|---|---|"
+    );
+    for (honest, evaluated) in [(8, 5), (15, 5), (30, 5), (60, 5), (60, 20), (100, 5), (100, 20)] {
+        let of = |mut rules: Rules| {
+            rules.sample.peers = evaluated;
+            share(&rules, honest)
+        };
+        let with = of(Rules::default());
+        print!("| {honest} | {evaluated} | {with:.3} |");
+        assert!(with < 0.05, "{with} among {honest}, {evaluated} evaluated");
+        if honest <= 30 {
+            let without = of(without.clone());
+            println!(" {without:.3} |");
+            assert!(without > with, "the bar does what it is for: {with} against {without}");
+        } else {
+            println!(" |");
+        }
     }
+}
+
+#[test]
+fn a_bar_that_is_not_raised_early_pays_noise_where_evaluations_are_few() {
+    let mut flat = Rules::default();
+    flat.proof.chance_early = 0.0;
+    let share = share(&flat, 60);
+    println!("60 honest peers, 5 evaluated, bar not raised early: {share:.3}");
+    assert!(share > 0.05, "{share}");
+}
+
+#[test]
+fn reference_2026_pays_early_noise() {
+    // It has neither the bar nor the five evaluations: the bound is one of the profile `paper` alone.
+    let share = share(&Rules::of(Profile::Reference2026), 15);
+    println!("reference-2026, 15 honest peers: {share:.3}");
+    assert!(share > 0.05, "{share}");
 }
 
 #[test]

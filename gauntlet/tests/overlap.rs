@@ -26,7 +26,7 @@ fn judge(
     change: impl Fn(&mut BTreeMap<Hotkey, Standing>),
 ) -> BTreeMap<Hotkey, CopyVerdict> {
     let gather: BTreeSet<Hotkey> = (0..10).map(key).collect();
-    let standing = |n: u8| Standing { submissions: 40, proof: 0.9 - f64::from(n) / 100.0 };
+    let standing = |n: u8| Standing { commitments: 40, proof: 0.9 - f64::from(n) / 100.0 };
     let mut standings: BTreeMap<Hotkey, Standing> = (0..12).map(|n| (key(n), standing(n))).collect();
     change(&mut standings);
     let context =
@@ -70,7 +70,7 @@ fn of_a_cluster_one_member_counts() {
     assert!(by_proof.len() == 3 && !by_proof.contains_key(&key(8)));
     let by_age = judge(&chain, |s| {
         s.values_mut().for_each(|standing| standing.proof = 0.5);
-        s.get_mut(&key(7)).unwrap().submissions = 41;
+        s.get_mut(&key(7)).unwrap().commitments = 41;
     });
     assert!(by_age.len() == 3 && !by_age.contains_key(&key(7)));
     assert_eq!(by_age[&key(8)].fraction, 0.5, "each is blamed for its own overlap");
@@ -78,7 +78,7 @@ fn of_a_cluster_one_member_counts() {
 
 #[test]
 fn young_peers_are_exempt_until_it_is_certain() {
-    let young = |s: &mut BTreeMap<Hotkey, Standing>| s.get_mut(&key(5)).unwrap().submissions = 15;
+    let young = |s: &mut BTreeMap<Hotkey, Standing>| s.get_mut(&key(5)).unwrap().commitments = 15;
     assert!(judge(&with(0.02, &[pair(5, 2, 0.9)]), young).is_empty());
     assert_eq!(judge(&with(0.02, &[pair(5, 2, 0.95)]), young).len(), 1);
     // While nothing is subtracted from its momentum, an honest peer repeats itself.

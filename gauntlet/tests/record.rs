@@ -3,10 +3,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use gauntlet::fast_check::{Check, FailReason, UnknownCause};
-use gauntlet::record::agreement::{Difference, Statement, Tally, View, compare};
+use gauntlet::record::agreement::{Difference, Seen, Statement, Tally, View, compare};
 use gauntlet::record::chain::{Anchored, RecordChain};
 use gauntlet::record::equivocation::Equivocation;
-use gauntlet::record::{Accepted, Objects, PROTOCOL_VERSION, Record, RecordLimits, SignedRecord};
+use gauntlet::record::succession::Turns;
+use gauntlet::record::{Accepted, Here, Objects, PROTOCOL_VERSION, Record, RecordLimits, SignedRecord};
 use gauntlet::selection::Selection;
 use gauntlet::submission::Commitment;
 use gauntlet::{Digest, Error, Hotkey, RecordFault, Signature};
@@ -14,7 +15,9 @@ use proptest::prelude::*;
 use std::collections::{BTreeMap, BTreeSet};
 
 const RUN: Digest = Digest([7; 32]);
-const LIMITS: RecordLimits = RecordLimits { gather: 4, registered: 6, object_bytes: 1000 };
+const LIMITS: RecordLimits = RecordLimits { gather: 4, object_bytes: 1000 };
+/// Records can be published from this block on; a turn lasts ten.
+const OPENS: u64 = 500;
 
 fn key(n: u8) -> Hotkey {
     Hotkey([n; 32])
@@ -61,6 +64,7 @@ fn record(window: u64, previous: Digest) -> Record {
             gather: [1, 2, 3].map(key).to_vec(),
             reserve: vec![key(4)],
         },
+        published: OPENS + 3,
         leader: key(100),
     }
 }
@@ -77,8 +81,15 @@ fn chain_and_next() -> (RecordChain, Record) {
 }
 
 fn extend(chain: &mut RecordChain, signed: &SignedRecord) -> Result<(), Error> {
-    let state = state(chain.next_window());
-    chain.extend(signed, state, key(100), &LIMITS, &verify)
+    let registered = [1, 2, 3, 4, 5, 6].map(key).into();
+    let order = [key(100), key(101)];
+    let here = Here {
+        state: state(chain.next_window()),
+        registered: &registered,
+        turns: Turns { order: &order, opens: OPENS, deadline: 10 },
+        block: OPENS + 15,
+    };
+    chain.extend(signed, &here, &LIMITS, &verify)
 }
 
 fn fault(result: Result<(), Error>) -> RecordFault {
@@ -92,12 +103,17 @@ fn fault(result: Result<(), Error>) -> RecordFault {
 fn each_fault_is_found_and_changes_nothing() {
     let (chain, next) = chain_and_next();
     type Spoil = fn(&mut Record);
-    let cases: [(Spoil, RecordFault); 17] = [
+    let cases: [(Spoil, RecordFault); 22] = [
         (|r| r.protocol = 2, RecordFault::Protocol(2)),
         (|r| r.run = Digest([0; 32]), RecordFault::Run(Digest([0; 32]))),
         (|r| r.window = 3, RecordFault::Window { next: 2 }),
         (|r| r.previous = RUN, RecordFault::Previous(RUN)),
         (|r| r.leader = key(101), RecordFault::Leader(key(101))),
+        (|r| r.published = OPENS - 1, RecordFault::Leader(key(100))),
+        (|r| r.published = OPENS + 10, RecordFault::Leader(key(100))),
+        (|r| r.published = OPENS + 16, RecordFault::Published(OPENS + 16)),
+        (|r| r.commitments[2].0 = key(9), RecordFault::NotRegistered(key(9))),
+        (|r| r.selection.reserve = vec![key(9)], RecordFault::NotRegistered(key(9))),
         (|r| r.state_before = RUN, RecordFault::State(RUN)),
         (|r| r.accepted = vec![r.accepted[0]; 5], RecordFault::Length("accepted")),
         (|r| r.accepted[0].size = 1001, RecordFault::Length("an accepted object")),
@@ -108,7 +124,7 @@ fn each_fault_is_found_and_changes_nothing() {
         (|r| r.commitments.reverse(), RecordFault::Order("commitments")),
         (|r| r.selection.reserve = vec![key(1)], RecordFault::Order("selection")),
         (|r| r.selection.window = 3, RecordFault::Selection),
-        (|r| r.accepted[1].hotkey = key(9), RecordFault::NotSelected(key(9))),
+        (|r| r.accepted[1].hotkey = key(5), RecordFault::NotSelected(key(5))),
         (|r| r.accepted[1].content = RUN, RecordFault::NotCommitted(key(2))),
     ];
     for (spoil, expected) in cases {
@@ -117,6 +133,9 @@ fn each_fault_is_found_and_changes_nothing() {
         assert_eq!(fault(extend(&mut chain, &signed(bad))), expected);
         assert_eq!(chain, chain_and_next().0);
     }
+    let mut late = next.clone();
+    (late.leader, late.published) = (key(101), OPENS + 10);
+    extend(&mut chain.clone(), &signed(late)).unwrap();
     let mut forged = signed(next.clone());
     forged.signature.0[3] ^= 1;
     assert_eq!(fault(extend(&mut chain.clone(), &forged)), RecordFault::Signature(key(100)));
@@ -149,7 +168,8 @@ fn validators_say_where_they_differ_and_unknown_is_no_difference() {
         [1, 2, 3].map(|n| (key(n), Commitment::InTime(content(n, 0)))).into();
     let passed = |n| (key(n), Check::Passed { count: 1 });
     let view = |commitments: &BTreeMap<Hotkey, Commitment>, checks: &[(Hotkey, Check)]| {
-        compare(&record, &gather, commitments, &checks.iter().copied().collect())
+        let checks = checks.iter().copied().collect();
+        compare(&record, &Seen { gather: &gather, commitments, checks: &checks, selection: None })
     };
     let differs = |n, reason| View::Differs { hotkey: key(n), reason };
     assert_eq!(view(&commitments, &[passed(1), passed(2)]), View::Agree);
@@ -167,6 +187,30 @@ fn validators_say_where_they_differ_and_unknown_is_no_difference() {
     let mut other = commitments.clone();
     other.insert(key(4), Commitment::InTime(RUN));
     assert_eq!(view(&other, &[passed(1), passed(2)]), differs(4, Difference::Commitment));
+}
+
+#[test]
+fn another_selection_than_the_one_that_follows_is_a_difference() {
+    let record = record(0, RUN);
+    let view = |selection: Option<&Selection>| {
+        let (gather, commitments, checks) = Default::default();
+        compare(&record, &Seen { gather: &gather, commitments: &commitments, checks: &checks, selection })
+    };
+    let differs = |n| View::Differs { hotkey: key(n), reason: Difference::Selection };
+    assert_eq!(view(None), View::Agree, "unknown is no difference");
+    assert_eq!(view(Some(&record.selection)), View::Agree);
+    let with = |gather: &[u8], reserve: &[u8]| Selection {
+        gather: gather.iter().copied().map(key).collect(),
+        reserve: reserve.iter().copied().map(key).collect(),
+        ..record.selection.clone()
+    };
+    assert_eq!(view(Some(&with(&[1, 3, 5], &[4]))), differs(2), "left out here, named there");
+    assert_eq!(view(Some(&with(&[1, 2, 3], &[]))), differs(4));
+    assert_eq!(
+        view(Some(&with(&[1, 2, 4], &[3]))),
+        differs(3),
+        "gather set and reserve are not the same place"
+    );
 }
 
 #[test]

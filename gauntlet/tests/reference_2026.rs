@@ -42,9 +42,9 @@ fn missing_escalates_and_then_bans() {
     let run = network.run_from(before, 30, 12);
     let often = run.state.peers[&hotkey(SUBJECT)].banned > 0;
     assert!(often, "and not drawn or selected while the ban lasts");
-    let selection = &run.last.outcome.selection;
+    let selection = &run.last.selection;
     assert!(!selection.gather.contains(&hotkey(SUBJECT)) && !selection.reserve.contains(&hotkey(SUBJECT)));
-    assert_eq!(run.last.outcome.scores[&hotkey(SUBJECT)].gate, Some(Gate::Banned));
+    assert_eq!(run.last.scores[&hotkey(SUBJECT)].gate, Some(Gate::Banned));
 }
 
 #[test]
@@ -123,7 +123,7 @@ fn negative_evaluations_lower_and_exclude() {
         matches!(&e.kind, EventKind::Penalised { hotkey, cause: c, factor, .. } if *hotkey == key && *c == cause && *factor == 0.25)
     };
     assert!(history.events.iter().any(lowered));
-    assert!(!history.last.outcome.selection.gather.contains(&hotkey(SUBJECT)));
+    assert!(!history.last.selection.gather.contains(&hotkey(SUBJECT)));
 }
 
 #[test]
@@ -146,7 +146,11 @@ fn copies_cost_by_level() {
         let after = network.run_from(senior, 30, 1);
         let check = |e: &gauntlet::Event| {
             e.kind
-                == EventKind::CheckFailed { hotkey: hotkey(SUBJECT), reason: Reason::Copy { of: hotkey(0) } }
+                == EventKind::CheckFailed {
+                    hotkey: hotkey(SUBJECT),
+                    reason: Reason::Copy { of: hotkey(0) },
+                    overlap: Some(overlap),
+                }
         };
         assert!(after.events.iter().any(check));
         assert_eq!(proof(&after.state), factor * proof(&before));
@@ -178,12 +182,28 @@ fn sync_pays_and_too_far_behind_is_a_failure() {
 #[test]
 fn half_is_burned_and_places_are_paid() {
     let history = among_honest(rules(), 4, 9, Vec::new()).run(60);
-    let split = &history.last.outcome.incentives;
+    let split = &history.last.incentives;
     assert_eq!(split.burn, 0.5);
     let shares: Vec<f64> = split.shares.values().copied().collect();
     let (low, high) =
         (shares.iter().copied().fold(1.0, f64::min), shares.iter().copied().fold(0.0, f64::max));
     assert!(shares.len() > 2 && (high / low - 2.0).abs() < 1e-9, "linear from 2 to 1: {shares:?}");
+}
+
+#[test]
+fn a_selection_does_not_outlive_its_period() {
+    // Windows 40 to 42 are left out: the window that should have selected is one of them, so 43 selects for itself.
+    let network = among_honest(rules(), 4, 30, Vec::new());
+    let mut state = network.run(40).state;
+    let stale = vec![hotkey(0)];
+    state.selection.as_mut().unwrap().gather = stale.clone();
+    let left_out = network.run_from(state.clone(), 43, 1).last.selection;
+    assert_eq!(left_out.window, 45);
+    assert_ne!(left_out.gather, stale);
+    // Within its period it stands.
+    let mut state = network.run(41).state;
+    state.selection.as_mut().unwrap().gather = stale.clone();
+    assert_eq!(network.run_from(state, 41, 1).last.selection.gather, stale);
 }
 
 #[test]

@@ -6,8 +6,8 @@ mod common;
 
 use common::network::{among_honest, hotkey};
 use gauntlet::rating::Rating;
-use gauntlet::state::{PeerState, STATE_VERSION, State, v1};
-use gauntlet::{Digest, Error, Hotkey, Rules};
+use gauntlet::state::{LAST_WINDOW, PeerState, STATE_VERSION, State, v1};
+use gauntlet::{Digest, Error, Hotkey, Rules, replay};
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
@@ -99,6 +99,75 @@ fn impossible_values_are_refused() {
     }
 }
 
+/// A history as its stored form, which may be none that a round leaves.
+fn history(bits: u32, len: u32) -> gauntlet::history::History {
+    postcard::from_bytes(&postcard::to_allocvec(&(bits, len)).unwrap()).unwrap()
+}
+
+#[test]
+fn values_that_would_overflow_a_round_are_refused() {
+    let good = among_honest(Rules::default(), 1, 4, Vec::new()).run(20).state;
+    type Spoil = fn(&mut PeerState);
+    let spoils: [Spoil; 12] = [
+        |p| p.first_seen = 20,
+        |p| p.last_seen = Some(u64::MAX),
+        |p| p.last_checked = Some(20),
+        |p| p.last_evaluated = Some(20),
+        |p| p.commitments = u64::MAX,
+        |p| p.absent_streak = u64::MAX,
+        |p| p.evaluations = u32::MAX,
+        |p| p.positive = p.evaluations + 1,
+        |p| p.misses = history(0, 33),
+        |p| p.negatives = history(0b100, 2),
+        |p| p.rating.sigma = f64::INFINITY,
+        |p| p.sync = 1.5,
+    ];
+    for (i, spoil) in spoils.iter().enumerate() {
+        let mut state = good.clone();
+        spoil(state.peers.get_mut(&hotkey(2)).unwrap());
+        assert!(
+            matches!(State::from_bytes(&state.to_bytes().unwrap()), Err(Error::State { .. })),
+            "value {i}"
+        );
+    }
+    let mut far = good.clone();
+    far.selection.as_mut().unwrap().window = 23;
+    assert!(matches!(State::from_bytes(&far.to_bytes().unwrap()), Err(Error::State { .. })));
+    let end = State { next_window: u64::MAX, ..good };
+    assert!(matches!(State::from_bytes(&end.to_bytes().unwrap()), Err(Error::State { .. })));
+}
+
+#[test]
+fn counters_at_their_end_stay_there() {
+    let silent: common::network::Script = Box::new(|_, _| common::network::Act::Silent);
+    let unreadable: common::network::Script =
+        Box::new(|_, _| common::network::Act::Unknown(gauntlet::fast_check::UnknownCause::TimeOut));
+    let network = among_honest(Rules::default(), 1, 4, vec![silent, unreadable]);
+    let mut state = network.run(20).state;
+    for peer in state.peers.values_mut() {
+        (peer.commitments, peer.absent_streak) = (u64::MAX, u64::MAX);
+        (peer.unknown_debt, peer.miss_streak, peer.negative_streak) = (u32::MAX, u32::MAX, u32::MAX);
+        (peer.evaluations, peer.positive, peer.banned) = (u32::MAX, u32::MAX, u32::MAX);
+        (peer.misses, peer.negatives) = (history(0, u32::MAX), history(0, u32::MAX));
+    }
+    let after = network.run_from(state, 20, 1).state;
+    assert_eq!(after.peers[&hotkey(4)].absent_streak, u64::MAX);
+    assert_eq!(after.peers[&hotkey(0)].commitments, u64::MAX);
+}
+
+#[test]
+fn windows_end_where_the_keys_do() {
+    let network = among_honest(Rules::default(), 1, 4, Vec::new());
+    let mut facts = network.run(1).facts.remove(0);
+    facts.losses.clear();
+    facts.window.window = LAST_WINDOW;
+    let last = replay(&network.rules, State::default(), &facts).unwrap().state;
+    assert_eq!(State::from_bytes(&last.to_bytes().unwrap()), Ok(last));
+    facts.window.window = LAST_WINDOW + 1;
+    let error = Error::WindowLimit { window: LAST_WINDOW + 1, last: LAST_WINDOW };
+    assert_eq!(replay(&network.rules, State::default(), &facts), Err(error));
+}
+
 fn sealed(version: u16, payload: &[u8]) -> Vec<u8> {
     let mut bytes = [&b"GNTS"[..], &version.to_le_bytes(), payload].concat();
     bytes.extend(Digest::of(&bytes).0);
@@ -148,7 +217,12 @@ proptest! {
             payload[at] = byte;
         }
         if let Ok(state) = State::from_bytes(&sealed(STATE_VERSION, &payload)) {
-            prop_assert_eq!(State::from_bytes(&state.to_bytes().unwrap()).unwrap(), state);
+            prop_assert_eq!(State::from_bytes(&state.to_bytes().unwrap()).unwrap(), state.clone());
+            // What is taken can be judged on: the next round ends in a state that is taken too.
+            let window = state.next_window.min(LAST_WINDOW - 1);
+            let state = State { next_window: window, ..state };
+            let next = among_honest(Rules::default(), 1, 4, Vec::new()).run_from(state, window, 1).state;
+            prop_assert!(window == LAST_WINDOW - 1 || State::from_bytes(&next.to_bytes().unwrap()).is_ok());
         }
     }
 }

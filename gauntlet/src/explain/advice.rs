@@ -20,6 +20,8 @@ pub enum Advice {
         reason: FailReason,
         /// When.
         window: u64,
+        /// The overlap behind a verdict of copying or re-use, 0..=1.
+        overlap: Option<f64>,
     },
     /// The newest check could not read the storage.
     FixStorage {
@@ -52,11 +54,17 @@ pub enum Advice {
         players: u32,
     },
     /// Banned until the ban ends.
-    WaitOutBan,
+    WaitOutBan {
+        /// The first window after it, if every window is judged.
+        until: Option<u64>,
+    },
     /// An invalid object; the next evaluation that succeeds clears it.
     SubmitValidObject,
     /// Its published values are too far off.
-    CatchUp,
+    CatchUp {
+        /// Steps behind; none where it published nothing that compares.
+        steps: Option<f64>,
+    },
     /// It scores, but its share is below what is paid.
     ShareTooSmall {
         /// PeerScore.
@@ -70,17 +78,21 @@ pub enum Advice {
 
 /// Advice for a peer, most pressing first.
 pub(super) fn advise(rules: &Rules, explained: &Explanation) -> Vec<Advice> {
-    if explained.joined.is_none() {
+    let seen = explained.joined.is_some() || explained.score.is_some() || explained.last_check.is_some();
+    if !seen {
         return vec![Advice::Register];
     }
     let mut advice = Vec::new();
     if explained.split.is_none() {
         advice.push(Advice::WindowNotJudged);
     }
-    match explained.last_check.map(|line| (line.window, line.result)) {
-        Some((window, CheckResult::Failed(reason))) => advice.push(Advice::FixCheck { reason, window }),
-        Some((window, CheckResult::Unknown(cause))) => advice.push(Advice::FixStorage { cause, window }),
-        Some((_, CheckResult::Passed)) | None => {}
+    if let Some(line) = explained.last_check {
+        let (window, overlap) = (line.window, line.overlap);
+        match line.result {
+            CheckResult::Failed(reason) => advice.push(Advice::FixCheck { reason, window, overlap }),
+            CheckResult::Unknown(cause) => advice.push(Advice::FixStorage { cause, window }),
+            CheckResult::Passed { .. } => {}
+        }
     }
     advice.extend(by_score(rules, explained));
     advice
@@ -93,7 +105,7 @@ fn by_score(rules: &Rules, explained: &Explanation) -> Option<Advice> {
     let (place, players) = explained.last_match.map_or((0, 0), |m| (m.place, m.players));
     let bar = threshold(&rules.proof, explained.evaluations);
     Some(match score.gate {
-        Some(Gate::Banned) => Advice::WaitOutBan,
+        Some(Gate::Banned) => Advice::WaitOutBan { until: explained.banned_until },
         Some(Gate::RedCard) => Advice::SubmitValidObject,
         Some(Gate::TooFewEvaluations) => too_few,
         Some(Gate::ProofNotPositive | Gate::ProofBelowFloor) => {
@@ -102,7 +114,7 @@ fn by_score(rules: &Rules, explained: &Explanation) -> Option<Advice> {
         Some(Gate::RatingNotPositive) => {
             Advice::RankHigher { loss_rating: score.loss_rating, place, players }
         }
-        Some(Gate::OutOfSync) => Advice::CatchUp,
+        Some(Gate::OutOfSync) => Advice::CatchUp { steps: explained.last_sync.and_then(|line| line.steps) },
         Some(Gate::BelowMinimum) => Advice::ShareTooSmall { score: score.score },
         None if explained.share > 0.0 => Advice::KeepGoing,
         None => Advice::ShareTooSmall { score: score.score },
@@ -113,11 +125,12 @@ impl fmt::Display for Advice {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Register => write!(f, "this hotkey was not registered in any window up to this one"),
-            Self::FixCheck { reason, window } => {
-                write!(
-                    f,
-                    "its submission of window {window} failed ({reason:?}): each failure multiplies μ by less than 1"
-                )
+            Self::FixCheck { reason, window, overlap } => {
+                write!(f, "its submission of window {window} failed ({reason:?}")?;
+                if let Some(overlap) = overlap {
+                    write!(f, ", overlap {overlap:.3}")?;
+                }
+                write!(f, "): each failure multiplies μ by less than 1")
             }
             Self::FixStorage { cause, window } => {
                 write!(
@@ -137,11 +150,19 @@ impl fmt::Display for Advice {
                 "LossRating is {loss_rating:.3} and must be above 0: it came {place}. of {players} in its last match; \
                  more sequences a window rank higher"
             ),
-            Self::WaitOutBan => write!(f, "it is banned; nothing counts until the ban ends"),
+            Self::WaitOutBan { until: Some(until) } => {
+                write!(f, "it is banned; nothing counts before window {until}")
+            }
+            Self::WaitOutBan { until: None } => write!(f, "it is banned; nothing counts until the ban ends"),
             Self::SubmitValidObject => {
                 write!(f, "its last object was invalid; the next evaluation that succeeds clears it")
             }
-            Self::CatchUp => write!(f, "its published values are too far from the common state: catch up"),
+            Self::CatchUp { steps: Some(steps) } => {
+                write!(f, "its published values are {steps:.1} steps from the common state: catch up")
+            }
+            Self::CatchUp { steps: None } => {
+                write!(f, "it publishes no values that compare with the common state: publish them")
+            }
             Self::ShareTooSmall { score } => {
                 write!(f, "its PeerScore {score:.4} is too small a part of the whole to be paid")
             }

@@ -13,6 +13,7 @@ impl fmt::Display for Explanation {
         self.write_score(f)?;
         self.write_evaluation(f)?;
         self.write_check(f)?;
+        self.write_standing(f)?;
         self.write_proof(f)?;
         writeln!(f, "  what would raise it")?;
         self.advice.iter().try_for_each(|advice| writeln!(f, "    - {advice}"))
@@ -90,13 +91,31 @@ impl Explanation {
     fn write_check(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some(line) = &self.last_check else { return writeln!(f, "  last check      none") };
         match line.result {
-            CheckResult::Passed => writeln!(f, "  last check      window {}: passed", line.window),
+            CheckResult::Passed { count } => {
+                writeln!(f, "  last check      window {}: passed, {count} sequences", line.window)
+            }
             CheckResult::Failed(reason) => {
-                writeln!(f, "  last check      window {}: failed, {reason:?}", line.window)
+                write!(f, "  last check      window {}: failed, {reason:?}", line.window)?;
+                match line.overlap {
+                    Some(overlap) => writeln!(f, ", overlap {overlap:.3}"),
+                    None => writeln!(f),
+                }
             }
             CheckResult::Unknown(cause) => {
                 writeln!(f, "  last check      window {}: unknown, {cause:?}", line.window)
             }
+        }
+    }
+
+    fn write_standing(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(sync) = &self.last_sync {
+            let steps =
+                sync.steps.map_or("nothing to compare".to_owned(), |x| format!("{x:.2} steps behind"));
+            writeln!(f, "  SyncScore       window {}: {steps}, factor {:.4}", sync.window, sync.factor)?;
+        }
+        match self.banned_until {
+            Some(until) if until > self.window => writeln!(f, "  banned          before window {until}"),
+            _ => Ok(()),
         }
     }
 

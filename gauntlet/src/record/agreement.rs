@@ -5,6 +5,7 @@
 
 use super::{Record, Verify};
 use crate::fast_check::{Check, FailReason};
+use crate::selection::Selection;
 use crate::submission::Commitment;
 use crate::{Digest, Error, Hotkey, Signature};
 use serde::{Deserialize, Serialize};
@@ -37,6 +38,22 @@ pub enum Difference {
     LeftOut,
     /// A listed commitment is another than the one read at the deadline.
     Commitment,
+    /// The gather set of two windows on is another than the one that follows from the leader's published state.
+    Selection,
+}
+
+/// What a validator saw itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    /// The gather set of the window.
+    pub gather: &'a BTreeSet<Hotkey>,
+    /// Commitments, as read at the deadline.
+    pub commitments: &'a BTreeMap<Hotkey, Commitment>,
+    /// Results of the checks.
+    pub checks: &'a BTreeMap<Hotkey, Check>,
+    /// The gather set of two windows on, judged again from the leader's facts ([`crate::replay`]); `None` where these
+    /// are not known.
+    pub selection: Option<&'a Selection>,
 }
 
 /// A signed view.
@@ -61,13 +78,10 @@ impl Statement {
     }
 }
 
-/// Compares a record with what this validator saw: the first difference by hotkey, or agreement.
-pub fn compare(
-    record: &Record,
-    gather: &BTreeSet<Hotkey>,
-    commitments: &BTreeMap<Hotkey, Commitment>,
-    checks: &BTreeMap<Hotkey, Check>,
-) -> View {
+/// Compares a record with what this validator saw: the first difference by hotkey, that of the selection last, or
+/// agreement.
+pub fn compare(record: &Record, seen: &Seen<'_>) -> View {
+    let Seen { gather, commitments, checks, selection } = *seen;
     let listed: BTreeSet<Hotkey> = record.accepted.iter().map(|a| a.hotkey).collect();
     let theirs: BTreeMap<Hotkey, Digest> = record.commitments.iter().copied().collect();
     let everybody: BTreeSet<&Hotkey> =
@@ -87,8 +101,22 @@ pub fn compare(
             _ => None,
         }
     };
+    let selected = || {
+        let hotkey = differently_placed(&record.selection, selection?)?;
+        Some((hotkey, Difference::Selection))
+    };
     let found = everybody.into_iter().find_map(|hotkey| difference(hotkey).map(|reason| (*hotkey, reason)));
-    found.map_or(View::Agree, |(hotkey, reason)| View::Differs { hotkey, reason })
+    found.or_else(selected).map_or(View::Agree, |(hotkey, reason)| View::Differs { hotkey, reason })
+}
+
+/// The first hotkey that two selections do not give the same place: none, the gather set, or one in the reserve.
+fn differently_placed(a: &Selection, b: &Selection) -> Option<Hotkey> {
+    let places = |s: &Selection| -> BTreeMap<Hotkey, usize> {
+        let reserve = s.reserve.iter().enumerate().map(|(i, key)| (*key, i + 1));
+        s.gather.iter().map(|key| (*key, 0)).chain(reserve).collect()
+    };
+    let (a, b) = (places(a), places(b));
+    a.keys().chain(b.keys()).filter(|key| a.get(*key) != b.get(*key)).min().copied()
 }
 
 /// Stake behind each view of one record.

@@ -5,8 +5,8 @@
 //! The hash that the chain showed is kept: in that window no other record is taken again.
 
 use super::equivocation::Equivocation;
-use super::{Before, RecordLimits, SignedRecord, Verify};
-use crate::selection::Selection;
+use super::{Before, Here, RecordLimits, SignedRecord, Verify};
+use crate::selection::{SELECTION_DELAY, Selection};
 use crate::{Digest, Error, Hotkey, RecordFault};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -90,13 +90,11 @@ impl RecordChain {
         self.selections.get(&window).map(|s| s.gather.iter().chain(&s.reserve).copied().collect())
     }
 
-    /// Takes the next record: signed by `leader`, whose turn it was ([`super::succession::leader`]), on top of our own
-    /// θ hash `state`. Errors: [`Error::Record`]; nothing changes then.
+    /// Takes the next record, on top of our own θ. Errors: [`Error::Record`]; nothing changes then.
     pub fn extend(
         &mut self,
         signed: &SignedRecord,
-        state: Digest,
-        leader: Hotkey,
+        here: &Here<'_>,
         limits: &RecordLimits,
         verify: &impl Verify,
     ) -> Result<(), Error> {
@@ -109,9 +107,8 @@ impl RecordChain {
             run: self.run,
             window: self.next_window,
             head: self.head,
-            state,
             gather: gather.as_ref(),
-            leader,
+            here: *here,
         };
         record.check(&before, limits)?;
         signed.check_signature(verify)?;
@@ -122,7 +119,7 @@ impl RecordChain {
         self.head = hash;
         self.since_anchor.insert(record.window, self.head);
         self.selections.insert(record.selection.window, record.selection.clone());
-        self.next_window = record.window + 1;
+        self.next_window = record.window.saturating_add(1);
         self.selections.retain(|window, _| *window >= self.anchor.next_window);
         Ok(())
     }
@@ -154,11 +151,16 @@ impl RecordChain {
                 Anchored::Ahead
             }
             Some(ours) if *ours == head => {
-                let selections = self.selections.clone().into_iter().filter(|(w, _)| *w <= window + 2);
-                self.anchor = Anchor { next_window: window + 1, head, selections: selections.collect() };
+                let selections = self
+                    .selections
+                    .clone()
+                    .into_iter()
+                    .filter(|(w, _)| *w <= window.saturating_add(SELECTION_DELAY));
+                let next_window = window.saturating_add(1);
+                self.anchor = Anchor { next_window, head, selections: selections.collect() };
                 self.since_anchor.retain(|w, _| *w > window);
                 self.pending.retain(|w, _| *w > window);
-                Anchored::Confirmed { next_window: window + 1 }
+                Anchored::Confirmed { next_window }
             }
             Some(_) => {
                 self.next_window = self.anchor.next_window;

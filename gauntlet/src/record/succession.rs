@@ -8,6 +8,24 @@
 use crate::Hotkey;
 use std::collections::BTreeMap;
 
+/// Whose turn it is when, in one window.
+#[derive(Clone, Copy, Debug)]
+pub struct Turns<'a> {
+    /// Validators in the order in which they lead it ([`order`]).
+    pub order: &'a [Hotkey],
+    /// Block in which its record can first be published.
+    pub opens: u64,
+    /// Blocks of a turn (`record_deadline`).
+    pub deadline: u64,
+}
+
+impl Turns<'_> {
+    /// Who leads at `block` ([`leader`]).
+    pub fn leader(&self, block: u64) -> Option<Hotkey> {
+        leader(self.order, self.opens, self.deadline, block)
+    }
+}
+
 /// Validators in the order in which they lead `window`. Those without stake, and those barred from that window or an
 /// earlier one on, do not.
 pub fn order(stakes: &BTreeMap<Hotkey, u64>, barred: &BTreeMap<Hotkey, u64>, window: u64) -> Vec<Hotkey> {

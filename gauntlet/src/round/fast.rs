@@ -1,6 +1,6 @@
 //! The fast evaluation inside a round: from checks, overlaps and published values to verdicts and penalties.
 
-use super::{Checked, Found, Round};
+use super::{Checked, Found, Round, is_miner};
 use crate::events::EventKind;
 use crate::facts::{CheckFacts, PeerFacts, Reach};
 use crate::fast_check::{Check, FailReason};
@@ -26,7 +26,7 @@ impl Round<'_> {
             };
             checks.insert(*hotkey, Check::Failed(reason));
         }
-        self.note(&checks);
+        self.note(&checks, &copies);
         self.count_misses();
         self.punish(&copies);
         self.sync(&facts.sync);
@@ -67,7 +67,7 @@ impl Round<'_> {
             if !matches!(check, Check::Unknown(_)) {
                 peer.unknown_debt = peer.unknown_debt.saturating_sub(1);
             } else if reaching {
-                peer.unknown_debt = (peer.unknown_debt + 1).min(limit);
+                peer.unknown_debt = peer.unknown_debt.saturating_add(1).min(limit);
                 if peer.unknown_debt >= limit {
                     *check = Check::Failed(FailReason::Unreachable);
                 }
@@ -84,7 +84,7 @@ impl Round<'_> {
         let passed = |key: &Hotkey| matches!(checks.get(key), Some(Check::Passed { .. }));
         let here = |o: &&Overlap| passed(&o.hotkey) && (o.window < self.facts.window || passed(&o.other));
         let relevant: Vec<Overlap> = overlaps.iter().filter(here).copied().collect();
-        let standing = |peer: &PeerState| Standing { submissions: peer.submissions, proof: peer.proof };
+        let standing = |peer: &PeerState| Standing { commitments: peer.commitments, proof: peer.proof };
         let standing = self.state.peers.iter().map(|(key, peer)| (*key, standing(peer))).collect();
         let context = overlap::Context {
             window: self.facts.window,
@@ -96,7 +96,7 @@ impl Round<'_> {
         overlap::verdicts(&self.rules.overlap, &context, &relevant)
     }
 
-    fn note(&mut self, checks: &BTreeMap<Hotkey, Check>) {
+    fn note(&mut self, checks: &BTreeMap<Hotkey, Check>, copies: &BTreeMap<Hotkey, CopyVerdict>) {
         for (hotkey, check) in checks {
             let Some(peer) = self.state.peers.get_mut(hotkey) else { continue };
             let debt = peer.unknown_debt;
@@ -109,7 +109,8 @@ impl Round<'_> {
             let (found, kind) = match *check {
                 Check::Passed { count } => (Found::Passed, EventKind::CheckPassed { hotkey: *hotkey, count }),
                 Check::Failed(reason) => {
-                    (Found::Failed(reason), EventKind::CheckFailed { hotkey: *hotkey, reason })
+                    let overlap = copies.get(hotkey).map(|copy| copy.fraction);
+                    (Found::Failed(reason), EventKind::CheckFailed { hotkey: *hotkey, reason, overlap })
                 }
                 Check::Unknown(cause) => {
                     (Found::Unknown, EventKind::CheckUnknown { hotkey: *hotkey, cause, debt })
@@ -154,9 +155,17 @@ impl Round<'_> {
     pub(super) fn sentence(&mut self, hotkey: Hotkey, reason: FailReason, success: f64, overlap: f64) {
         let Some(peer) = self.state.peers.get_mut(&hotkey) else { return };
         let sentence = penalty::sentence(&self.rules.penalty, reason, peer, success, overlap);
-        peer.banned = peer.banned.max(sentence.ban);
         peer.red_card |= sentence.red_card;
+        self.ban(hotkey, sentence.ban);
         self.penalise(hotkey, PenaltyCause::Check(reason), sentence.factor);
+    }
+
+    fn ban(&mut self, hotkey: Hotkey, windows: u32) {
+        let Some(peer) = self.state.peers.get_mut(&hotkey) else { return };
+        if windows > peer.banned {
+            peer.banned = windows;
+            self.event(EventKind::Banned { hotkey, windows });
+        }
     }
 
     /// Share of the gather peers of which something is known that passed; 1 where nothing is known.
@@ -170,7 +179,8 @@ impl Round<'_> {
     fn sync(&mut self, facts: &BTreeMap<Hotkey, SyncFact>) {
         let rules: &SyncRules = &self.rules.sync;
         for (hotkey, fact) in facts {
-            let Some(peer) = self.state.peers.get_mut(hotkey) else { continue };
+            let registered = is_miner(&self.facts, hotkey);
+            let Some(peer) = self.state.peers.get_mut(hotkey).filter(|_| registered) else { continue };
             let steps = sync_score::steps_behind(rules, self.facts.learning_rate, fact);
             let factor = sync_score::factor(rules, steps);
             peer.sync = factor;
@@ -190,15 +200,17 @@ impl Round<'_> {
             let Some(peer) = self.state.peers.get_mut(&hotkey) else { continue };
             let full = rules.miss_history > 0 && peer.misses.len() >= rules.miss_history;
             let often = full && peer.misses.count(rules.miss_history) >= rules.miss_limit;
+            let gone = peer.absent_streak > rules.inactive_reset;
             if often {
                 // The ban pays for these misses; remembered beyond it they would ban again for ever.
-                peer.banned = peer.banned.max(rules.ban_windows);
                 (peer.misses, peer.miss_streak) = (History::default(), 0);
+                self.ban(hotkey, rules.ban_windows);
             }
+            let banned = self.state.peers.get(&hotkey).is_some_and(|peer| peer.banned > 0);
             let causes = [
                 (often, PenaltyCause::OftenMissing),
-                (peer.banned > 0, PenaltyCause::Banned),
-                (peer.absent_streak > rules.inactive_reset, PenaltyCause::Inactive),
+                (banned, PenaltyCause::Banned),
+                (gone, PenaltyCause::Inactive),
             ];
             for (_, cause) in causes.iter().filter(|(holds, _)| *holds) {
                 self.penalise(hotkey, *cause, 0.0);

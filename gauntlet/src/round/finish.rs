@@ -40,9 +40,9 @@ impl Round<'_> {
     fn split(&mut self, scores: &BTreeMap<Hotkey, PeerScore>) -> Incentives {
         let value = |score: &PeerScore| match self.rules.incentive.form {
             IncentiveForm::MinShift => signed_product(score),
-            IncentiveForm::Power | IncentiveForm::Places => score.score,
+            IncentiveForm::Power | IncentiveForm::Places => Some(score.score),
         };
-        let values = scores.iter().map(|(hotkey, score)| (*hotkey, value(score))).collect();
+        let values = scores.iter().filter_map(|(hotkey, score)| Some((*hotkey, value(score)?))).collect();
         let split = incentives(&self.rules.incentive, &values);
         for (hotkey, share) in &split.shares {
             self.event(EventKind::Paid { hotkey: *hotkey, share: *share });
@@ -52,13 +52,15 @@ impl Round<'_> {
         split
     }
 
-    /// The gather set of two windows on; the last one stands where the profile selects less often.
+    /// The gather set of two windows on. Where the profile selects less often, the last one stands until its period
+    /// ends; where the window that should have selected was left out, the next one does.
     fn select(&mut self, incentives: &Incentives) -> Selection {
         let window = self.facts.window;
         let rules = &self.rules.selection;
+        let period = window - window % rules.every.max(1);
         let selection = match &self.state.selection {
-            Some(last) if !window.is_multiple_of(rules.every) => {
-                Selection { window: window + SELECTION_DELAY, ..last.clone() }
+            Some(last) if window > period && last.window >= period.saturating_add(SELECTION_DELAY) => {
+                Selection { window: window.saturating_add(SELECTION_DELAY), ..last.clone() }
             }
             _ => select(rules, window, &self.facts.reveal_block, &self.candidates(incentives)),
         };

@@ -17,7 +17,7 @@ pub struct State {
     pub peers: BTreeMap<Hotkey, Peer>,
 }
 
-/// The memory of one peer, version 1; fields as in [`PeerState`].
+/// The memory of one peer, version 1; fields as in [`PeerState`], where `submissions` is `commitments`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct Peer {
@@ -48,7 +48,7 @@ impl From<Peer> for PeerState {
             last_seen: old.last_seen,
             last_checked: old.last_checked,
             last_evaluated: old.last_evaluated,
-            submissions: old.submissions,
+            commitments: old.submissions,
             evaluations: old.evaluations,
             positive: old.positive,
             unknown_debt: old.unknown_debt,

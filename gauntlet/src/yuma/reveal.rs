@@ -40,7 +40,7 @@ pub fn commit(waiting: &mut Vec<Waiting>, hash: Digest, block: u64, epoch: u64) 
     if waiting.len() >= MAX_WAITING {
         return Err(ChainFault::TooManyCommits);
     }
-    waiting.push(Waiting { hash, block, due: epoch + REVEAL_EPOCHS });
+    waiting.push(Waiting { hash, block, due: epoch.saturating_add(REVEAL_EPOCHS) });
     Ok(())
 }
 

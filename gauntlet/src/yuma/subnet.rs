@@ -131,10 +131,8 @@ impl Subnet {
         if self.rules.weights.setting == WeightSetting::CommitReveal {
             return Err(ChainFault::CommitReveal);
         }
-        let checked = self.check(hotkey, call)?;
-        let rules = self.rules.weights.clone();
+        let checked = self.check(hotkey, call, Some(block))?;
         let (_, slot) = self.slot_mut(hotkey)?;
-        weights::check_rate(&rules, slot.last_set, block)?;
         slot.neuron.weights = checked;
         slot.neuron.last_update = block;
         slot.last_set = Some(block);
@@ -159,7 +157,7 @@ impl Subnet {
     pub fn reveal_weights(&mut self, hotkey: &Hotkey, call: &Call<'_>, salt: &[u8]) -> Result<(), Error> {
         let hash = reveal::commitment(hotkey, call.uids, call.values, salt, call.version)?;
         let epoch = self.epoch;
-        let mut checked = self.check(hotkey, call)?;
+        let mut checked = self.check(hotkey, call, None)?;
         let (_, slot) = self.slot_mut(hotkey)?;
         let committed = reveal::reveal(&mut slot.waiting, hash, epoch)?;
         let held = |uid: u16| self.slots.get(usize::from(uid)).map(|s| s.neuron.registered_at);
@@ -189,16 +187,22 @@ impl Subnet {
             slot.neuron.permit = result.permits[uid];
             slot.emission = paid.servers[uid].saturating_add(paid.validators[uid]);
         }
-        self.epoch += 1;
+        self.epoch = self.epoch.saturating_add(1);
         self.last_epoch = block;
         (result, paid)
     }
 
-    fn check(&self, hotkey: &Hotkey, call: &Call<'_>) -> Result<Vec<(u16, u16)>, ChainFault> {
-        let uid = self.uid(hotkey).ok_or(ChainFault::NotRegistered)?;
-        let neuron = &self.slots[usize::from(uid)].neuron;
-        let caller = Caller { uid, stake: neuron.stake, permit: neuron.permit };
-        weights::check(&self.rules.weights, self.slots.len(), &caller, call)
+    fn check(
+        &self,
+        hotkey: &Hotkey,
+        call: &Call<'_>,
+        now: Option<u64>,
+    ) -> Result<Vec<(u16, u16)>, ChainFault> {
+        let caller = self.uid(hotkey).map(|uid| {
+            let Slot { neuron, last_set, .. } = &self.slots[usize::from(uid)];
+            Caller { uid, stake: neuron.stake, permit: neuron.permit, last_set: *last_set }
+        });
+        weights::check(&self.rules.weights, self.slots.len(), caller.as_ref(), call, now)
     }
 
     fn slot_mut(&mut self, hotkey: &Hotkey) -> Result<(usize, &mut Slot), ChainFault> {

@@ -54,6 +54,8 @@ pub struct Caller {
     pub stake: u64,
     /// Whether it holds a permit.
     pub permit: bool,
+    /// Block in which it last set or committed weights.
+    pub last_set: Option<u64>,
 }
 
 /// A call that sets weights.
@@ -67,13 +69,15 @@ pub struct Call<'a> {
     pub version: u64,
 }
 
-/// Checks a call and gives the weights to store: scaled so that the largest is 65,535. `neurons` is the number of slots.
-/// The rate limit is not looked at here ([`check_rate`]). Errors: the first rule that fails.
+/// Checks a call and gives the weights to store: scaled so that the largest is 65,535. `neurons` is the number of slots,
+/// `caller` is `None` for a hotkey that is not registered, `now` the block of a direct setting: with `None` the rate limit
+/// is not looked at, as a commitment was under it. Errors: the first rule that fails, in the order of R§6.3.
 pub fn check(
     rules: &WeightRules,
     neurons: usize,
-    caller: &Caller,
+    caller: Option<&Caller>,
     call: &Call<'_>,
+    now: Option<u64>,
 ) -> Result<Vec<(u16, u16)>, ChainFault> {
     if call.uids.len() != call.values.len() {
         return Err(ChainFault::Lengths { uids: call.uids.len(), values: call.values.len() });
@@ -81,11 +85,15 @@ pub fn check(
     if call.uids.len() > neurons {
         return Err(ChainFault::TooMany(call.uids.len()));
     }
+    let caller = caller.ok_or(ChainFault::NotRegistered)?;
     if caller.stake < rules.stake_minimum {
         return Err(ChainFault::Stake { stake: caller.stake, minimum: rules.stake_minimum });
     }
     if call.version < rules.version {
         return Err(ChainFault::Version { key: call.version, minimum: rules.version });
+    }
+    if let Some(now) = now {
+        check_rate(rules, caller.last_set, now)?;
     }
     let only_itself = call.uids == [caller.uid];
     if !caller.permit && !only_itself {
@@ -128,7 +136,7 @@ fn upscaled(values: &[u16]) -> Vec<u16> {
 mod tests {
     use super::*;
 
-    const VALIDATOR: Caller = Caller { uid: 1, stake: 50, permit: true };
+    const VALIDATOR: Caller = Caller { uid: 1, stake: 50, permit: true, last_set: None };
 
     fn set(
         rules: &WeightRules,
@@ -136,7 +144,39 @@ mod tests {
         uids: &[u16],
         values: &[u16],
     ) -> Result<Vec<(u16, u16)>, ChainFault> {
-        check(rules, 4, &caller, &Call { uids, values, version: 3 })
+        check(rules, 4, Some(&caller), &Call { uids, values, version: 3 }, None)
+    }
+
+    #[test]
+    fn the_first_rule_that_fails_gives_the_refusal() {
+        let rules = WeightRules { stake_minimum: 10, version: 3, minimum: 3, ..WeightRules::default() };
+        // Everything is wrong; each step mends the first fault and the next one shows.
+        let bad = Caller { uid: 1, stake: 9, permit: false, last_set: Some(10) };
+        let rich = Caller { stake: 10, ..bad };
+        let permitted = Caller { permit: true, ..rich };
+        let set = |caller: Option<&Caller>, uids: &[u16], values: &[u16], version, now| {
+            check(&rules, 4, caller, &Call { uids, values, version }, Some(now)).map(|_| ())
+        };
+        assert_eq!(set(None, &[9; 5], &[1], 2, 11), Err(ChainFault::Lengths { uids: 5, values: 1 }));
+        assert_eq!(set(None, &[9; 5], &[1; 5], 2, 11), Err(ChainFault::TooMany(5)));
+        assert_eq!(set(None, &[9; 2], &[1; 2], 2, 11), Err(ChainFault::NotRegistered));
+        assert_eq!(
+            set(Some(&bad), &[9; 2], &[1; 2], 2, 11),
+            Err(ChainFault::Stake { stake: 9, minimum: 10 })
+        );
+        assert_eq!(
+            set(Some(&rich), &[9; 2], &[1; 2], 2, 11),
+            Err(ChainFault::Version { key: 2, minimum: 3 })
+        );
+        assert_eq!(set(Some(&rich), &[9; 2], &[1; 2], 3, 11), Err(ChainFault::RateLimit(110)));
+        assert_eq!(set(Some(&rich), &[9; 2], &[1; 2], 3, 110), Err(ChainFault::NoPermit));
+        assert_eq!(set(Some(&permitted), &[9; 2], &[1; 2], 3, 110), Err(ChainFault::DuplicateUid(9)));
+        assert_eq!(set(Some(&permitted), &[8, 9], &[1; 2], 3, 110), Err(ChainFault::NoSuchUid(8)));
+        assert_eq!(
+            set(Some(&permitted), &[2, 3], &[1; 2], 3, 110),
+            Err(ChainFault::TooFew { got: 2, minimum: 3 })
+        );
+        assert_eq!(set(Some(&permitted), &[0, 2, 3], &[1; 3], 3, 110), Ok(()));
     }
 
     #[test]

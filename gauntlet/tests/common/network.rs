@@ -11,7 +11,7 @@ use gauntlet::loss_score::Losses;
 use gauntlet::overlap::Overlap;
 use gauntlet::selection::Selection;
 use gauntlet::submission::Commitment;
-use gauntlet::{Digest, Event, Finished, Hotkey, Round, Rules, State};
+use gauntlet::{Digest, Event, Finished, Hotkey, Outcome, Round, Rules, State};
 use std::collections::BTreeMap;
 
 /// Fall in loss of an honest trial step, in nats.
@@ -24,17 +24,22 @@ pub const NOISE: f64 = 0.3;
 pub const COUNT: u32 = 8;
 const LOSS: f64 = 4.0;
 
-/// Seeded numbers.
-pub struct Dice(Draw);
+/// Seeded numbers; most peers of a window need none, so the stream is made at the first.
+pub struct Dice {
+    of: (u64, u64, usize),
+    draw: Option<Draw>,
+}
 
 impl Dice {
     pub fn new(seed: u64, window: u64, peer: usize) -> Self {
-        Self(Draw::new(Digest::of(format!("{seed} {window} {peer}").as_bytes()), "dice"))
+        Self { of: (seed, window, peer), draw: None }
     }
 
     /// Uniform in 0..1.
     pub fn uniform(&mut self) -> f64 {
-        (self.0.bits() >> 11) as f64 / (1_u64 << 53) as f64
+        let (seed, window, peer) = self.of;
+        let new = || Draw::new(Digest::of(format!("{seed} {window} {peer}").as_bytes()), "dice");
+        (self.draw.get_or_insert_with(new).bits() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
     /// Standard normal (Box–Muller).
@@ -94,7 +99,8 @@ pub struct History {
     pub state: State,
     pub events: Vec<Event>,
     pub facts: Vec<RoundFacts>,
-    pub last: Finished,
+    /// The newest outcome.
+    pub last: Outcome,
 }
 
 impl History {
@@ -148,13 +154,13 @@ impl Network {
         let (mut shares, mut events, mut kept, mut last) = (Vec::new(), Vec::new(), Vec::new(), None);
         for window in first..first + windows {
             let (finished, facts) = self.window(&keys, state, window, selections.get(&window));
-            let outcome = &finished.outcome;
+            let outcome = finished.outcome;
             selections.insert(outcome.selection.window, outcome.selection.clone());
             shares.push(keys.iter().map(|key| outcome.incentives.share(key)).collect());
-            events.extend(finished.events.iter().cloned());
+            events.extend(finished.events);
             kept.push(facts);
-            state = finished.state.clone();
-            last = Some(finished);
+            state = finished.state;
+            last = Some(outcome);
         }
         History { shares, state, events, facts: kept, last: last.unwrap() }
     }

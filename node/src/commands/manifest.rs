@@ -102,6 +102,11 @@ fn commented(manifest: &Manifest) -> Result<String> {
     text += &section("window", &manifest.window)?;
     text += "\n# How peers are judged and paid: profile \"paper\" or \"reference-2026\"; every rule can be set below it,\n\
              # as in [gauntlet.proof] floor = 0.1.\n[gauntlet]\nprofile = \"paper\"\n";
+    text += &format!(
+        "\n# How much a match says about its peers: a short run needs a smaller beta than the paper's 20.\n\
+         [gauntlet.rating]\nbeta = {}\n",
+        toml::Value::from(manifest.gauntlet.rating.beta)
+    );
     text += "\n# The embedded chain, and how often validators set weights.\n";
     text += &format!("[chain]\nwindows_per_weights = {}\n\n", manifest.chain.windows_per_weights);
     let ledger = &manifest.chain.ledger;

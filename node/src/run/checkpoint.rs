@@ -14,7 +14,7 @@ use gauntlet_model::weights;
 use serde::{Deserialize, Serialize};
 
 use super::compute::upload;
-use super::follower::{Follower, record_limit};
+use super::follower::{Follower, Standing, bar_proven, record_limit};
 use super::identity::verify;
 use super::theta::{Steps, Theta};
 use super::{World, stakes};
@@ -109,10 +109,11 @@ fn anchored(world: &World<'_>, me: Hotkey) -> Result<Option<Vec<SignedRecord>>> 
 /// The chain of records that are already known to be the run's.
 fn extend(world: &World<'_>, records: &[SignedRecord]) -> Result<RecordChain> {
     let mut chain = RecordChain::new(world.run.id, 0);
+    bar_proven(world, &mut chain)?;
     let limits = world.run.record_limits();
     for signed in records {
-        let record = &signed.record;
-        chain.extend(signed, record.state_before, record.leader, &limits, &verify)?;
+        let standing = Standing::new(world, &chain, signed.record.window)?;
+        chain.extend(signed, &standing.here(world, signed.record.state_before)?, &limits, &verify)?;
     }
     Ok(chain)
 }

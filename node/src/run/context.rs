@@ -78,7 +78,6 @@ impl Run {
         let selection = &self.manifest.gauntlet.selection;
         RecordLimits {
             gather: (selection.places + selection.reserve) as usize,
-            registered: usize::from(self.manifest.chain.ledger.subnet.registry.max_uids),
             object_bytes: self.max_object(),
         }
     }

@@ -8,7 +8,8 @@ use anyhow::Result;
 use gauntlet::fast_check::{self, Check};
 use gauntlet::record::chain::{Anchored, RecordChain};
 use gauntlet::record::equivocation::Equivocation;
-use gauntlet::record::{Accepted, SignedRecord, succession};
+use gauntlet::record::succession::{self, Turns};
+use gauntlet::record::{Accepted, Here, SignedRecord};
 use gauntlet::submission::{Commitment, Expected};
 use gauntlet::{Digest, Hotkey};
 use gauntlet_demo::Submission;
@@ -96,21 +97,16 @@ impl Follower {
 
     /// Takes the proofs of equivocation that the chain holds. A proven leader leads no more from the window of its two
     /// records on: both are void, and a node that applied one of them goes back.
-    pub(crate) fn read_proofs(&mut self, world: &World<'_>) -> Result<Vec<Hotkey>> {
-        let mut barred = Vec::new();
-        for (_, _, bytes) in world.chain.equivocations()? {
-            let Ok(proof) = postcard::from_bytes::<Equivocation>(&bytes) else { continue };
-            let from = proof.first.record.window;
-            // Anything can be reported; what does not hold proves nothing.
-            let Ok(culprit) = self.place.records.bar(&proof, from, &verify) else { continue };
-            let _ = self.anchor.records.bar(&proof, from, &verify);
+    pub(crate) fn read_proofs(&mut self, world: &World<'_>) -> Result<()> {
+        bar_proven(world, &mut self.anchor.records)?;
+        for proof in bar_proven(world, &mut self.place.records)? {
             let void = [&proof.first, &proof.second].map(|signed| signed.record.hash().ok());
-            if void.contains(&self.followed.get(&from).copied()) && self.followed.contains_key(&from) {
+            let followed = self.followed.get(&proof.first.record.window).copied();
+            if followed.is_some() && void.contains(&followed) {
                 self.go_back();
             }
-            barred.push(culprit);
         }
-        Ok(barred)
+        Ok(())
     }
 
     /// Takes anchors that the chain shows, and goes back where they name another record than the one followed.
@@ -246,10 +242,11 @@ impl Follower {
     fn follow_one(&mut self, world: &World<'_>, candidates: &[SignedRecord]) -> Result<Followed> {
         let mut refused = Followed::Nothing;
         for signed in candidates {
-            let (w, leader) = (signed.record.window, signed.record.leader);
+            let w = signed.record.window;
             let mut records = self.place.records.clone();
-            let limits = world.run.record_limits();
-            if let Err(error) = records.extend(signed, self.place.theta.hash, leader, &limits, &verify) {
+            let standing = Standing::new(world, &records, w)?;
+            let here = standing.here(world, self.place.theta.hash)?;
+            if let Err(error) = records.extend(signed, &here, &world.run.record_limits(), &verify) {
                 refused = Followed::Refused(error.to_string());
                 continue;
             }
@@ -337,6 +334,43 @@ impl Follower {
 
 type Objects = Vec<(Hotkey, Digest, Arc<Submission>)>;
 
+/// Bars the leaders that the chain holds proofs against; gives the proofs that hold.
+pub(crate) fn bar_proven(world: &World<'_>, records: &mut RecordChain) -> Result<Vec<Equivocation>> {
+    let mut proven = Vec::new();
+    for (_, _, bytes) in world.chain.equivocations()? {
+        // Anything can be reported; what does not hold proves nothing.
+        let Ok(proof) = postcard::from_bytes::<Equivocation>(&bytes) else { continue };
+        if records.bar(&proof, proof.first.record.window, &verify).is_ok() {
+            proven.push(proof);
+        }
+    }
+    Ok(proven)
+}
+
+/// What the chain says about who may lead and send, for the check of a record.
+pub(crate) struct Standing {
+    order: Vec<Hotkey>,
+    registered: BTreeSet<Hotkey>,
+    opens: u64,
+}
+
+impl Standing {
+    /// For window `w`, with the leaders that `records` has barred left out.
+    pub(crate) fn new(world: &World<'_>, records: &RecordChain, w: u64) -> Result<Self> {
+        let graph = world.chain.metagraph()?;
+        let order = succession::order(&stakes(&graph), records.barred(), w);
+        let registered = graph.neurons.iter().map(|n| n.hotkey).collect();
+        Ok(Self { order, registered, opens: world.run.manifest.window.record_opens(w) })
+    }
+
+    /// For a node whose θ hash is `state`.
+    pub(crate) fn here(&self, world: &World<'_>, state: Digest) -> Result<Here<'_>> {
+        let deadline = world.run.manifest.window.record;
+        let turns = Turns { order: &self.order, opens: self.opens, deadline };
+        Ok(Here { state, registered: &self.registered, turns, block: world.chain.head()?.number })
+    }
+}
+
 /// What an honest submission of `hotkey` for window `w` says.
 pub(crate) fn expected(run: &Run, w: u64, theta: &Theta, opening: &Digest, hotkey: Hotkey) -> Expected {
     let state_tag = Digest(gauntlet_demo::state_tag(&theta.values, w, &opening.0, &hotkey.0));
@@ -346,5 +380,6 @@ pub(crate) fn expected(run: &Run, w: u64, theta: &Theta, opening: &Digest, hotke
 /// Bytes that no record exceeds: two digests a registered hotkey, three a place.
 pub(crate) fn record_limit(world: &World<'_>) -> u64 {
     let limits = world.run.record_limits();
-    (1024 + 80 * limits.registered + 160 * limits.gather) as u64
+    let registered = usize::from(world.run.manifest.chain.ledger.subnet.registry.max_uids);
+    (1024 + 80 * registered + 160 * limits.gather) as u64
 }

@@ -11,7 +11,7 @@ use gauntlet::fast_check::{self, Check};
 use gauntlet::incentive::{Incentives, chain_weights};
 use gauntlet::loss_score::Losses;
 use gauntlet::overlap::Overlap;
-use gauntlet::record::agreement::compare;
+use gauntlet::record::agreement::{Seen, compare};
 use gauntlet::record::{Accepted, PROTOCOL_VERSION, Record, SignedRecord};
 use gauntlet::submission::Commitment;
 use gauntlet::{Digest, Finished, Hotkey, Round, State};
@@ -237,7 +237,7 @@ impl Validator {
             }
         }
         let random =
-            random_sequences(seed, run.sequences, rules.eval_random_sequences, |id| given.contains(&id));
+            random_sequences(seed, run.sequences, rules.eval_random_sequences, |id| given.contains(&id))?;
         let theta = Arc::clone(self.follower.theta());
         let lr = run.learning_rate(theta.steps);
         let mut random_before = None;
@@ -298,6 +298,7 @@ impl Validator {
             bundle: Digest::of(&bundle),
             commitments: commitments.collect(),
             selection: finished.outcome.selection.clone(),
+            published: world.chain.head()?.number,
             leader: self.hotkey(),
         };
         Ok(Some((self.sign(record)?, bundle)))
@@ -321,7 +322,8 @@ impl Validator {
         let w = signed.record.window;
         let Some(closing) = self.open.as_ref().filter(|c| c.window == w) else { return Ok(()) };
         let gather = closing.gather.iter().copied().collect();
-        let view = compare(&signed.record, &gather, &closing.commitments, &closing.checks);
+        let (commitments, checks) = (&closing.commitments, &closing.checks);
+        let view = compare(&signed.record, &Seen { gather: &gather, commitments, checks, selection: None });
         let said = Said::new(&self.identity, signed, view)?;
         self.put(world, &world.run.keys.agreement(w, &self.hotkey()), &said.to_bytes()?)
     }

@@ -197,6 +197,7 @@ impl Simulation {
                     follower = joined;
                 }
                 self.log.joined(w, &self.miners[i].name, follower.window())?;
+                follower.read_proofs(&world)?;
                 follower.follow(&world, last, None)?;
             }
             let peer = Peer::new(&world, self.miners[i].identity.clone(), follower)?;

@@ -192,7 +192,7 @@ impl Simulation {
                 loss_rating: state.map_or(0.0, |p| p.rating.loss_rating()),
                 score: score.unwrap_or(0.0),
                 evaluations: state.map_or(0, |p| p.evaluations),
-                submissions: state.map_or(0, |p| p.submissions),
+                submissions: state.map_or(0, |p| p.commitments),
                 accepted: windows.iter().filter(|w| w.listed.contains(&hotkey)).count() as u64,
                 failures: failures(&events, &hotkey),
                 incentive: mean_share(&events, &hotkey, windows.len()),
@@ -242,7 +242,7 @@ pub(crate) fn reason(reason: FailReason) -> String {
 fn failures(events: &[Event], hotkey: &Hotkey) -> BTreeMap<String, u64> {
     let mut counts = BTreeMap::new();
     for event in events {
-        if let EventKind::CheckFailed { hotkey: of, reason: why } = &event.kind
+        if let EventKind::CheckFailed { hotkey: of, reason: why, .. } = &event.kind
             && of == hotkey
         {
             *counts.entry(reason(*why)).or_default() += 1;
