@@ -2,6 +2,7 @@
 //! 0 done, 1 failed, 2 wrong usage.
 
 mod allocator;
+mod chain;
 mod cli;
 mod commands;
 mod corpus;

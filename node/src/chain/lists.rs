@@ -1,0 +1,62 @@
+//! Anchors and proofs of equivocation: lists that only grow.
+
+use gauntlet::{Digest, Hotkey};
+use rusqlite::params;
+
+use super::ledger::{Ledger, fits, int, uint};
+use super::{Anchor, ChainError, Result};
+
+/// Largest proof: two records with the commitments of a thousand peers are 0.2 MB.
+const MAX_PROOF: usize = 1 << 20;
+
+impl Ledger {
+    /// The same anchor again changes nothing; another one of the same window and hotkey stands beside the first.
+    pub(super) fn add_anchor(&self, by: Hotkey, anchor: Anchor) -> Result<()> {
+        fits("window", anchor.window)?;
+        self.write(|tx, open| {
+            self.registered(tx, by)?;
+            let insert =
+                "INSERT OR IGNORE INTO anchors (block, hotkey, window, record) VALUES (?1, ?2, ?3, ?4)";
+            let values = params![int(open), by.0, int(anchor.window), anchor.record.0];
+            self.db(tx.execute(insert, values))?;
+            self.note(tx, open, &("anchor", by, anchor.window, anchor.record))
+        })
+    }
+
+    pub(super) fn sealed_anchors(&self, from_window: u64) -> Result<Vec<(u64, Hotkey, Anchor)>> {
+        self.catch_up()?;
+        let query = "SELECT block, hotkey, window, record FROM anchors
+                     WHERE window >= ?1 AND block <= (SELECT max(number) FROM blocks) ORDER BY id";
+        let mut statement = self.db(self.connection.prepare(query))?;
+        let rows = statement.query_map([int(from_window)], |row| {
+            let anchor = Anchor { window: uint(row, 2)?, record: Digest(row.get(3)?) };
+            Ok((uint(row, 0)?, Hotkey(row.get(1)?), anchor))
+        });
+        self.db(rows.and_then(Iterator::collect))
+    }
+
+    /// The same proof again changes nothing.
+    pub(super) fn add_equivocation(&self, by: Hotkey, proof: &[u8]) -> Result<()> {
+        if proof.is_empty() || proof.len() > MAX_PROOF {
+            let want = format!("must have 1 to {MAX_PROOF} bytes, not {}", proof.len());
+            return Err(ChainError::Argument { field: "proof", want });
+        }
+        let digest = Digest::of(proof);
+        self.write(|tx, open| {
+            self.registered(tx, by)?;
+            let insert =
+                "INSERT OR IGNORE INTO equivocations (block, hotkey, proof, digest) VALUES (?1, ?2, ?3, ?4)";
+            self.db(tx.execute(insert, params![int(open), by.0, proof, digest.0]))?;
+            self.note(tx, open, &("equivocation", by, digest))
+        })
+    }
+
+    pub(super) fn sealed_equivocations(&self) -> Result<Vec<(u64, Hotkey, Vec<u8>)>> {
+        self.catch_up()?;
+        let query = "SELECT block, hotkey, proof FROM equivocations
+                     WHERE block <= (SELECT max(number) FROM blocks) ORDER BY id";
+        let mut statement = self.db(self.connection.prepare(query))?;
+        let rows = statement.query_map([], |row| Ok((uint(row, 0)?, Hotkey(row.get(1)?), row.get(2)?)));
+        self.db(rows.and_then(Iterator::collect))
+    }
+}
