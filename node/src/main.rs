@@ -13,6 +13,7 @@ mod memory;
 mod model_folder;
 mod output;
 mod progress;
+mod storage;
 mod text_stream;
 mod train;
 

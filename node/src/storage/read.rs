@@ -1,0 +1,120 @@
+//! Reading, within a size and a time.
+
+use std::time::Instant;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use object_store::path::Path;
+use object_store::{GetResult, ObjectStore, ObjectStoreExt};
+
+use super::patience::within;
+use super::{Cause, Fault, Meta, Storage, path};
+
+/// Downloads at a time in [`Storage::get_many`]: enough that a few stalled peers hold nobody up.
+const AT_ONCE: usize = 32;
+/// Most objects that a listing gives: a bucket of others may list for ever.
+const MAX_LISTED: usize = 1_000_000;
+
+/// An object with what the store said of it in the same reply; two requests could be answered differently.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Fetched {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) meta: Meta,
+}
+
+impl Storage {
+    /// Reads an object of at most `limit` bytes. The size is looked at before the content is taken.
+    pub(crate) fn get(&self, key: &str, limit: u64) -> Result<Vec<u8>, Fault> {
+        self.fetch(key, limit).map(|found| found.bytes)
+    }
+
+    /// [`Self::get`] with size and time.
+    pub(crate) fn fetch(&self, key: &str, limit: u64) -> Result<Fetched, Fault> {
+        self.wait(self.read(key, limit, self.patience.deadline(limit)))
+    }
+
+    /// Reads many objects at once. Results stand in the order of `wanted`; what is not there by `deadline` is unknown.
+    pub(crate) fn get_many(wanted: &[(Self, String, u64)], deadline: Instant) -> Vec<Result<Vec<u8>, Fault>> {
+        Self::fetch_many(wanted, deadline).into_iter().map(|found| found.map(|f| f.bytes)).collect()
+    }
+
+    /// [`Self::get_many`] with sizes and times.
+    pub(crate) fn fetch_many(
+        wanted: &[(Self, String, u64)],
+        deadline: Instant,
+    ) -> Vec<Result<Fetched, Fault>> {
+        let mut results = vec![Err(Fault::Unknown(Cause::TimeOut)); wanted.len()];
+        let read = |(at, (storage, key, limit)): (usize, &(Self, String, u64))| {
+            let (storage, key, limit) = (storage.clone(), key.clone(), *limit);
+            async move { (at, storage.read(&key, limit, deadline).await) }
+        };
+        // Unordered: a slow one at the front must not keep those behind it from starting.
+        let reads = stream::iter(wanted.iter().enumerate().map(read)).buffer_unordered(AT_ONCE);
+        match super::runtime() {
+            Ok(runtime) => {
+                let found: Vec<_> = runtime.block_on(reads.collect());
+                found.into_iter().for_each(|(at, result)| results[at] = result);
+            }
+            Err(fault) => results.fill(Err(fault)),
+        }
+        results
+    }
+
+    /// Size and time of an object.
+    pub(crate) fn head(&self, key: &str) -> Result<Meta, Fault> {
+        let path = path(key)?;
+        let request = || async {
+            let limit = self.patience.request(0);
+            within(limit, async { self.store.head(&path).await.map_err(|e| Fault::of(&e)) }).await
+        };
+        let found = self.wait(self.patience.insist(self.patience.deadline(0), request))?;
+        Ok(self.meta(&found))
+    }
+
+    /// All objects below `prefix` (whole segments), by key. For tools and retention: a run derives its keys.
+    pub(crate) fn list(&self, prefix: &str) -> Result<Vec<(String, Meta)>, Fault> {
+        let path = path(prefix)?;
+        let request = || async {
+            let listed = self.store.list(Some(&path)).take(MAX_LISTED).try_collect::<Vec<_>>();
+            within(self.patience.request(1 << 28), async { listed.await.map_err(|e| Fault::of(&e)) }).await
+        };
+        let found = self.wait(self.patience.insist(self.patience.deadline(1 << 28), request))?;
+        let mut found: Vec<_> = found.iter().map(|o| (o.location.to_string(), self.meta(o))).collect();
+        found.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(found)
+    }
+
+    pub(super) async fn read(&self, key: &str, limit: u64, deadline: Instant) -> Result<Fetched, Fault> {
+        let path = path(key)?;
+        self.patience.insist(deadline, || self.read_once(&path, limit)).await
+    }
+
+    async fn read_once(&self, path: &Path, limit: u64) -> Result<Fetched, Fault> {
+        let opened = async { self.store.get(path).await.map_err(|e| Fault::of(&e)) };
+        let found = within(self.patience.request(0), opened).await?;
+        let size = found.meta.size;
+        if size > limit {
+            return Err(Fault::TooLarge { size });
+        }
+        let meta = self.meta(&found.meta);
+        let bytes = within(self.patience.request(size), collect(found, size)).await?;
+        Ok(Fetched { bytes, meta })
+    }
+}
+
+/// Takes exactly the `size` bytes that were announced.
+async fn collect(found: GetResult, size: u64) -> Result<Vec<u8>, Fault> {
+    let size = usize::try_from(size).map_err(|_| Fault::TooLarge { size })?;
+    let mut bytes = Vec::with_capacity(size);
+    let mut parts = found.into_stream();
+    while let Some(part) = parts.next().await {
+        let part = part.map_err(|e| Fault::of(&e))?;
+        if bytes.len() + part.len() > size {
+            return Err(Fault::Unknown(Cause::Other("more bytes came than were announced".to_owned())));
+        }
+        bytes.extend_from_slice(&part);
+    }
+    if bytes.len() < size {
+        return Err(Fault::Unknown(Cause::Connection));
+    }
+    Ok(bytes)
+}
