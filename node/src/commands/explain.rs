@@ -89,7 +89,9 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<()> {
     let peer = events.find(&args.hotkey)?;
     let validator = match &args.validator {
         Some(name) => events.find(name)?.hotkey,
-        None => events.nodes.iter().find(|n| n.stake > 0).map(|n| n.hotkey).context("the run has no validator")?,
+        None => {
+            events.nodes.iter().find(|n| n.stake > 0).map(|n| n.hotkey).context("the run has no validator")?
+        }
     };
     let rounds: Vec<Event> =
         events.rounds.iter().filter(|(by, _)| *by == validator).map(|(_, event)| event.clone()).collect();
@@ -136,8 +138,9 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<()> {
 
 impl Events {
     fn read(path: &Path) -> Result<Self> {
-        let file = std::fs::File::open(path)
-            .with_context(|| format!("cannot read {}; name the folder of a run with --run", path.display()))?;
+        let file = std::fs::File::open(path).with_context(|| {
+            format!("cannot read {}; name the folder of a run with --run", path.display())
+        })?;
         let mut events = Self::default();
         for (number, line) in BufReader::new(file).lines().enumerate() {
             let line = line.with_context(|| format!("cannot read {}", path.display()))?;
@@ -184,7 +187,8 @@ impl Events {
         let line = |epoch: &Epoch| {
             let pay = epoch.pays.iter().find(|p| p.hotkey == address)?;
             let size = epoch.pays.iter().map(|p| usize::from(p.uid) + 1).max().unwrap_or(0);
-            let (mut incentive, mut dividend, mut owners) = (vec![0.0; size], vec![0.0; size], vec![false; size]);
+            let (mut incentive, mut dividend, mut owners) =
+                (vec![0.0; size], vec![0.0; size], vec![false; size]);
             for p in &epoch.pays {
                 let uid = usize::from(p.uid);
                 (incentive[uid], dividend[uid]) = (p.incentive, p.dividend);

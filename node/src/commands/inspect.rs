@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use gauntlet_demo::object::{self, HEADER, KIND_DEMO, KIND_DENSE, Object, TRAILER};
-use gauntlet_demo::size::Size;
 use gauntlet::Hotkey;
 use gauntlet::record::SignedRecord;
+use gauntlet_demo::object::{self, HEADER, KIND_DEMO, KIND_DENSE, Object, TRAILER};
+use gauntlet_demo::size::Size;
 use gauntlet_demo::{Format, Optimizer, Submission};
 use gauntlet_model::Layout;
 use serde_json::{Value, json};
@@ -77,8 +77,11 @@ fn bundle_rows(bytes: &[u8], objects: &[&[u8]]) -> Said {
     };
     let owners: Vec<String> = objects.iter().map(owner).collect();
     let hash = gauntlet::Digest::of(bytes);
-    let mut rows = vec![("kind", "bundle".into()), ("hash", hash.to_string()), ("bytes", bytes.len().to_string())];
-    rows.extend(owners.iter().zip(objects).map(|(owner, o)| ("object", format!("{owner}, {} bytes", o.len()))));
+    let mut rows =
+        vec![("kind", "bundle".into()), ("hash", hash.to_string()), ("bytes", bytes.len().to_string())];
+    rows.extend(
+        owners.iter().zip(objects).map(|(owner, o)| ("object", format!("{owner}, {} bytes", o.len()))),
+    );
     let objects: Vec<Value> = owners
         .iter()
         .zip(objects)
@@ -104,7 +107,10 @@ fn record_rows(signed: &SignedRecord) -> Result<Said> {
         ("selected", format!("{} for window {}", record.selection.gather.len(), record.selection.window)),
     ];
     rows.extend(
-        record.accepted.iter().map(|a| ("accepted", format!("{}, {} bytes", ss58::encode(&a.hotkey), a.size))),
+        record
+            .accepted
+            .iter()
+            .map(|a| ("accepted", format!("{}, {} bytes", ss58::encode(&a.hotkey), a.size))),
     );
     let result = json!({ "kind": "record", "hash": hash, "signature": signature, "record": record });
     Ok((rows, result))

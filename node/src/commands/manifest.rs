@@ -66,10 +66,8 @@ pub(crate) fn init(args: &InitArgs) -> Result<()> {
     let Some(work) = args.out.parent() else { bail!("{path}: names no file") };
     let corpus = args.data.open(work, 0)?;
     let rates = (args.lr, args.windows);
-    let manifest = Manifest {
-        name: args.name.clone(),
-        ..of_flags(&args.preset, args.seq, rates, args.seed, &corpus)
-    };
+    let manifest =
+        Manifest { name: args.name.clone(), ..of_flags(&args.preset, args.seq, rates, args.seed, &corpus) };
     manifest.check()?;
     files::write(&args.out, &commented(&manifest)?)?;
     // What was written is what is read: comments are not part of a run.
@@ -89,10 +87,12 @@ fn commented(manifest: &Manifest) -> Result<String> {
         "# A run: everything all its nodes must agree on. Its hash is the run's id, so any change makes another run;\n\
          # comments and order do not count. `gauntlet config print` shows every value.\n\n",
     );
-    text += &format!("protocol = {}\nname = {}\n", manifest.protocol, toml::Value::from(manifest.name.as_str()));
+    text +=
+        &format!("protocol = {}\nname = {}\n", manifest.protocol, toml::Value::from(manifest.name.as_str()));
     text += "\n# What is trained: a named shape (the vocabulary is the tokenizer's), and the seed of its first weights.\n";
     text += &section("model", &manifest.model)?;
-    text += "\n# What it is trained on, by hash: each node keeps its own copy. `seq`: tokens in a sequence.\n";
+    text +=
+        "\n# What it is trained on, by hash: each node keeps its own copy. `seq`: tokens in a sequence.\n";
     text += &section("data", &manifest.data)?;
     text += "\n# How submissions are made and applied (scheme demo). `decay`: share of the momentum that survives a window;\n\
              # `topk`: coefficients sent of each chunk; `min_gather`: fewer submissions make no step.\n";

@@ -7,11 +7,11 @@ use anyhow::{Context, Result, bail};
 use gauntlet_model::engine::cpu::{Cpu, Path as CodePath};
 use serde_json::json;
 
-use crate::{files, output, progress};
 use crate::run::context::Run;
 use crate::simulate::Simulation;
 use crate::simulate::settings::SimulateArgs;
 use crate::simulate::table::Table;
+use crate::{files, output, progress};
 
 /// Name of the resolved manifest in a run folder.
 pub(crate) const MANIFEST: &str = "manifest.toml";

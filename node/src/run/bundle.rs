@@ -61,9 +61,9 @@ fn take<'a>(rest: &mut &'a [u8], len: usize) -> Option<&'a [u8]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use gauntlet::Hotkey;
     use gauntlet::record::PROTOCOL_VERSION;
     use gauntlet::selection::Selection;
-    use gauntlet::Hotkey;
 
     fn record(bundle: &[u8], objects: &[&[u8]]) -> Record {
         let accepted = |(i, object): (usize, &&[u8])| Accepted {
@@ -81,6 +81,7 @@ mod tests {
             bundle: Digest::of(bundle),
             commitments: Vec::new(),
             selection: Selection::default(),
+            published: 0,
             leader: Hotkey([0; 32]),
         }
     }

@@ -52,7 +52,11 @@ pub(crate) fn publish(world: &World<'_>, follower: &Follower, bucket: &Storage) 
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder.path())? {
         let path = entry?.path();
-        let name = path.file_name().and_then(|n| n.to_str()).context("a file of the weights has no name")?.to_owned();
+        let name = path
+            .file_name()
+            .and_then(|n| n.to_str())
+            .context("a file of the weights has no name")?
+            .to_owned();
         let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         bucket.put(&run.keys.checkpoint(window, &name), &bytes)?;
         files.push(Part { name, size: bytes.len() as u64, hash: Digest::of(&bytes) });
@@ -87,7 +91,8 @@ pub(crate) fn join(world: &World<'_>, me: Hotkey, steps: Steps) -> Result<Option
 fn anchored(world: &World<'_>, me: Hotkey) -> Result<Option<Vec<SignedRecord>>> {
     let holders = stakes(&world.chain.metagraph()?);
     let anchors = world.chain.anchors(0)?;
-    let newest = anchors.iter().filter(|(_, by, _)| holders.contains_key(by)).max_by_key(|(_, _, a)| a.window);
+    let newest =
+        anchors.iter().filter(|(_, by, _)| holders.contains_key(by)).max_by_key(|(_, _, a)| a.window);
     let Some((_, _, anchor)) = newest else { return Ok(None) };
     let mut wanted = anchor.record;
     let mut records = Vec::new();
@@ -127,7 +132,9 @@ fn download(
 ) -> Result<Option<Theta>> {
     let run = world.run;
     let Some(next) = usize::try_from(window).ok().and_then(|w| records.get(w)) else { return Ok(None) };
-    let Ok(bytes) = bucket.get(&run.keys.checkpoint(window, MANIFEST), MANIFEST_BYTES) else { return Ok(None) };
+    let Ok(bytes) = bucket.get(&run.keys.checkpoint(window, MANIFEST), MANIFEST_BYTES) else {
+        return Ok(None);
+    };
     let Ok(manifest) = serde_json::from_slice::<Manifest>(&bytes) else { return Ok(None) };
     let room = 8 * run.layout.total() as u64 + (1 << 20);
     if manifest.run != run.id
@@ -139,8 +146,11 @@ fn download(
     }
     let folder = tempfile::tempdir().context("no temporary folder for a checkpoint")?;
     for part in &manifest.files {
-        let Ok(bytes) = bucket.get(&run.keys.checkpoint(window, &part.name), part.size) else { return Ok(None) };
-        let plain = std::path::Path::new(&part.name).file_name().is_some_and(|name| name == part.name.as_str());
+        let Ok(bytes) = bucket.get(&run.keys.checkpoint(window, &part.name), part.size) else {
+            return Ok(None);
+        };
+        let plain =
+            std::path::Path::new(&part.name).file_name().is_some_and(|name| name == part.name.as_str());
         if Digest::of(&bytes) != part.hash || !plain {
             return Ok(None);
         }

@@ -150,7 +150,8 @@ impl Follower {
         let read = |hotkey: &Hotkey| {
             let bucket = world.buckets.of(&self.me, hotkey)?;
             let key = world.run.keys.agreement(w, hotkey);
-            let said = statement::Said::from_bytes(&bucket.get(&key, statement::limit(record_limit(world))).ok()?)?;
+            let said =
+                statement::Said::from_bytes(&bucket.get(&key, statement::limit(record_limit(world))).ok()?)?;
             (said.statement.validator == *hotkey && said.seen.record.window == w).then_some(said)
         };
         Ok(stakes(&graph).keys().filter_map(read).collect())
@@ -180,7 +181,12 @@ impl Follower {
     /// Follows the records up to window `last`. Of `last` itself only `leader`'s counts, because it is its turn; of
     /// earlier windows whichever extends what this node has. A node that had followed another record than everybody
     /// else goes back to its last anchor and takes the others' records from there.
-    pub(crate) fn follow(&mut self, world: &World<'_>, last: u64, leader: Option<Hotkey>) -> Result<Followed> {
+    pub(crate) fn follow(
+        &mut self,
+        world: &World<'_>,
+        last: u64,
+        leader: Option<Hotkey>,
+    ) -> Result<Followed> {
         let result = self.follow_known(world, last, leader, &BTreeMap::new())?;
         if !matches!(result, Followed::Refused(_)) || self.window() <= self.anchor.records.next_window() {
             return Ok(result);

@@ -138,7 +138,8 @@ impl WindowSection {
 impl Manifest {
     /// Reads a TOML file. Errors name the line and the key.
     pub(crate) fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
         let manifest: Self = toml::from_str(&text).map_err(|e| {
             let line = e.span().map_or(1, |s| text.get(..s.start).unwrap_or_default().lines().count().max(1));
             Usage(format!("{}, line {line}: {}", path.display(), e.message().replace('\n', " ")))
@@ -156,7 +157,10 @@ impl Manifest {
         preset(&self.model.preset).map_err(|e| Usage(format!("model.preset: {e}")))?;
         if !(1..=1 << 24).contains(&self.data.vocab) || self.data.eos as usize >= self.data.vocab {
             let (vocab, eos) = (self.data.vocab, self.data.eos);
-            return wrong("data.vocab", format!("{vocab} is not in 1..=2^24, or data.eos {eos} not below it"));
+            return wrong(
+                "data.vocab",
+                format!("{vocab} is not in 1..=2^24, or data.eos {eos} not below it"),
+            );
         }
         let config = self.shape()?;
         if self.data.seq == 0 || self.data.seq > config.max_position_embeddings {
@@ -183,8 +187,10 @@ impl Manifest {
         }
         let closing = w.commit + w.reveal + 1 + 2 * w.record;
         if closing > w.blocks {
-            let problem =
-                format!("{} are too few: commit, reveal and the turns of two leaders take {closing}", w.blocks);
+            let problem = format!(
+                "{} are too few: commit, reveal and the turns of two leaders take {closing}",
+                w.blocks
+            );
             return wrong("window.blocks", problem);
         }
         self.gauntlet.check().map_err(|e| Usage(format!("gauntlet: {e}")))?;

@@ -2,8 +2,8 @@
 
 use gauntlet::submission::{Commitment, Header, Object, PutTime, Signed};
 use gauntlet::{Digest, Hotkey};
-use gauntlet_demo::object::{self, KIND_DEMO};
 use gauntlet_demo::Submission;
+use gauntlet_demo::object::{self, KIND_DEMO};
 
 use super::commitment;
 use super::context::Run;
@@ -21,8 +21,9 @@ pub(crate) fn commitment(run: &Run, bucket: Option<&Storage>, window: u64, hotke
     let Some(bucket) = bucket else { return Commitment::Absent };
     match bucket.get(&run.keys.commitment(window, hotkey), commitment::LEN as u64) {
         // Bytes that are no commitment commit to nothing.
-        Ok(bytes) => commitment::open(&bytes, &run.id, window, hotkey)
-            .map_or(Commitment::Absent, Commitment::InTime),
+        Ok(bytes) => {
+            commitment::open(&bytes, &run.id, window, hotkey).map_or(Commitment::Absent, Commitment::InTime)
+        }
         Err(fault) => fault.unknown().map_or(Commitment::Absent, Commitment::Unknown),
     }
 }

@@ -184,8 +184,7 @@ impl Validator {
             let bucket = world.buckets.of(&me, hotkey);
             let read = reader::object(run, bucket.as_ref(), w, hotkey);
             let expected = expected(run, w, self.follower.theta(), &opening, *hotkey);
-            let check =
-                fast_check::check(&run.manifest.gauntlet.fast, &expected, commitment, &read.object);
+            let check = fast_check::check(&run.manifest.gauntlet.fast, &expected, commitment, &read.object);
             closing.checks.insert(*hotkey, check);
             if let (Check::Passed { .. }, Some((bytes, submission))) = (check, read.decoded) {
                 closing.objects.insert(*hotkey, Sent { bytes, submission });
@@ -198,11 +197,12 @@ impl Validator {
     fn overlaps(&self, world: &World<'_>, closing: &Closing) -> Result<Vec<Overlap>> {
         let mut overlaps = Vec::new();
         let w = closing.window;
-        let mut add = |hotkey: &Hotkey, other: &Hotkey, window, a: &Submission, b: &Submission| -> Result<()> {
-            let fraction = a.overlap(b)?;
-            overlaps.push(Overlap { hotkey: *hotkey, other: *other, window, fraction });
-            Ok(())
-        };
+        let mut add =
+            |hotkey: &Hotkey, other: &Hotkey, window, a: &Submission, b: &Submission| -> Result<()> {
+                let fraction = a.overlap(b)?;
+                overlaps.push(Overlap { hotkey: *hotkey, other: *other, window, fraction });
+                Ok(())
+            };
         let back = world.run.manifest.gauntlet.overlap.replay_windows;
         for (i, (hotkey, sent)) in closing.objects.iter().enumerate() {
             for (other, earlier) in closing.objects.iter().take(i) {
@@ -272,7 +272,8 @@ impl Validator {
 
     /// The record of window `w` by this validator, and its bundle.
     pub(crate) fn record(&self, world: &World<'_>, w: u64) -> Result<Option<(SignedRecord, Vec<u8>)>> {
-        let Some(closing) = self.open.as_ref().filter(|c| c.window == w && self.follower.window() == w) else {
+        let Some(closing) = self.open.as_ref().filter(|c| c.window == w && self.follower.window() == w)
+        else {
             return Ok(None);
         };
         let Some(finished) = &closing.finished else { return Ok(None) };

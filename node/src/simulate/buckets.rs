@@ -37,7 +37,9 @@ impl SimBuckets {
         let name = ss58::encode(&hotkey);
         let address = url(name.clone());
         let bucket = Storage::open(&address, &StoreOptions::default())?;
-        let second = two_faces.then(|| Storage::open(&url(format!("{name}.second")), &StoreOptions::default())).transpose()?;
+        let second = two_faces
+            .then(|| Storage::open(&url(format!("{name}.second")), &StoreOptions::default()))
+            .transpose()?;
         if self.own.len() % 2 == 1 {
             self.misled.insert(hotkey);
         }
@@ -49,7 +51,11 @@ impl SimBuckets {
     /// Cuts a reader off from everybody else, or lets it back.
     pub(crate) fn set_offline(&self, hotkey: Hotkey, offline: bool) {
         let mut all = self.offline.borrow_mut();
-        if offline { all.insert(hotkey) } else { all.remove(&hotkey) };
+        if offline {
+            all.insert(hotkey)
+        } else {
+            all.remove(&hotkey)
+        };
     }
 }
 

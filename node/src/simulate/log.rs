@@ -181,7 +181,11 @@ impl Log {
 
     /// The newest that happened to a peer, in words.
     pub(crate) fn newest(&self, validator: &Hotkey, peer: &Hotkey) -> String {
-        let of = self.events.iter().rev().filter(|(by, event)| by == validator && event.kind.hotkey() == Some(peer));
+        let of = self
+            .events
+            .iter()
+            .rev()
+            .filter(|(by, event)| by == validator && event.kind.hotkey() == Some(peer));
         let words = |(_, event): &(Hotkey, Event)| {
             let w = event.window;
             Some(match &event.kind {

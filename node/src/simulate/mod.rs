@@ -33,6 +33,7 @@ use gauntlet::Hotkey;
 use gauntlet_model::engine::cpu::Cpu;
 
 use crate::chain::{Chain, Clock, Ledger};
+use crate::run::World;
 use crate::run::checkpoint;
 use crate::run::compute::Compute;
 use crate::run::context::Run;
@@ -41,7 +42,6 @@ use crate::run::identity::Identity;
 use crate::run::peer::Peer;
 use crate::run::theta::{Steps, Theta};
 use crate::run::validator::Validator;
-use crate::run::World;
 use baseline::Baseline;
 use behaviours::{Act, make};
 use buckets::SimBuckets;
@@ -311,7 +311,6 @@ impl Simulation {
         let sizes = drafts.map(|draft| draft.object.len() as u64).filter(|size| *size > 0);
         sizes.fold((0, 0), |(bytes, count), size| (bytes + size, count + 1))
     }
-
 }
 
 /// The key of a simulated node.

@@ -96,7 +96,11 @@ impl SimulateArgs {
         }
         let fastest = peers.iter().map(|e| e.speed).fold(0.0, f64::max) * f64::from(self.sequences);
         if fastest > 4096.0 {
-            return Err(wrong("sequences", format!("the fastest peer would train on {fastest}, more than 4096")).into());
+            return Err(wrong(
+                "sequences",
+                format!("the fastest peer would train on {fastest}, more than 4096"),
+            )
+            .into());
         }
         let stakes = (1..=validators.len() as u64).rev().map(|i| i * STAKE).collect();
         Ok(Settings {
@@ -135,8 +139,7 @@ pub(crate) fn of_flags(
     corpus: &Corpus,
 ) -> Manifest {
     let warmup = windows / 10;
-    let schedule =
-        Schedule { peak: lr, warmup, t_max: windows.saturating_sub(warmup).max(1), floor: 0.1 };
+    let schedule = Schedule { peak: lr, warmup, t_max: windows.saturating_sub(warmup).max(1), floor: 0.1 };
     let mut rules = gauntlet::Rules::default();
     rules.rating.beta = BETA;
     Manifest {

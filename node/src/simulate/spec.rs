@@ -99,7 +99,11 @@ impl FromStr for Entry {
     fn from_str(text: &str) -> Result<Self, String> {
         let wrong = |what: &str| format!("'{text}': {what}; known are {KINDS}");
         if let Ok(count) = text.parse::<usize>() {
-            return Ok(Self { kind: Kind::Honest, count: checked(count).ok_or_else(|| wrong("too many"))?, speed: 1.0 });
+            return Ok(Self {
+                kind: Kind::Honest,
+                count: checked(count).ok_or_else(|| wrong("too many"))?,
+                speed: 1.0,
+            });
         }
         // These use the @ for a window.
         let window = |text: &str| text.parse().map_err(|_| wrong("expected a window after @"));
@@ -131,7 +135,8 @@ impl FromStr for Entry {
         let name = parts.next().unwrap_or_default();
         let arguments: Vec<&str> = parts.collect();
         let argument = arguments.first().copied();
-        let number = |what: &str| argument.ok_or_else(|| wrong(what)).and_then(|a| a.parse().map_err(|_| wrong(what)));
+        let number =
+            |what: &str| argument.ok_or_else(|| wrong(what)).and_then(|a| a.parse().map_err(|_| wrong(what)));
         let (kind, factor): (Kind, usize) = match name {
             "honest" => match argument {
                 Some(n) => (Kind::Honest, n.parse().map_err(|_| wrong("expected honest:N"))?),
@@ -165,7 +170,10 @@ impl FromStr for Entry {
                 (Kind::Stale(k), 1)
             }
             "sybil" => {
-                let n: u32 = argument.ok_or_else(|| wrong("expected sybil:N"))?.parse().map_err(|_| wrong("expected sybil:N"))?;
+                let n: u32 = argument
+                    .ok_or_else(|| wrong("expected sybil:N"))?
+                    .parse()
+                    .map_err(|_| wrong("expected sybil:N"))?;
                 let form = match arguments.get(1).copied().unwrap_or("same") {
                     "same" => SybilForm::Same,
                     "interleave" => SybilForm::Interleave,
@@ -193,7 +201,8 @@ impl FromStr for Entry {
         if !in_range {
             return Err(wrong("out of range"));
         }
-        let count = factor.checked_mul(count).and_then(checked).ok_or_else(|| wrong("not 1 to 4096 peers"))?;
+        let count =
+            factor.checked_mul(count).and_then(checked).ok_or_else(|| wrong("not 1 to 4096 peers"))?;
         let speed = if let Kind::Sybil(SybilForm::Split, n) = kind { speed / f64::from(n) } else { speed };
         Ok(Self { kind, count, speed })
     }
@@ -310,12 +319,29 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         for bad in [
-            "", "nobody", "honest:x", "stale:x", "stale:0", "absent:2", "absent", "noise", "sybil", "sybil:2:half",
-            "lazy:3", "honest@0", "honest@fast", "lazy*0", "joiner@x", "honest:5000", "0",
+            "",
+            "nobody",
+            "honest:x",
+            "stale:x",
+            "stale:0",
+            "absent:2",
+            "absent",
+            "noise",
+            "sybil",
+            "sybil:2:half",
+            "lazy:3",
+            "honest@0",
+            "honest@fast",
+            "lazy*0",
+            "joiner@x",
+            "honest:5000",
+            "0",
         ] {
             let error = peers(bad).unwrap_err();
             assert!(error.contains(bad) || error.contains("1 to"), "{bad}: {error}");
         }
-        assert!(validators("0").is_err() && validators("loud").is_err() && validators("silent-leader@x").is_err());
+        assert!(
+            validators("0").is_err() && validators("loud").is_err() && validators("silent-leader@x").is_err()
+        );
     }
 }

@@ -153,7 +153,8 @@ impl Simulation {
             seed,
             windows: windows.len() as u64,
             parameters: self.run.layout.total(),
-            honest_tokens: windows.iter().map(|w| w.sequences).sum::<u64>() * self.run.manifest.data.seq as u64,
+            honest_tokens: windows.iter().map(|w| w.sequences).sum::<u64>()
+                * self.run.manifest.data.seq as u64,
             theta_hash: theta.to_string(),
             all_agree,
             validation_loss: last.validation,
@@ -170,8 +171,13 @@ impl Simulation {
     fn peers(&self, windows: &[WindowResult]) -> Result<(Vec<PeerSummary>, f64)> {
         let Some(observer) = self.observer() else { return Ok((Vec::new(), 0.0)) };
         let me = observer.validator.hotkey();
-        let events: Vec<Event> =
-            self.log.events.iter().filter(|(validator, _)| *validator == me).map(|(_, e)| e.clone()).collect();
+        let events: Vec<Event> = self
+            .log
+            .events
+            .iter()
+            .filter(|(validator, _)| *validator == me)
+            .map(|(_, e)| e.clone())
+            .collect();
         let rules = &self.run.manifest.gauntlet;
         let theta = observer.validator.follower.theta().hash;
         let last = windows.len().saturating_sub(1) as u64;

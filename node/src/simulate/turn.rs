@@ -6,8 +6,8 @@ use gauntlet::Hotkey;
 use super::spec::{Kind, ValidatorKind};
 use super::{Simulation, WindowResult};
 use crate::run::World;
-use crate::run::manifest::WindowSection;
 use crate::run::follower::{Followed, Follower};
+use crate::run::manifest::WindowSection;
 use crate::storage::ss58;
 
 impl Simulation {
@@ -130,7 +130,9 @@ impl Simulation {
         let mut one = |world: &World<'_>, name: &str, follower: &mut Follower| -> Result<()> {
             match follower.follow(world, w, leader)? {
                 Followed::Applied | Followed::Nothing => Ok(()),
-                Followed::Missing(peers) => log.trouble(w, name, &format!("objects missing: {}", list(&peers))),
+                Followed::Missing(peers) => {
+                    log.trouble(w, name, &format!("objects missing: {}", list(&peers)))
+                }
                 Followed::Refused(why) => log.trouble(w, name, &format!("record refused: {why}")),
             }
         };

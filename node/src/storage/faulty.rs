@@ -14,7 +14,7 @@ use object_store::client::{HttpError, HttpErrorKind};
 use object_store::path::Path;
 use object_store::{
     CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
-    ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
+    ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
 use super::Storage;
@@ -62,17 +62,22 @@ impl Storage {
         &self,
         plan: impl Fn(&Request<'_>) -> Option<Trouble> + Send + Sync + 'static,
     ) -> Self {
-        self.wrapped(|store| Arc::new(Faulty { store, plan: Box::new(plan), seen: Mutex::default() }))
+        let faults = Arc::new(Faults { plan: Box::new(plan), seen: Mutex::default() });
+        self.wrapped(|store| Arc::new(Faulty { store, faults }))
     }
 }
 
 struct Faulty {
     store: Arc<dyn ObjectStore>,
+    faults: Arc<Faults>,
+}
+
+struct Faults {
     plan: Plan,
     seen: Mutex<HashMap<(Action, String), u64>>,
 }
 
-impl Faulty {
+impl Faults {
     /// Counts the request, asks the plan, and lets happen what comes before the request.
     async fn before(&self, action: Action, path: &Path) -> Result<Option<Trouble>> {
         let key = path.as_ref();
@@ -98,7 +103,7 @@ impl Faulty {
 #[async_trait]
 impl ObjectStore for Faulty {
     async fn put_opts(&self, path: &Path, payload: PutPayload, options: PutOptions) -> Result<PutResult> {
-        let trouble = self.before(Action::Put, path).await?;
+        let trouble = self.faults.before(Action::Put, path).await?;
         let done = self.store.put_opts(path, payload, options).await?;
         if trouble == Some(Trouble::LoseReply) { Err(broken()) } else { Ok(done) }
     }
@@ -113,7 +118,7 @@ impl ObjectStore for Faulty {
 
     async fn get_opts(&self, path: &Path, options: GetOptions) -> Result<GetResult> {
         let action = if options.head { Action::Head } else { Action::Get };
-        let trouble = self.before(action, path).await?;
+        let trouble = self.faults.before(action, path).await?;
         let found = self.store.get_opts(path, options).await?;
         match trouble {
             Some(Trouble::LoseReply) => Err(broken()),
@@ -123,15 +128,17 @@ impl ObjectStore for Faulty {
     }
 
     fn delete_stream(&self, paths: BoxStream<'static, Result<Path>>) -> BoxStream<'static, Result<Path>> {
-        // A stream outlives this borrow, so here the plan acts on what is deleted one by one, before it is passed on.
-        let mut asked = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let nth = asked.entry((Action::Delete, String::new())).or_default();
-        *nth += 1;
-        match (self.plan)(&Request { action: Action::Delete, key: "", nth: *nth - 1 }) {
-            Some(Trouble::Drop) => stream::once(async { Err(broken()) }).boxed(),
-            Some(Trouble::Status(status)) => stream::once(async move { Err(replied(status)) }).boxed(),
-            _ => self.store.delete_stream(paths),
-        }
+        let (store, faults) = (Arc::clone(&self.store), Arc::clone(&self.faults));
+        let delete = move |path: Result<Path>| {
+            let (store, faults) = (Arc::clone(&store), Arc::clone(&faults));
+            async move {
+                let path = path?;
+                let trouble = faults.before(Action::Delete, &path).await?;
+                store.delete(&path).await?;
+                if trouble == Some(Trouble::LoseReply) { Err(broken()) } else { Ok(path) }
+            }
+        };
+        paths.then(delete).boxed()
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
@@ -167,6 +174,9 @@ fn broken() -> Error {
 
 /// Worded as the S3 client words it.
 fn replied(status: u16) -> Error {
+    if status == 404 {
+        return Error::NotFound { path: String::new(), source: "404".into() };
+    }
     let text = format!("Server returned non-2xx status code: {status}");
     Error::Generic { store: "faulty", source: text.into() }
 }

@@ -150,7 +150,11 @@ impl<'a> Address<'a> {
             return S3::parse(rest).with_context(|| format!("address {}", shown(url))).map(Self::S3);
         }
         let path = url.strip_prefix("file://").or_else(|| url.strip_prefix("file:")).unwrap_or(url);
-        ensure!(!path.contains("://"), "{}: known are memory:, a folder, file:PATH and s3://bucket", shown(url));
+        ensure!(
+            !path.contains("://"),
+            "{}: known are memory:, a folder, file:PATH and s3://bucket",
+            shown(url)
+        );
         ensure!(!path.is_empty(), "{url} names no folder");
         Ok(Self::Folder(path))
     }
@@ -247,11 +251,13 @@ mod tests {
     #[test]
     fn addresses_are_read() {
         assert_eq!(Address::parse("memory:").unwrap(), Address::Memory);
-        for (url, path) in [("a/b", "a/b"), ("file:a", "a"), ("file:///tmp/x", "/tmp/x"), ("/tmp/x y", "/tmp/x y")]
+        for (url, path) in
+            [("a/b", "a/b"), ("file:a", "a"), ("file:///tmp/x", "/tmp/x"), ("/tmp/x y", "/tmp/x y")]
         {
             assert_eq!(Address::parse(url).unwrap(), Address::Folder(path));
         }
-        let full = "s3://peer-1/some/where?endpoint=http://127.0.0.1:3900&region=garage&key=GK1&secret=a/b+c=";
+        let full =
+            "s3://peer-1/some/where?endpoint=http://127.0.0.1:3900&region=garage&key=GK1&secret=a/b+c=";
         let Address::S3(s3) = Address::parse(full).unwrap() else { panic!("not S3") };
         assert_eq!((s3.bucket, s3.prefix, s3.region), ("peer-1", "some/where", Some("garage")));
         assert_eq!((s3.key, s3.secret), (Some("GK1"), Some("a/b+c=")));

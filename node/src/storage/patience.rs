@@ -19,12 +19,7 @@ pub(crate) struct Patience {
 
 impl Default for Patience {
     fn default() -> Self {
-        Self {
-            tries: 4,
-            pause: Duration::from_millis(250),
-            base: Duration::from_secs(10),
-            rate: 256 * 1024,
-        }
+        Self { tries: 4, pause: Duration::from_millis(250), base: Duration::from_secs(10), rate: 256 * 1024 }
     }
 }
 

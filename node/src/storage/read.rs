@@ -42,12 +42,21 @@ impl Storage {
         wanted: &[(Self, String, u64)],
         deadline: Instant,
     ) -> Vec<Result<Fetched, Fault>> {
-        let reads = wanted.iter().map(|(storage, key, limit)| storage.read(key, *limit, deadline));
-        let all = async { Ok(stream::iter(reads).buffered(AT_ONCE).collect::<Vec<_>>().await) };
+        let mut results = vec![Err(Fault::Unknown(Cause::TimeOut)); wanted.len()];
+        let read = |(at, (storage, key, limit)): (usize, &(Self, String, u64))| {
+            let (storage, key, limit) = (storage.clone(), key.clone(), *limit);
+            async move { (at, storage.read(&key, limit, deadline).await) }
+        };
+        // Unordered: a slow one at the front must not keep those behind it from starting.
+        let reads = stream::iter(wanted.iter().enumerate().map(read)).buffer_unordered(AT_ONCE);
         match super::runtime() {
-            Ok(runtime) => runtime.block_on(all).unwrap_or_else(|fault: Fault| vec![Err(fault); wanted.len()]),
-            Err(fault) => vec![Err(fault); wanted.len()],
+            Ok(runtime) => {
+                let found: Vec<_> = runtime.block_on(reads.collect());
+                found.into_iter().for_each(|(at, result)| results[at] = result);
+            }
+            Err(fault) => results.fill(Err(fault)),
         }
+        results
     }
 
     /// Size and time of an object.

@@ -17,14 +17,20 @@ impl Storage {
         let (path, payload) = (path(key)?, Bytes::copy_from_slice(bytes));
         let put = || self.put_once(&path, &payload, PutMode::Overwrite);
         let deadline = self.patience.deadline(bytes.len() as u64);
-        match self.wait(self.patience.insist(deadline, put)) {
+        let done = match self.wait(self.patience.insist(deadline, put)) {
             // The reply may be lost though the object is there.
-            Err(fault) if fault.is_passing() && self.holds(key, bytes) == Ok(true) => self.stamp(key),
-            Ok(()) => self.stamp(key),
+            Err(fault) if fault.is_passing() => match self.wait(self.holds(key, bytes)) {
+                Ok(true) => Ok(()),
+                _ => Err(fault),
+            },
             // The bucket itself is missing.
             Err(Fault::Absent) => Err(Fault::Unknown(Cause::Other(format!("{self} does not exist")))),
-            Err(fault) => Err(fault),
+            done => done,
+        };
+        if done.is_ok() {
+            self.stamp(key);
         }
+        done
     }
 
     /// Puts an object where there is none; the same object again is fine. Errors: [`Fault::Exists`] for another one.
@@ -32,24 +38,31 @@ impl Storage {
     /// but a writer's own care not to contradict itself.
     pub(crate) fn put_new(&self, key: &str, bytes: &[u8]) -> Result<(), Fault> {
         let (path, payload) = (path(key)?, Bytes::copy_from_slice(bytes));
-        for left in (0..self.patience.tries.max(1)).rev() {
-            match self.holds(key, bytes) {
-                Ok(true) => return Ok(()),
-                Ok(false) => return Err(Fault::Exists),
+        self.wait(self.create(key, &path, bytes, &payload))
+    }
+
+    async fn create(&self, key: &str, path: &Path, bytes: &[u8], payload: &Bytes) -> Result<(), Fault> {
+        let mut last = Fault::Absent;
+        for _ in 0..self.patience.tries.max(1) {
+            match self.holds(key, bytes).await {
                 Err(Fault::Absent) => {}
-                Err(fault) => return Err(fault),
+                found => return judge(found),
             }
-            let put = self.put_once(&path, &payload, PutMode::Create);
-            match self.wait(put) {
-                Ok(()) => return self.stamp(key),
-                // Ours, if a reply was lost; another writer's, if not. The next turn looks.
-                Err(fault) if left > 0 && (fault.is_passing() || fault == Fault::Exists) => {
-                    self.wait(async { Ok(tokio::time::sleep(self.patience.pause).await) })?;
+            match self.put_once(path, payload, PutMode::Create).await {
+                Ok(()) => {
+                    self.stamp(key);
+                    return Ok(());
                 }
+                // Ours, if a reply was lost; another writer's, if not: the next turn looks.
+                Err(fault) if fault.is_passing() || fault == Fault::Exists => last = fault,
                 Err(fault) => return Err(fault),
             }
+            tokio::time::sleep(self.patience.pause).await;
         }
-        Err(Fault::Unknown(Cause::TimeOut))
+        match self.holds(key, bytes).await {
+            Err(Fault::Absent) => Err(last),
+            found => judge(found),
+        }
     }
 
     /// Deletes objects; those that are not there are no error. What could be deleted is, though others fail.
@@ -75,9 +88,10 @@ impl Storage {
     }
 
     /// Whether exactly this object is there.
-    fn holds(&self, key: &str, bytes: &[u8]) -> Result<bool, Fault> {
-        match self.get(key, bytes.len() as u64) {
-            Ok(found) => Ok(found == bytes),
+    async fn holds(&self, key: &str, bytes: &[u8]) -> Result<bool, Fault> {
+        let size = bytes.len() as u64;
+        match self.read(key, size, self.patience.deadline(size)).await {
+            Ok(found) => Ok(found.bytes == bytes),
             Err(Fault::TooLarge { .. }) => Ok(false),
             Err(fault) => Err(fault),
         }
@@ -98,10 +112,14 @@ impl Storage {
         within(limit, async { done.await.map(|_| ()).map_err(|e| Fault::of(&e)) }).await
     }
 
-    fn stamp(&self, key: &str) -> Result<(), Fault> {
+    fn stamp(&self, key: &str) {
         if let Some(stamps) = &self.stamps {
             stamps.set(key);
         }
-        Ok(())
     }
+}
+
+/// What a create-only put comes to when something is found under its key.
+fn judge(found: Result<bool, Fault>) -> Result<(), Fault> {
+    if found? { Ok(()) } else { Err(Fault::Exists) }
 }

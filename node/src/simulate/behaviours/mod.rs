@@ -70,7 +70,9 @@ pub(crate) trait Behaviour {
 pub(crate) fn make(kind: &Kind, peers: usize) -> Vec<Box<dyn Behaviour>> {
     let each = |new: &dyn Fn() -> Box<dyn Behaviour>| (0..peers).map(|_| new()).collect();
     match kind.clone() {
-        Kind::Honest | Kind::Joiner(..) | Kind::Leaver(_) | Kind::Offline(_) => each(&|| Box::new(honest::Honest)),
+        Kind::Honest | Kind::Joiner(..) | Kind::Leaver(_) | Kind::Offline(_) => {
+            each(&|| Box::new(honest::Honest))
+        }
         Kind::Lazy => each(&|| Box::new(data::Lazy)),
         Kind::Idle => each(&|| Box::new(gradient::Idle::default())),
         Kind::Random => each(&|| Box::new(gradient::Random)),

@@ -7,14 +7,12 @@ use anyhow::Result;
 use gauntlet::submission::Commitment;
 use gauntlet::{Digest, Hotkey, draw::Draw};
 use gauntlet_demo::submission::EMPTY;
-use gauntlet_demo::{
-    Aggregate, Format, Momentum, StrengthCap, Submission, Subtract, Values, outer_step,
-};
+use gauntlet_demo::{Aggregate, Format, Momentum, StrengthCap, Submission, Subtract, Values, outer_step};
 use gauntlet_model::engine::Backend;
 
 use super::{Act, Draft};
-use crate::run::reader;
 use crate::run::is_validator;
+use crate::run::reader;
 use gauntlet::submission::Object;
 
 /// Another peer's submission, with the sequences it says it was made from.
