@@ -13,9 +13,7 @@ const MAX_BUCKET: usize = 512;
 impl Chain for Ledger {
     fn head(&self) -> Result<Block> {
         self.catch_up()?;
-        let query = "SELECT number FROM blocks ORDER BY number DESC LIMIT 1";
-        let number = self.db(self.connection.query_row(query, [], |row| super::ledger::uint(row, 0)))?;
-        self.block(number)
+        self.block(self.sealed(&self.connection)?)
     }
 
     fn block(&self, number: u64) -> Result<Block> {

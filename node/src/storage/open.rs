@@ -12,7 +12,7 @@ use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::local::LocalFileSystem;
 use object_store::memory::InMemory;
 use object_store::prefix::PrefixStore;
-use object_store::{ClientOptions, ObjectStore, RetryConfig};
+use object_store::{Certificate, ClientOptions, ObjectStore, RetryConfig};
 
 use super::stamps::Stamps;
 use super::{Patience, Storage};
@@ -212,10 +212,14 @@ fn client(address: &S3<'_>, options: &StoreOptions, plain: Plain) -> Result<Amaz
         );
     }
     // Times are limited by `Patience`, request by request, and so are tries: a retry inside would hide what happened.
-    let http = ClientOptions::new()
+    let mut http = ClientOptions::new()
         .with_timeout_disabled()
         .with_connect_timeout(Duration::from_secs(5))
         .with_allow_http(endpoint.is_some_and(|e| !secure(e)));
+    // Beside the system's own.
+    for root in webpki_root_certs::TLS_SERVER_ROOT_CERTS {
+        http = http.with_root_certificate(Certificate::from_der(root)?);
+    }
     let retry = RetryConfig { max_retries: 0, ..RetryConfig::default() };
     let mut builder = AmazonS3Builder::new()
         .with_bucket_name(address.bucket)

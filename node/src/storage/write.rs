@@ -23,8 +23,6 @@ impl Storage {
                 Ok(true) => Ok(()),
                 _ => Err(fault),
             },
-            // The bucket itself is missing.
-            Err(Fault::Absent) => Err(Fault::Unknown(Cause::Other(format!("{self} does not exist")))),
             done => done,
         };
         if done.is_ok() {
@@ -109,7 +107,12 @@ impl Storage {
             }
         };
         let limit = self.patience.request(bytes.len() as u64);
-        within(limit, async { done.await.map(|_| ()).map_err(|e| Fault::of(&e)) }).await
+        let fault = |e: Error| match Fault::of(&e) {
+            // The bucket itself is missing.
+            Fault::Absent => Fault::Unknown(Cause::Other(format!("{self} does not exist"))),
+            fault => fault,
+        };
+        within(limit, async { done.await.map(|_| ()).map_err(fault) }).await
     }
 
     fn stamp(&self, key: &str) {

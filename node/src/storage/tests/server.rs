@@ -149,5 +149,7 @@ fn puts_are_signed_and_conditional() {
     assert_eq!(storage.put("k", b"abc"), Err(Fault::Denied));
     assert_eq!(storage.delete(&["k".to_owned()]), Err(Fault::Denied));
     let (storage, _) = serve(vec![status("404 Not Found")], keys);
-    assert!(storage.put("k", b"abc").unwrap_err().to_string().contains("s3://bucket/peer"), "no such bucket");
+    for put in [storage.put("k", b"abc"), storage.put_new("k", b"abc")] {
+        assert!(put.unwrap_err().to_string().contains("s3://bucket/peer"), "no such bucket");
+    }
 }
