@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use super::compute::upload;
 use super::follower::{Follower, Standing, bar_proven, record_limit};
 use super::identity::verify;
-use super::theta::{Steps, Theta};
+use super::theta::{Shared, Theta};
 use super::{World, stakes};
 use crate::storage::Storage;
 
@@ -69,7 +69,7 @@ pub(crate) fn publish(world: &World<'_>, follower: &Follower, bucket: &Storage) 
 }
 
 /// A node at the newest checkpoint that an anchor vouches for; `None` where there is none.
-pub(crate) fn join(world: &World<'_>, me: Hotkey, steps: Steps) -> Result<Option<Follower>> {
+pub(crate) fn join(world: &World<'_>, me: Hotkey, shared: Shared) -> Result<Option<Follower>> {
     let Some(records) = anchored(world, me)? else { return Ok(None) };
     let every = world.run.manifest.window.checkpoint_every;
     let holders: Vec<Hotkey> = stakes(&world.chain.metagraph()?).into_keys().collect();
@@ -80,7 +80,7 @@ pub(crate) fn join(world: &World<'_>, me: Hotkey, steps: Steps) -> Result<Option
             if let Some(theta) = download(world, &bucket, window, &records)? {
                 let before = usize::try_from(window)?;
                 let chain = extend(world, &records[..before])?;
-                return Ok(Some(Follower::at(me, chain, Arc::new(theta), steps)));
+                return Ok(Some(Follower::at(me, chain, Arc::new(theta), shared)));
             }
         }
     }

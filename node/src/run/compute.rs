@@ -1,5 +1,7 @@
 //! Losses and gradients of sequences at a given θ: the one engine that all roles of a process share.
 
+use std::time::{Duration, Instant};
+
 use anyhow::Result;
 use gauntlet_data::{Dataset, fill_sequences};
 use gauntlet_model::LlamaConfig;
@@ -19,6 +21,8 @@ pub(crate) struct Compute {
     seq: usize,
     tokens: Vec<u32>,
     targets: Vec<u32>,
+    /// Time spent in forward and backward passes.
+    busy: Duration,
 }
 
 impl Compute {
@@ -28,7 +32,8 @@ impl Compute {
         let engine = Engine::new(cpu, config, EngineOptions { batch, seq, mode: Mode::Train })?;
         let (grads, trial) = (engine.alloc_params()?, engine.alloc_params()?);
         let (tokens, targets) = (vec![0; batch * seq], vec![0; batch * seq]);
-        Ok(Self { engine, grads, trial, batch, seq, tokens, targets })
+        let busy = Duration::ZERO;
+        Ok(Self { engine, grads, trial, batch, seq, tokens, targets, busy })
     }
 
     /// The device.
@@ -36,8 +41,14 @@ impl Compute {
         self.engine.backend()
     }
 
+    /// Time spent in forward and backward passes so far.
+    pub(crate) fn busy(&self) -> Duration {
+        self.busy
+    }
+
     /// Mean gradient over the tokens of the sequences `ids`, and their mean loss.
     pub(crate) fn gradient(&mut self, data: &Dataset, theta: &Buf, ids: &[u64]) -> Result<(&Buf, f64)> {
+        let started = Instant::now();
         let mut loss = LossSum::default();
         #[allow(clippy::cast_precision_loss)] // a number of tokens
         let scale = 1.0 / (ids.len() * self.seq).max(1) as f32;
@@ -52,6 +63,7 @@ impl Compute {
         if ids.is_empty() {
             self.grads.fill(0.0);
         }
+        self.busy += started.elapsed();
         Ok((&self.grads, loss.mean()))
     }
 
@@ -71,7 +83,11 @@ impl Compute {
 
     /// Mean token loss of the sequences `ids` at θ: f64 over f32 token losses (PROTOCOL 7.3).
     pub(crate) fn loss(&mut self, data: &Dataset, theta: &Buf, ids: &[u64]) -> Result<f64> {
-        loss(&mut self.engine, (&mut self.tokens, &mut self.targets), data, theta, ids, self.batch)
+        let started = Instant::now();
+        let buffers = (&mut self.tokens[..], &mut self.targets[..]);
+        let loss = loss(&mut self.engine, buffers, data, theta, ids, self.batch);
+        self.busy += started.elapsed();
+        loss
     }
 
     /// Writes a trial θ by `make`, and gives the losses of each list of sequences there.
@@ -82,8 +98,14 @@ impl Compute {
         lists: &[&[u64]],
     ) -> Result<Vec<f64>> {
         make(self.engine.backend(), &mut self.trial)?;
+        let started = Instant::now();
         let Self { engine, tokens, targets, trial, batch, .. } = self;
-        lists.iter().map(|ids| loss(engine, (tokens, targets), data, trial, ids, *batch)).collect()
+        let losses = lists
+            .iter()
+            .map(|ids| loss(engine, (&mut tokens[..], &mut targets[..]), data, trial, ids, *batch))
+            .collect();
+        self.busy += started.elapsed();
+        losses
     }
 }
 

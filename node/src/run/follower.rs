@@ -16,8 +16,8 @@ use gauntlet_demo::Submission;
 
 use super::context::Run;
 use super::identity::verify;
-use super::theta::{Steps, Theta};
-use super::{World, bundle, reader, stakes, statement};
+use super::theta::{Shared, Theta};
+use super::{World, bundle, stakes, statement};
 
 /// Submissions a record lists, each with its owner.
 pub(crate) type Listed = Vec<(Hotkey, Arc<Submission>)>;
@@ -25,7 +25,7 @@ pub(crate) type Listed = Vec<(Hotkey, Arc<Submission>)>;
 /// A node's place in the run.
 pub(crate) struct Follower {
     me: Hotkey,
-    steps: Steps,
+    shared: Shared,
     place: Place,
     /// Where it goes back to: the place at the last anchor the chain confirmed.
     anchor: Place,
@@ -56,15 +56,15 @@ pub(crate) enum Followed {
 
 impl Follower {
     /// A node at the beginning of the run.
-    pub(crate) fn new(me: Hotkey, run: Digest, theta: Arc<Theta>, steps: Steps) -> Self {
-        Self::at(me, RecordChain::new(run, 0), theta, steps)
+    pub(crate) fn new(me: Hotkey, run: Digest, theta: Arc<Theta>, shared: Shared) -> Self {
+        Self::at(me, RecordChain::new(run, 0), theta, shared)
     }
 
     /// A node at a place it was told of: a checkpoint.
-    pub(crate) fn at(me: Hotkey, records: RecordChain, theta: Arc<Theta>, steps: Steps) -> Self {
+    pub(crate) fn at(me: Hotkey, records: RecordChain, theta: Arc<Theta>, shared: Shared) -> Self {
         let place = Place { theta, records };
         let (followed, accepted) = (BTreeMap::new(), BTreeMap::new());
-        Self { me, steps, anchor: place.clone(), place, followed, accepted }
+        Self { me, shared, anchor: place.clone(), place, followed, accepted }
     }
 
     pub(crate) fn theta(&self) -> &Arc<Theta> {
@@ -264,7 +264,7 @@ impl Follower {
                 }
                 Err(missing) => return Ok(missing),
             };
-            let theta = self.steps.apply(world.run, world.compute.cpu(), &self.place.theta, &listed)?;
+            let theta = self.shared.apply(world.run, world.compute.cpu(), &self.place.theta, &listed)?;
             self.followed.insert(w, records.head());
             self.place = Place { theta, records };
             let kept = world.run.manifest.gauntlet.overlap.replay_windows;
@@ -307,14 +307,12 @@ impl Follower {
         let mut objects = Vec::with_capacity(found.len());
         for (accepted, bytes) in record.accepted.iter().zip(found.into_iter().flatten()) {
             let Accepted { hotkey, content, .. } = *accepted;
-            let read = reader::decode(run, bytes);
+            let (object, submission) = self.shared.decode(run, bytes);
             let expected = expected(run, record.window, &self.place.theta, &opening, hotkey);
             let rules = &run.manifest.gauntlet.fast;
-            let check = fast_check::check(rules, &expected, Commitment::InTime(content), &read.object);
-            match (check, read.decoded) {
-                (Check::Passed { .. }, Some((_, submission))) => {
-                    objects.push((hotkey, content, Arc::new(submission)));
-                }
+            let check = fast_check::check(rules, &expected, Commitment::InTime(content), &object);
+            match (check, submission) {
+                (Check::Passed { .. }, Some(submission)) => objects.push((hotkey, content, submission)),
                 (check, _) => return Ok(Err(Followed::Refused(format!("object of {hotkey}: {check:?}")))),
             }
         }

@@ -1,9 +1,10 @@
-//! θ of a window, shared by all nodes of a process that agree on it.
+//! θ of a window and what leads to it, shared by all nodes of a process that agree.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
+use gauntlet::submission::Object;
 use gauntlet::{Digest, Hotkey};
 use gauntlet_demo::{Aggregate, Applied, OuterStep, Submission, outer_step};
 use gauntlet_model::engine::Backend;
@@ -12,9 +13,12 @@ use gauntlet_model::{hash::theta_hash, init};
 
 use super::compute::upload;
 use super::context::Run;
+use super::reader;
 
 /// Results of outer steps kept for others that make the same one.
 const KEPT: usize = 4;
+/// Objects kept: those of the last few windows.
+const OBJECTS: usize = 256;
 
 /// θ and how it came about.
 pub(crate) struct Theta {
@@ -40,9 +44,15 @@ impl Theta {
     }
 }
 
-/// Outer steps already computed: nodes that agree share the result, a node that diverges gets its own.
+/// What nodes of one process need not do twice: a node that diverges gets its own.
 #[derive(Clone, Default)]
-pub(crate) struct Steps(Arc<Mutex<VecDeque<Step>>>);
+pub(crate) struct Shared {
+    steps: Arc<Mutex<VecDeque<Step>>>,
+    objects: Arc<Mutex<VecDeque<(Digest, Decoded)>>>,
+}
+
+/// What an object says and, where it decodes, its submission.
+pub(crate) type Decoded = (Object, Option<Arc<Submission>>);
 
 struct Step {
     before: (Digest, u64),
@@ -50,7 +60,23 @@ struct Step {
     after: Arc<Theta>,
 }
 
-impl Steps {
+impl Shared {
+    /// Reads an object once, whoever asks.
+    pub(crate) fn decode(&self, run: &Run, bytes: Vec<u8>) -> Decoded {
+        let content = Digest::of(&bytes);
+        let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, decoded)) = objects.iter().find(|(known, _)| *known == content) {
+            return decoded.clone();
+        }
+        let read = reader::decode(run, bytes);
+        let decoded = (read.object, read.decoded.map(|(_, submission)| Arc::new(submission)));
+        objects.push_back((content, decoded.clone()));
+        if objects.len() > OBJECTS {
+            objects.pop_front();
+        }
+        decoded
+    }
+
     /// θ after the outer step over `accepted` (each with its object's hash), from `before`.
     pub(crate) fn apply(
         &self,
@@ -60,7 +86,7 @@ impl Steps {
         accepted: &[(Hotkey, Digest, Arc<Submission>)],
     ) -> Result<Arc<Theta>> {
         let contents: Vec<Digest> = accepted.iter().map(|(_, content, _)| *content).collect();
-        let mut steps = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut steps = self.steps.lock().unwrap_or_else(PoisonError::into_inner);
         // The number of steps decides the rate, and the hash does not cover it.
         let place = (before.hash, before.steps);
         let same = |s: &&Step| s.before == place && s.accepted == contents;

@@ -27,6 +27,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use gauntlet::Hotkey;
@@ -40,7 +41,7 @@ use crate::run::context::Run;
 use crate::run::follower::Follower;
 use crate::run::identity::Identity;
 use crate::run::peer::Peer;
-use crate::run::theta::{Steps, Theta};
+use crate::run::theta::{Shared, Theta};
 use crate::run::validator::Validator;
 use baseline::Baseline;
 use behaviours::{Act, make};
@@ -65,7 +66,7 @@ pub(crate) struct Simulation {
     /// Order in which miners act: those who wait for others come last.
     order: Vec<usize>,
     initial: Arc<Theta>,
-    steps: Steps,
+    shared: Shared,
     baseline: Option<Baseline>,
     log: Log,
 }
@@ -115,7 +116,7 @@ impl Simulation {
             judges: Vec::new(),
             order: Vec::new(),
             initial,
-            steps: Steps::default(),
+            shared: Shared::default(),
             baseline: None,
             log: Log::create(out)?,
         };
@@ -176,7 +177,7 @@ impl Simulation {
     }
 
     fn follower(&self, hotkey: Hotkey) -> Follower {
-        Follower::new(hotkey, self.run.id, Arc::clone(&self.initial), self.steps.clone())
+        Follower::new(hotkey, self.run.id, Arc::clone(&self.initial), self.shared.clone())
     }
 
     /// Registers the miners that join in window `w`; they come from a checkpoint, or replay the run from its beginning.
@@ -192,7 +193,7 @@ impl Simulation {
             let world = world!(self);
             if let Some(last) = w.checked_sub(1) {
                 if matches!(self.miners[i].kind, Kind::Joiner(_, Join::Checkpoint))
-                    && let Some(joined) = checkpoint::join(&world, hotkey, self.steps.clone())?
+                    && let Some(joined) = checkpoint::join(&world, hotkey, self.shared.clone())?
                 {
                     follower = joined;
                 }
@@ -260,6 +261,11 @@ impl Simulation {
             result.baseline = Some(self.compute.loss(data, baseline.theta(), &ids)?);
         }
         Ok(())
+    }
+
+    /// Time spent in forward and backward passes so far.
+    pub(crate) fn busy(&self) -> Duration {
+        self.compute.busy()
     }
 
     /// The first validator that keeps to the rules: whose view is shown.
