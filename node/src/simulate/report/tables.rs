@@ -79,9 +79,13 @@ pub(super) fn peers(summary: &Summary, groups: &[Group]) -> Html {
     let shown = summary.peers.len().min(PEERS);
     let rows = groups.iter().flat_map(|group| group.of(summary).map(move |peer| (group, peer)));
     let rows = rows.take(PEERS).map(|(group, peer)| {
-        let mut row = vec![named(group, &peer.name)];
+        let mut name = named(group, &peer.name);
+        // Most names say it already.
+        if !peer.name.starts_with(&format!("{}-", group.label)) {
+            name.markup("<span class=\"under\">").text(&group.label).markup("</span>");
+        }
+        let mut row = vec![name];
         row.extend(texts(vec![
-            group.label.clone(),
             decimals(plain(peer.proof), 3),
             decimals(plain(peer.loss_rating), 2),
             count(u64::from(peer.evaluations)),
@@ -98,7 +102,6 @@ pub(super) fn peers(summary: &Summary, groups: &[Group]) -> Html {
         caption: "Peers",
         head: vec![
             "Peer",
-            "Behaviour",
             "μ",
             "LossRating",
             "Evaluated",
@@ -110,7 +113,7 @@ pub(super) fn peers(summary: &Summary, groups: &[Group]) -> Html {
             "Why",
         ],
         rows: rows.collect(),
-        words: &[1, 9, 10],
+        words: &[8, 9],
         ..Table::default()
     };
     let mut html = Html::default();
