@@ -13,6 +13,7 @@ mod memory;
 mod model_folder;
 mod output;
 mod progress;
+mod report;
 mod run;
 mod simulate;
 mod storage;

@@ -17,6 +17,7 @@ pub(crate) mod behaviours;
 pub(crate) mod buckets;
 pub(crate) mod log;
 pub(crate) mod node;
+mod report;
 pub(crate) mod settings;
 pub(crate) mod spec;
 pub(crate) mod summary;

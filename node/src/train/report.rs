@@ -1,9 +1,5 @@
 //! `report.html`: one self-contained page with the results, curves, settings and validations of a run.
 
-pub(crate) mod chart;
-mod format;
-pub(crate) mod html;
-pub(crate) mod page;
 mod sections;
 #[cfg(test)]
 mod tests;
@@ -13,10 +9,10 @@ use serde_json::Value;
 
 use super::metrics::Metric;
 use super::settings::Settings;
-use chart::{Also, Axis, Chart, Scale, Series, Style, moving_mean, thin};
-use format::count;
-use html::Html;
-use page::Page;
+use crate::report::chart::{Also, Axis, By, Chart, Scale, Series, Style, moving_mean, thin};
+use crate::report::format::count;
+use crate::report::html::Html;
+use crate::report::page::Page;
 
 /// Points drawn of the loss and of each other curve.
 const LOSS_POINTS: usize = 2000;
@@ -86,16 +82,20 @@ fn charts(curves: &Curves, tokens_per_step: u64) -> Vec<Chart> {
         label: "tokens",
         scale: Scale::Linear,
         from_zero: true,
-        also: Some(Also { label: "step", divide: float(tokens_per_step.max(1)) }),
+        numbered: false,
+        also: Some(Also { label: "step", by: By::Divide(float(tokens_per_step.max(1))) }),
     };
-    let y = |label, scale, from_zero| Axis { label, scale, from_zero, also: None };
+    let y = |label, scale, from_zero| Axis { label, scale, from_zero, ..Axis::default() };
     let (rate, norm, speed) =
         (y("", Scale::Linear, true), y("L2 norm", Scale::Auto, false), y("tokens/s", Scale::Linear, true));
-    let small = |id, title, y, description, series| Chart { id, title, description, x: x(), y, series };
+    let small =
+        |id, title, y, description, series| Chart { id, title, description, x: x(), y, series, legend: None };
     let tokens = floats(&curves.tokens);
-    let plain = |name, colour, y: &Vec<f64>| {
-        let series = Series { name, style: Style::Line, colour, x: tokens.clone(), y: y.clone() };
-        vec![series.at(&thin(y, SMALL_POINTS))]
+    let plain = |name: &str, colour, y: &Vec<f64>| {
+        let (name, x, y) = (name.to_owned(), tokens.clone(), y.clone());
+        let series = Series { name, colour, x, y, ..Series::default() };
+        let kept = thin(&series.y, SMALL_POINTS);
+        vec![series.at(&kept)]
     };
     let noisy = |names, colour, y| with_mean(names, colour, &tokens, y, SMALL_POINTS);
     let (norms, norm_mean) = noisy(["Gradient norm", "Smoothed"], 3, &curves.grad_norm);
@@ -118,14 +118,14 @@ fn with_mean(
     most: usize,
 ) -> (Vec<Series>, String) {
     let kept = thin(y, most);
-    let [name, mean] = names;
-    let raw = Series { name, style: Style::Line, colour, x: x.to_vec(), y: y.to_vec() }.at(&kept);
+    let [name, mean] = names.map(str::to_owned);
+    let raw = Series { name, colour, x: x.to_vec(), y: y.to_vec(), ..Series::default() }.at(&kept);
     if y.len() < 20 {
         return (vec![raw], String::new());
     }
     let reach = y.len().div_ceil(50);
     let means = moving_mean(y, reach, &kept);
-    let mean = Series { name: mean, style: Style::Line, colour, x: raw.x.clone(), y: means };
+    let mean = Series { name: mean, colour, x: raw.x.clone(), y: means, ..Series::default() };
     let both = vec![Series { style: Style::Faint, ..raw }, mean];
     (both, format!("; smoothed over {} steps", count(2 * reach as u64 + 1)))
 }
@@ -144,12 +144,13 @@ fn loss_chart(curves: &Curves, tokens: &[f64], x: Axis) -> Chart {
         let y: Vec<f64> = curves.validations.iter().map(|v| v.2).collect();
         let x = curves.validations.iter().map(|v| float(v.1)).collect();
         let kept = thin(&y, SMALL_POINTS);
-        let points = Series { name: "Validation loss", style: Style::Points, colour: 1, x, y };
+        let name = "Validation loss".to_owned();
+        let points = Series { name, style: Style::Points, colour: 1, x, y, ..Series::default() };
         series.push(points.at(&kept));
     }
     let description = format!("Mean of each step, before its update{mean}{thinned}.");
-    let y = Axis { label: "nats per token", scale: Scale::Linear, from_zero: false, also: None };
-    Chart { id: "loss", title: "Loss", description, x, y, series }
+    let y = Axis { label: "nats per token", ..Axis::default() };
+    Chart { id: "loss", title: "Loss", description, x, y, series, legend: None }
 }
 
 fn float(value: u64) -> f64 {

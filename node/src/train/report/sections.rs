@@ -4,9 +4,9 @@ use anyhow::Result;
 use serde_json::{Map, Value};
 
 use super::Curves;
-use super::chart::evenly;
-use super::format::{NONE, compact, count, decimals, digits, duration};
-use super::html::{Columns, Html, Table};
+use crate::report::chart::evenly;
+use crate::report::format::{NONE, compact, count, decimals, digits, duration};
+use crate::report::html::{Columns, Html, Table, texts};
 use crate::train::settings::Settings;
 
 /// Rows of a table, about.
@@ -99,14 +99,14 @@ pub(super) fn validations(curves: &Curves) -> Html {
     kept.sort_unstable();
     kept.dedup();
     let rows = kept.iter().filter_map(|&i| all.get(i)).map(|&(step, tokens, loss, bits)| {
-        vec![count(step), count(tokens), decimals(loss, 4), decimals(bits, 4)]
+        texts(vec![count(step), count(tokens), decimals(loss, 4), decimals(bits, 4)])
     });
     let table = Table {
         caption: "Validations",
-        columns: Columns::Numbers,
         head: vec!["Step", "Tokens", "Loss", "Bits per byte"],
         rows: rows.collect(),
         best: kept.iter().position(|&i| Some(i) == best),
+        ..Table::default()
     };
     html.markup("<p>").text(&shown_of(kept.len(), all.len()));
     html.markup(if best.is_some() { "The lowest loss stands out." } else { "" }).markup("</p>\n");
@@ -121,7 +121,8 @@ pub(super) fn settings(settings: &Settings) -> Result<Html> {
     let cell = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     let mut rows: Vec<Vec<String>> = all.iter().map(|(key, value)| vec![key.clone(), cell(value)]).collect();
     rows.sort();
-    let table = Table { caption: "Settings", columns: Columns::Pairs, head: Vec::new(), rows, best: None };
+    let rows = rows.into_iter().map(texts).collect();
+    let table = Table { caption: "Settings", columns: Columns::Pairs, rows, ..Table::default() };
     let mut html = Html::default();
     html.markup("<section class=\"card\"><h2>Settings</h2>\n").piece(&table.html());
     html.markup("</section>\n");
@@ -134,21 +135,20 @@ pub(super) fn steps(curves: &Curves) -> Html {
     let float = |values: &[f64], i: usize| values.get(i).copied().unwrap_or(f64::NAN);
     let whole = |values: &[u64], i: usize| values.get(i).map_or(NONE.to_owned(), |&v| count(v));
     let rows = kept.iter().map(|&i| {
-        vec![
+        texts(vec![
             whole(&curves.step, i),
             whole(&curves.tokens, i),
             decimals(float(&curves.loss, i), 4),
             digits(float(&curves.lr, i)),
             digits(float(&curves.grad_norm, i)),
             compact(float(&curves.speed, i)),
-        ]
+        ])
     });
     let table = Table {
         caption: "Training steps",
-        columns: Columns::Numbers,
         head: vec!["Step", "Tokens", "Loss", "Learning rate", "Gradient norm", "Tokens/s"],
         rows: rows.collect(),
-        best: None,
+        ..Table::default()
     };
     let mut html = Html::default();
     html.markup("<details class=\"card\"><summary>Training steps as a table</summary>\n<p>");

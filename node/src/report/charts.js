@@ -1,10 +1,13 @@
 // Charts for reports: draws each chart of the JSON in #charts into the .plot of its figure, as SVG, with
 // a legend that hides and shows series and a read-out for pointer, touch and arrow keys.
 //
-// Chart: { id, title, description, x: Axis, y: Axis, series: [{ name, style, colour, x: [], y: [] }] }
-// Axis:  { label, scale: "linear" | "log" | "auto", from_zero, also: null | { label, divide } }
-// Style: "line", "faint" (a thin line) or "points" (rings on a dotted line); null in y is a gap.
-// `also` names a second reading of x, which is x / divide. "auto" is "log" over more than two decades.
+// Chart: { id, title, description, x: Axis, y: Axis, series: [Series], legend? }
+// Series: { name, style, colour, x: [], y: [], group?, range?: { low: [], high: [] } }
+// Axis:  { label, scale: "linear" | "log" | "auto", from_zero, numbered, also: null | { label, divide | table } }
+// Style: "line", "dashed", "faint" (a thin line) or "points" (rings on a dotted line); null in y is a gap.
+// `also` names a second reading of x: x / divide, or in a table { at, values } the value of the last place
+// not beyond x. "auto" is "log" over more than two decades. Charts with one `legend`, the id of an element,
+// share the buttons in it; a `group` of series has one button. A `range` is a band around its curve.
 (() => {
   "use strict";
 
@@ -32,6 +35,9 @@
     return `${+value.toPrecision(6)}`;
   }
 
+  /** For ticks that are not round: 98.3k. */
+  const rough = (value) => short(+value.toPrecision(3));
+
   /** For read-outs: 51,200; 2.3456; 1.250e-4. */
   function exact(value) {
     if (Number.isInteger(value)) return value.toLocaleString("en");
@@ -42,8 +48,8 @@
 
   // Scales
 
-  /** Where values of an axis lie between `from` and `to` pixels, and its ticks. */
-  function scale(axis, values, from, to, wanted) {
+  /** Where values of an axis lie between `from` and `to` pixels, and its ticks, at least `least` apart. */
+  function scale(axis, values, from, to, wanted, least = 0) {
     let low = Infinity, high = -Infinity;
     for (const value of values) {
       if (value < low) low = value;
@@ -53,6 +59,7 @@
     const log = low > 0 && (axis.scale === "log" || (axis.scale === "auto" && high / low > 100));
     if (log) [low, high] = [Math.log10(low), Math.log10(high)];
     if (!log && axis.from_zero) [low, high] = [Math.min(low, 0), Math.max(high, 0)];
+    if (low === high && low === 0 && axis.from_zero) high = 1;
     if (low === high) [low, high] = [low - (Math.abs(low) / 10 || 1), high + (Math.abs(high) / 10 || 1)];
     if (from > to) { // the vertical axis has room above and, unless it starts from zero, below
       const room = (high - low) * 0.06;
@@ -60,19 +67,26 @@
       if (low !== 0 || !axis.from_zero) low -= room;
     }
     const at = (value) => from + (((log ? Math.log10(value) : value) - low) / (high - low)) * (to - from);
-    const ticks = log ? decades(low, high) : steps(low, high, wanted);
+    const ticks = log ? decades(low, high) : steps(low, high, wanted, least);
     return { at, ticks };
   }
 
   /** Multiples of 1, 2 or 5 times a power of ten. */
-  function steps(low, high, wanted) {
-    const rough = (high - low) / wanted;
+  function steps(low, high, wanted, least) {
+    const rough = Math.max((high - low) / wanted, least);
     const power = 10 ** Math.floor(Math.log10(rough));
     const step = power * ([1, 2, 5].find((m) => m * power >= rough) ?? 10);
     const ticks = [];
     const last = Math.min(Math.floor(high / step + 1e-9), Math.ceil(low / step) + 50);
     for (let i = Math.ceil(low / step - 1e-9); i <= last; i++) ticks.push(i * step);
     return ticks;
+  }
+
+  /** The second reading of a place, if there is one. */
+  function second(also, at) {
+    if (!also) return undefined;
+    if (!also.table) return Math.round(at / also.divide);
+    return also.table.values[also.table.at.findLastIndex((place) => place <= at)];
   }
 
   /** Powers of ten; with 2 and 5 between them where there are few, every nth where there are many. */
@@ -88,7 +102,7 @@
 
   /** Lines through neighbours, dots where a value stands alone or every value counts. */
   function curve(series, x, y) {
-    const group = make("svg:g", { class: `${series.style} s${series.colour % 8}` });
+    const group = make("svg:g", { class: look(series) });
     const known = (i) => finite(series.x[i]) && finite(series.y[i]);
     let path = "";
     const dots = [];
@@ -99,13 +113,31 @@
       const alone = !known(i - 1) && !known(i + 1);
       if (series.style === "points" || alone) dots.push(make("svg:circle", { cx: px, cy: py, r: 3.6 }));
     }
+    if (series.range) group.append(...bands(series, known, x, y));
     group.append(make("svg:path", { d: path }), ...dots);
     return group;
   }
 
+  /** Areas between lowest and highest, one for each stretch without a gap. */
+  function bands({ x: places, range }, known, x, y) {
+    const areas = [];
+    for (let i = 0; i < places.length; i++) {
+      if (!known(i)) continue;
+      const start = i;
+      while (known(i + 1)) i++;
+      const edge = (values) => places.slice(start, i + 1)
+        .map((place, j) => `${x(place).toFixed(1)} ${y(values[start + j]).toFixed(1)}`);
+      const around = [...edge(range.high), ...edge(range.low).reverse()];
+      areas.push(make("svg:path", { class: "band", d: `M${around.join("L")}Z` }));
+    }
+    return areas;
+  }
+
+  const look = (series) => `${series.style} s${series.colour}`;
+  const groupOf = (series) => series.group ?? series.name;
+
   function swatch(series) {
-    const look = `swatch ${series.style} s${series.colour % 8}`;
-    const icon = make("svg:svg", { class: look, viewBox: "0 0 22 12", "aria-hidden": "true" });
+    const icon = make("svg:svg", { class: `swatch ${look(series)}`, viewBox: "0 0 22 12", "aria-hidden": "true" });
     icon.append(make("svg:path", { d: "M2 6H20" }));
     if (series.style === "points") icon.append(make("svg:circle", { cx: 11, cy: 6, r: 3.6 }));
     return icon;
@@ -128,14 +160,19 @@
   function draw(plot, chart, shown) {
     const [width, height] = [Math.max(plot.clientWidth, 120), Math.max(plot.clientHeight, 100)];
     const known = (series, i) => finite(series.x[i]) && finite(series.y[i]);
-    const column = (key) => shown.flatMap((series) => series[key].filter((_, i) => known(series, i)));
-    const top = 24, bottom = height - 38;
-    const y = scale(chart.y, column("y"), bottom, top, height / 50);
+    const some = (values, series) => values.filter((_, i) => known(series, i));
+    const column = (key) => shown.flatMap((series) => some(series[key], series));
+    const ranges = shown.filter((series) => series.range)
+      .flatMap((series) => [...some(series.range.low, series), ...some(series.range.high, series)]);
+    const table = chart.x.also?.table;
+    const top = 24, bottom = height - (table ? 52 : 38);
+    const y = scale(chart.y, column("y").concat(ranges), bottom, top, height / 50);
     const left = 12 + 7 * Math.max(2, ...y.ticks.map((t) => short(t).length));
     const right = width - 14;
-    const x = scale(chart.x, column("x"), left, right, width / 110);
+    const x = scale(chart.x, column("x"), left, right, width / 110, chart.x.numbered ? 1 : 0);
     const [title, desc] = [`${chart.id}-title`, `${chart.id}-desc`];
     const svg = make("svg:svg", { role: "img", viewBox: `0 0 ${width} ${height}` });
+    if (chart.series.length > 6) svg.classList.add("many");
     svg.setAttribute("aria-labelledby", `${title} ${desc}`);
     svg.append(make("svg:title", { id: title }, chart.title), make("svg:desc", { id: desc }, describe(chart)));
     const line = (look, x1, y1, x2, y2) => svg.append(make("svg:line", { class: look, x1, y1, x2, y2 }));
@@ -148,9 +185,12 @@
     for (const tick of x.ticks) {
       line("axis", x.at(tick), bottom, x.at(tick), bottom + 4);
       text(x.at(tick), bottom + 18, "middle", short(tick));
+      const other = table && second(chart.x.also, tick);
+      if (other !== undefined) text(x.at(tick), bottom + 33, "middle", rough(other));
     }
     text(0, 12, "start", chart.y.label);
-    text(right, bottom + 34, "end", chart.x.label);
+    const under = table ? `${chart.x.label}; below: ${chart.x.also.label}` : chart.x.label;
+    text(right, bottom + (table ? 49 : 34), "end", under);
     if (column("y").length === 0) text((left + right) / 2, (top + bottom) / 2, "middle", "No values to draw");
     const marks = make("svg:g");
     svg.append(...shown.map((series) => curve(series, x.at, y.at)), marks);
@@ -160,6 +200,9 @@
   }
 
   // Read-out
+
+  /** Series that a read-out lists. */
+  const MOST_ROWS = 16;
 
   /** Index of the value of sorted `values` nearest to `wanted`. */
   function nearest(values, wanted) {
@@ -174,22 +217,31 @@
 
   /** Shows what every series has at, or within a few pixels of, `at`. */
   function show(readout, chart, shown, view, at) {
-    const [axis, rows, dots] = [chart.x, [], []];
+    const [axis, found, dots] = [chart.x, [], []];
     for (const series of shown) {
       const i = nearest(series.x, at);
       const px = view.x(series.x[i]);
       if (!(Math.abs(px - view.x(at)) <= 6)) continue;
-      const known = finite(series.y[i]);
-      const value = make("b", {}, known ? exact(series.y[i]) : "no value");
-      rows.push(make("div", { class: "row" }, swatch(series), series.name, value));
-      const look = `s${series.colour % 8}`;
-      if (known) dots.push(make("svg:circle", { class: look, cx: px, cy: view.y(series.y[i]), r: 4.5 }));
+      const [value, { low, high } = {}] = [series.y[i], series.range];
+      const known = finite(value);
+      const words = known ? exact(value) + (low ? ` (${exact(low[i])} to ${exact(high[i])})` : "") : "no value";
+      found.push({ value: known ? value : -Infinity, series, words });
+      const [look, r] = [`s${series.colour}`, chart.series.length > 6 ? 3.5 : 4.5];
+      if (known) dots.push(make("svg:circle", { class: look, cx: px, cy: view.y(value), r }));
     }
-    const also = axis.also ? ` · ${axis.also.label} ${exact(Math.round(at / axis.also.divide))}` : "";
+    // Few keep their order, many stand from the highest down, and not all of very many fit.
+    if (found.length > 6) found.sort((a, b) => b.value - a.value);
+    const rows = found.slice(0, MOST_ROWS).map(({ series, words }) =>
+      make("div", { class: "row" }, swatch(series), series.name, make("b", {}, words)));
+    if (found.length > MOST_ROWS) rows.push(make("div", { class: "at" }, `and ${found.length - MOST_ROWS} lower`));
+    const other = second(axis.also, at);
+    const also = other === undefined ? "" : ` · ${axis.also.label} ${exact(other)}`;
     const px = view.x(at);
     const hair = make("svg:line", { class: "hair", x1: px, x2: px, y1: view.top, y2: view.bottom });
     view.marks.replaceChildren(hair, ...dots);
-    readout.replaceChildren(make("div", { class: "at" }, `${exact(at)} ${axis.label}${also}`), ...rows);
+    const place = axis.numbered ? `${axis.label} ${exact(at)}` : `${exact(at)} ${axis.label}`;
+    readout.replaceChildren(make("div", { class: "at" }, `${place}${also}`), ...rows);
+    readout.classList.toggle("tall", rows.length > 6);
     readout.hidden = false;
     const beside = px + 14 + readout.offsetWidth <= view.width ? px + 14 : px - 14 - readout.offsetWidth;
     readout.style.left = `${Math.max(0, beside)}px`;
@@ -197,11 +249,15 @@
 
   // A chart in its figure
 
+  /** What is hidden, and what draws anew when that changes; shared by charts of one legend. */
+  const shared = new Map();
+
   function start(chart) {
     const figure = document.getElementById(chart.id);
     const plot = figure?.querySelector(".plot");
     if (!plot) return;
-    const hidden = new Set();
+    const family = shared.get(chart.legend) ?? { hidden: new Set(), redraws: [], groups: new Set() };
+    const { hidden } = family;
     const readout = make("div", { class: "readout", hidden: "" });
     plot.replaceChildren(readout);
     plot.setAttribute("tabindex", "0");
@@ -209,7 +265,7 @@
     plot.setAttribute("aria-label", `${chart.title}; left and right arrow keys read values`);
     let shown, places, view, at;
     const redraw = () => {
-      shown = chart.series.filter((series) => !hidden.has(series));
+      shown = chart.series.filter((series) => !hidden.has(groupOf(series)));
       places = [...new Set(shown.flatMap((series) => series.x))].sort((a, b) => a - b);
       view = draw(plot, chart, shown);
       leave();
@@ -243,23 +299,33 @@
       event.preventDefault();
       move(to, "polite");
     });
-    if (chart.series.length > 1) plot.before(legend(chart, hidden, redraw));
+    family.redraws.push(redraw);
+    const box = chart.legend && document.getElementById(chart.legend);
+    if (box) {
+      shared.set(chart.legend, family);
+      box.append(...buttons(chart, family));
+    } else if (chart.series.length > 1) {
+      const own = make("div", { class: "legend", role: "group", "aria-label": `Series of ${chart.title}` });
+      own.append(...buttons(chart, family));
+      plot.before(own);
+    }
     new ResizeObserver(redraw).observe(plot);
     redraw();
   }
 
-  function legend(chart, hidden, redraw) {
-    const box = make("div", { class: "legend", role: "group", "aria-label": `Series of ${chart.title}` });
-    for (const series of chart.series) {
-      const button = make("button", { type: "button", "aria-pressed": "true" }, swatch(series), series.name);
+  /** A button for each group of series that has none yet. */
+  function buttons(chart, { hidden, redraws, groups }) {
+    const fresh = chart.series.filter((series) => !groups.has(groupOf(series)) && groups.add(groupOf(series)));
+    return fresh.map((series) => {
+      const name = groupOf(series);
+      const button = make("button", { type: "button", "aria-pressed": "true" }, swatch(series), name);
       button.addEventListener("click", () => {
-        if (!hidden.delete(series)) hidden.add(series);
-        button.setAttribute("aria-pressed", String(!hidden.has(series)));
-        redraw();
+        if (!hidden.delete(name)) hidden.add(name);
+        button.setAttribute("aria-pressed", String(!hidden.has(name)));
+        redraws.forEach((redraw) => redraw());
       });
-      box.append(button);
-    }
-    return box;
+      return button;
+    });
   }
 
   JSON.parse(document.getElementById("charts").textContent).forEach(start);

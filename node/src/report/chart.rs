@@ -16,53 +16,87 @@ pub(crate) struct Chart {
     pub(crate) x: Axis,
     pub(crate) y: Axis,
     pub(crate) series: Vec<Series>,
+    /// Of the element that holds the one legend of several charts; none: a legend of its own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) legend: Option<&'static str>,
 }
 
 /// What an axis measures.
-#[derive(Debug, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Axis {
     /// Name or unit.
     pub(crate) label: &'static str,
     pub(crate) scale: Scale,
     pub(crate) from_zero: bool,
+    /// Places are numbered, as window 3, and not measured, as 3 tokens.
+    pub(crate) numbered: bool,
     /// A second reading of the same place.
     pub(crate) also: Option<Also>,
 }
 
 /// Spacing of values.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Scale {
+    #[default]
     Linear,
     /// Logarithmic where all values are positive and spread over more than two decades.
     Auto,
 }
 
-/// `value / divide`, such as the step of a number of tokens.
-#[derive(Clone, Copy, Debug, Serialize)]
+/// A second name for a place, such as the step of a number of tokens.
+#[derive(Clone, Debug, Serialize)]
 pub(crate) struct Also {
     pub(crate) label: &'static str,
-    pub(crate) divide: f64,
+    #[serde(flatten)]
+    pub(crate) by: By,
+}
+
+/// How a place becomes its second name.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum By {
+    /// The place divided by this, rounded.
+    Divide(f64),
+    /// The value of the last of the rising places `at` that is not beyond; also shown under the ticks.
+    Table { at: Vec<f64>, values: Vec<f64> },
 }
 
 /// Values against places; a value that is not finite is a gap.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub(crate) struct Series {
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     pub(crate) style: Style,
-    /// Number of its colour, 0 to 7.
+    /// Number of its colour, 0 to 15.
     pub(crate) colour: u8,
+    /// What the legend shows and hides together; none: itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) group: Option<String>,
     /// Rising.
     pub(crate) x: Vec<f64>,
     #[serde(serialize_with = "six_digits")]
     pub(crate) y: Vec<f64>,
+    /// Lowest and highest of what `y` is the mean of, drawn as a band.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) range: Option<Range>,
+}
+
+/// A band around a series.
+#[derive(Debug, Default, Serialize)]
+pub(crate) struct Range {
+    #[serde(serialize_with = "six_digits")]
+    pub(crate) low: Vec<f64>,
+    #[serde(serialize_with = "six_digits")]
+    pub(crate) high: Vec<f64>,
 }
 
 /// Look of a series.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Style {
+    #[default]
     Line,
+    Dashed,
     Faint,
     Points,
 }
@@ -84,6 +118,7 @@ impl Series {
     pub(crate) fn at(mut self, kept: &[usize]) -> Self {
         let pick = |values: &[f64]| kept.iter().filter_map(|&i| values.get(i).copied()).collect();
         (self.x, self.y) = (pick(&self.x), pick(&self.y));
+        self.range = self.range.map(|range| Range { low: pick(&range.low), high: pick(&range.high) });
         self
     }
 }
@@ -173,7 +208,7 @@ mod tests {
 
     #[test]
     fn digits_are_cut_and_gaps_become_null() {
-        let series = Series { name: "s", style: Style::Line, colour: 0, x: vec![1.0, 2.0, 3.0], y: vec![] };
+        let series = Series { x: vec![1.0, 2.0, 3.0], ..Series::default() };
         let series = Series { y: vec![1.234_567_89, f64::NAN, 0.000_123_456_78], ..series }.at(&[0, 1, 2]);
         let json = serde_json::to_value(series).unwrap();
         assert_eq!(json["y"], serde_json::json!([1.23457, null, 0.000123457]));

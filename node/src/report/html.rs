@@ -5,7 +5,7 @@
 const LONGEST: usize = 400;
 
 /// A piece of a page.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Html(String);
 
 impl Html {
@@ -17,11 +17,16 @@ impl Html {
 
     /// Adds text, escaped for elements and quoted attributes, cut where it is too long to read.
     pub(crate) fn text(&mut self, text: &str) -> &mut Self {
-        for (i, c) in text.chars().enumerate() {
-            if i == LONGEST {
-                self.0.push('…');
-                break;
-            }
+        self.whole_text(text.get(..cut(text)).unwrap_or_default());
+        if cut(text) < text.len() {
+            self.0.push('…');
+        }
+        self
+    }
+
+    /// Adds text of any length, such as a settings file.
+    pub(crate) fn whole_text(&mut self, text: &str) -> &mut Self {
+        for c in text.chars() {
             match c {
                 '&' => self.0.push_str("&amp;"),
                 '<' => self.0.push_str("&lt;"),
@@ -49,9 +54,28 @@ impl Html {
     }
 }
 
+impl From<String> for Html {
+    fn from(text: String) -> Self {
+        let mut html = Self::default();
+        html.text(&text);
+        html
+    }
+}
+
+/// Cells of plain text.
+pub(crate) fn texts(cells: Vec<String>) -> Vec<Html> {
+    cells.into_iter().map(Html::from).collect()
+}
+
+/// Where a text that is too long ends, in bytes.
+fn cut(text: &str) -> usize {
+    text.char_indices().nth(LONGEST).map_or(text.len(), |(at, _)| at)
+}
+
 /// How a table sets its cells.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Default)]
 pub(crate) enum Columns {
+    #[default]
     /// Right-aligned figures under a row of headings.
     Numbers,
     /// A name and its value; headings are not shown.
@@ -59,12 +83,15 @@ pub(crate) enum Columns {
 }
 
 /// A table whose first column names the row.
+#[derive(Default)]
 pub(crate) struct Table {
     /// Read aloud, not shown.
     pub(crate) caption: &'static str,
     pub(crate) columns: Columns,
     pub(crate) head: Vec<&'static str>,
-    pub(crate) rows: Vec<Vec<String>>,
+    pub(crate) rows: Vec<Vec<Html>>,
+    /// Columns of words among figures: set left, and broken into lines.
+    pub(crate) words: &'static [usize],
     /// A row to stand out.
     pub(crate) best: Option<usize>,
 }
@@ -81,8 +108,13 @@ impl Table {
         html.markup("\"><caption>").text(self.caption).markup("</caption>\n");
         if matches!(self.columns, Columns::Numbers) {
             html.markup("<thead><tr>");
-            for name in &self.head {
-                html.markup("<th scope=\"col\">").text(name).markup("</th>");
+            for (j, name) in self.head.iter().enumerate() {
+                html.markup(if self.words.contains(&j) {
+                    "<th scope=\"col\" class=\"words\">"
+                } else {
+                    "<th scope=\"col\">"
+                });
+                html.text(name).markup("</th>");
             }
             html.markup("</tr></thead>\n");
         }
@@ -90,8 +122,12 @@ impl Table {
         for (i, row) in self.rows.iter().enumerate() {
             html.markup(if self.best == Some(i) { "<tr class=\"best\">" } else { "<tr>" });
             for (j, cell) in row.iter().enumerate() {
-                let (open, close) = if j == 0 { ("<th scope=\"row\">", "</th>") } else { ("<td>", "</td>") };
-                html.markup(open).text(cell).markup(close);
+                let (open, close) = match j {
+                    0 => ("<th scope=\"row\">", "</th>"),
+                    _ if self.words.contains(&j) => ("<td class=\"words\">", "</td>"),
+                    _ => ("<td>", "</td>"),
+                };
+                html.markup(open).piece(cell).markup(close);
             }
             html.markup("</tr>\n");
         }
@@ -115,5 +151,8 @@ mod tests {
         let mut html = Html::default();
         html.text(&"ä".repeat(10_000));
         assert_eq!(html.as_str().chars().count(), LONGEST + 1);
+        let mut html = Html::default();
+        html.whole_text(&"<".repeat(10_000));
+        assert_eq!(html.as_str(), "&lt;".repeat(10_000));
     }
 }
