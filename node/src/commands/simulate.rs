@@ -2,6 +2,7 @@
 
 use std::io::IsTerminal;
 use std::path::Path;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use gauntlet_model::engine::cpu::{Cpu, Path as CodePath};
@@ -11,7 +12,7 @@ use crate::run::context::Run;
 use crate::simulate::Simulation;
 use crate::simulate::settings::SimulateArgs;
 use crate::simulate::table::Table;
-use crate::{files, output, progress};
+use crate::{files, memory, output, progress};
 
 /// Name of the resolved manifest in a run folder.
 pub(crate) const MANIFEST: &str = "manifest.toml";
@@ -30,11 +31,16 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
     let corpus = args.data.open(&out, cpu.threads())?;
     let manifest = args.manifest(&corpus)?;
     let run = Run::new(manifest, corpus)?;
+    let peers: usize = settings.peers.iter().map(|entry| entry.count).sum();
+    // θ, gradient, trial, a few results of outer steps, the baseline's three; a momentum each.
+    let remedy = "lower --peers or choose a smaller --preset";
+    memory::check((peers + 12).saturating_mul(4 * run.layout.total()), remedy)?;
     std::fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
     files::write(&out.join(MANIFEST), &toml::to_string(&run.manifest)?)?;
     let parameters = run.layout.total();
     eprintln!("run {}: {parameters} parameters, {} threads, {}", run.id, cpu.threads(), cpu.simd_name());
     eprintln!("text: {}, {} tokens, hash {}", run.corpus.name, run.corpus.train.n_tokens(), run.corpus.hash);
+    let started = Instant::now();
     let mut table = (!args.json && std::io::stdout().is_terminal()).then(|| Table::new(settings.windows));
     let mut simulation = Simulation::new(&settings, run, cpu, &out)?;
     for w in 0..settings.windows {
@@ -54,5 +60,10 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
         Some(_) => println!("report: {}", out.join("report.html").display()),
         None => output::text(&format!("{}\n", json!({ "kind": "summary", "summary": summary })))?,
     }
+    let (total, busy) = (started.elapsed().as_secs_f64(), simulation.busy().as_secs_f64());
+    let rest = 100.0 * (1.0 - busy / total.max(1e-9));
+    let peak =
+        memory::peak_rss_bytes().map_or(String::new(), |bytes| format!(", {} MB at most", bytes / 1_000_000));
+    eprintln!("{total:.1} s, {rest:.1} % of them not in forward and backward passes{peak}");
     Ok(())
 }

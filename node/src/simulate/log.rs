@@ -28,7 +28,6 @@ pub(crate) struct Met {
     pub(crate) name: String,
     pub(crate) behaviour: String,
     pub(crate) speed: f64,
-    pub(crate) stake: u64,
 }
 
 /// Writes the file, and remembers what a summary is made of.
@@ -87,7 +86,7 @@ impl Log {
             "kind": "node", "hotkey": ss58::encode(&hotkey), "name": name, "behaviour": behaviour, "speed": speed,
             "stake": stake,
         }))?;
-        self.nodes.push(Met { hotkey, name, behaviour, speed, stake });
+        self.nodes.push(Met { hotkey, name, behaviour, speed });
         Ok(())
     }
 

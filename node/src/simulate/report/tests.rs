@@ -57,7 +57,7 @@ fn peer(name: String, behaviour: &str) -> PeerSummary {
 }
 
 fn met(i: usize, name: &str, behaviour: &str) -> Met {
-    Met { hotkey: key(i), name: name.to_owned(), behaviour: behaviour.to_owned(), speed: 1.0, stake: 0 }
+    Met { hotkey: key(i), name: name.to_owned(), behaviour: behaviour.to_owned(), speed: 1.0 }
 }
 
 fn manifest() -> Manifest {
@@ -65,7 +65,7 @@ fn manifest() -> Manifest {
         protocol: PROTOCOL,
         name: "test".into(),
         model: ModelSection { preset: "byte-1m".into(), seed: 1 },
-        data: DataSection { hash: "c0ffee".into(), tokenizer: "byte".into(), seq: 128 },
+        data: DataSection { hash: "c0ffee".into(), tokenizer: "byte".into(), vocab: 257, eos: 256, seq: 128 },
         optimizer: Optimizer::Demo(DemoConfig::default()),
         window: WindowSection::default(),
         gauntlet: gauntlet::Rules::default(),
@@ -88,7 +88,7 @@ fn made(behaviours: &[&str], windows: u64) -> Made {
             let score =
                 PeerScore { proof: gain, loss_rating: 3.0, sync: 1.0, work: 1.0, gate: None, score: 1.0 };
             let mut kinds = vec![
-                EventKind::CheckFailed { hotkey, reason: FailReason::TooLate },
+                EventKind::CheckFailed { hotkey, reason: FailReason::TooLate, overlap: None },
                 EventKind::Scored { hotkey, score, evaluations: 1 },
                 EventKind::Paid { hotkey, share: 0.25 },
             ];
