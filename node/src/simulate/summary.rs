@@ -264,7 +264,8 @@ fn mean_share(events: &[Event], hotkey: &Hotkey, windows: usize) -> f64 {
     };
     #[allow(clippy::cast_precision_loss)] // a number of windows
     let windows = windows.max(1) as f64;
-    events.iter().filter_map(share).sum::<f64>() / windows
+    // A sum of nothing is −0.
+    events.iter().filter_map(share).fold(0.0, |a, b| a + b) / windows
 }
 
 fn behaviours(peers: &[PeerSummary]) -> Vec<BehaviourSummary> {
