@@ -69,6 +69,8 @@ fn honest_nodes_agree_whatever_others_do() {
         assert!(failures[reason].as_u64().unwrap() > 0, "{name}: {failures}");
         assert_eq!(peer(&summary, name)["balance"], 0, "{name}");
     }
+    assert_eq!(peer(&summary, "honest-1")["sync"], 0.0);
+    assert!(peer(&summary, "stale:2-1")["sync"].as_f64().unwrap() > 0.5);
     let events = std::fs::read_to_string(folder.path().join("run/events.jsonl")).unwrap();
     assert!(events.contains("\"kind\":\"equivocation\""));
     let troubles: Vec<&str> = events.lines().filter(|line| line.contains("\"kind\":\"trouble\"")).collect();

@@ -14,6 +14,7 @@ pub(crate) mod reader;
 pub(crate) mod statement;
 pub(crate) mod theta;
 pub(crate) mod validator;
+pub(crate) mod values;
 
 use std::collections::BTreeMap;
 

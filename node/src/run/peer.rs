@@ -11,7 +11,7 @@ use gauntlet_model::engine::Backend;
 use super::follower::Follower;
 use super::identity::Identity;
 use super::theta::Theta;
-use super::{World, commitment};
+use super::{World, commitment, values};
 
 /// A miner with its state.
 pub(crate) struct Peer {
@@ -79,6 +79,13 @@ impl Peer {
     pub(crate) fn commit_to(&self, world: &World<'_>, w: u64, content: &Digest) -> Result<()> {
         let bytes = commitment::seal(&self.identity, &world.run.id, w, content);
         self.put(world, &world.run.keys.commitment(w, &self.hotkey()), &bytes)
+    }
+
+    /// Publishes values of `theta`, for SyncScore.
+    pub(crate) fn publish_values(&self, world: &World<'_>, w: u64, theta: &Theta) -> Result<()> {
+        let values = values::of(&theta.values, &world.run.id, &world.opening(w)?);
+        let bytes = values::seal(&self.identity, &world.run.id, w, &values);
+        self.put(world, &world.run.keys.values(w, &self.hotkey()), &bytes)
     }
 
     /// Puts the object itself, once its commitment can no longer be used by anyone.

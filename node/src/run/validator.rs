@@ -14,6 +14,7 @@ use gauntlet::overlap::Overlap;
 use gauntlet::record::agreement::{Seen, compare};
 use gauntlet::record::{Accepted, PROTOCOL_VERSION, Record, SignedRecord};
 use gauntlet::submission::Commitment;
+use gauntlet::sync_score::SyncFact;
 use gauntlet::{Digest, Finished, Hotkey, Round, State};
 use gauntlet_demo::{Submission, outer_step};
 use gauntlet_model::engine::Backend;
@@ -21,7 +22,7 @@ use gauntlet_model::engine::Backend;
 use super::follower::{Follower, expected};
 use super::identity::Identity;
 use super::statement::Said;
-use super::{World, bundle, checkpoint, is_validator, reader};
+use super::{World, bundle, checkpoint, is_validator, reader, values};
 use crate::chain::Anchor;
 
 /// A validator with its state.
@@ -113,7 +114,7 @@ impl Validator {
         self.fetch(world, &mut closing, &plan.fast)?;
         let checks = CheckFacts {
             checks: closing.checks.clone(),
-            sync: BTreeMap::new(),
+            sync: self.published(world, &closing)?,
             overlaps: self.overlaps(world, &closing)?,
         };
         let checked = round.fast(&checks)?;
@@ -191,6 +192,26 @@ impl Validator {
             }
         }
         Ok(())
+    }
+
+    /// Values of θ that the checked peers published, beside our own.
+    fn published(&self, world: &World<'_>, closing: &Closing) -> Result<BTreeMap<Hotkey, SyncFact>> {
+        let (me, w, run) = (self.hotkey(), closing.window, world.run);
+        let ours = values::of(&self.follower.theta().values, &run.id, &world.opening(w)?);
+        let mut sync = BTreeMap::new();
+        for hotkey in closing.checks.keys() {
+            let Some(bucket) = world.buckets.of(&me, hotkey) else { continue };
+            let fact = match bucket.get(&run.keys.values(w, hotkey), values::LEN as u64) {
+                Ok(bytes) => values::open(&bytes, &run.id, w, hotkey).map_or(SyncFact::Missing, |theirs| {
+                    SyncFact::Values { ours: ours.clone(), theirs, movement: Vec::new() }
+                }),
+                // What cannot be read says nothing.
+                Err(fault) if fault.unknown().is_some() => continue,
+                Err(_) => SyncFact::Missing,
+            };
+            sync.insert(*hotkey, fact);
+        }
+        Ok(sync)
     }
 
     /// Overlap of every two objects of this window, and of each with what was accepted lately.

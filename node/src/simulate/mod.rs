@@ -221,7 +221,11 @@ impl Simulation {
         }
         let (train_loss, ids) = self.train(w)?;
         self.advance_to(window.opens(w + 1));
-        self.each_draft(w, |act, behaviour, draft| behaviour.commit(act, draft))?;
+        self.each_draft(w, |act, behaviour, draft| {
+            let theta = draft.state.clone().unwrap_or_else(|| Arc::clone(act.peer.follower.theta()));
+            act.peer.publish_values(act.world, w, &theta)?;
+            behaviour.commit(act, draft)
+        })?;
         self.advance_to(window.commit_deadline(w));
         let world = world!(self);
         for judge in &mut self.judges {

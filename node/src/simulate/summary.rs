@@ -78,6 +78,8 @@ pub(crate) struct PeerSummary {
     pub(crate) proof: f64,
     pub(crate) loss_rating: f64,
     pub(crate) score: f64,
+    /// Steps its newest published values lie from the validator's; none where it published none.
+    pub(crate) sync: Option<f64>,
     pub(crate) evaluations: u32,
     pub(crate) submissions: u64,
     /// Windows in which its submission moved θ.
@@ -197,6 +199,7 @@ impl Simulation {
                 proof: state.map_or(0.0, |p| p.proof),
                 loss_rating: state.map_or(0.0, |p| p.rating.loss_rating()),
                 score: score.unwrap_or(0.0),
+                sync: explanation.last_sync.as_ref().and_then(|sync| sync.steps),
                 evaluations: state.map_or(0, |p| p.evaluations),
                 submissions: state.map_or(0, |p| p.commitments),
                 accepted: windows.iter().filter(|w| w.listed.contains(&hotkey)).count() as u64,

@@ -25,6 +25,11 @@ impl Keys {
         format!("{}/{}.commit", self.window(window), ss58::encode(hotkey))
     }
 
+    /// Values of θ that a peer publishes.
+    pub(crate) fn values(&self, window: u64, hotkey: &Hotkey) -> String {
+        format!("{}/{}.values", self.window(window), ss58::encode(hotkey))
+    }
+
     /// The window's record, in its leader's bucket.
     pub(crate) fn record(&self, window: u64) -> String {
         format!("{}/record", self.window(window))

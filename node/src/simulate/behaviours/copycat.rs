@@ -13,7 +13,7 @@ pub(super) struct Copycat {
 
 impl Behaviour for Copycat {
     fn draft(&mut self, _act: &mut Act<'_, '_>) -> Result<Option<Draft>> {
-        Ok(Some(Draft { object: Vec::new(), loss: None }))
+        Ok(Some(Draft::new(Vec::new(), None)))
     }
 
     fn commit(&mut self, act: &mut Act<'_, '_>, _draft: &Draft) -> Result<()> {
@@ -49,7 +49,7 @@ pub(super) struct EarlyReader {
 
 impl Behaviour for EarlyReader {
     fn draft(&mut self, _act: &mut Act<'_, '_>) -> Result<Option<Draft>> {
-        Ok(Some(Draft { object: Vec::new(), loss: None }))
+        Ok(Some(Draft::new(Vec::new(), None)))
     }
 
     fn commit(&mut self, act: &mut Act<'_, '_>, _draft: &Draft) -> Result<()> {

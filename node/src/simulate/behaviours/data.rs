@@ -46,6 +46,6 @@ impl Behaviour for Stale {
         let grads = grads.to_vec();
         let submission = act.peer.take_up(act.world, &grads)?;
         let object = act.peer.seal(act.world, act.window, &old, &submission, act.budget)?;
-        Ok(Some(Draft { object, loss: Some(loss) }))
+        Ok(Some(Draft { state: Some(old), ..Draft::new(object, Some(loss)) }))
     }
 }

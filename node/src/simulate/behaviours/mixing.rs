@@ -51,7 +51,7 @@ fn with_own(act: &mut Act<'_, '_>, seen: &[tools::Seen], own: bool) -> Result<Op
     }
     let submission = tools::compress(act, &mean)?;
     let object = tools::seal(act, &submission, act.budget)?;
-    Ok(Some(Draft { object, loss }))
+    Ok(Some(Draft::new(object, loss)))
 }
 
 /// Chunks of different peers.
@@ -73,6 +73,6 @@ impl Behaviour for Shuffler {
         }
         let submission = parts.finish(&act.world.run.format)?;
         let object = tools::seal(act, &submission, act.budget)?;
-        Ok(Some(Draft { object, loss: None }))
+        Ok(Some(Draft::new(object, None)))
     }
 }

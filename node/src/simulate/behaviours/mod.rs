@@ -10,11 +10,14 @@ mod sybil;
 mod timing;
 pub(crate) mod tools;
 
+use std::sync::Arc;
+
 use anyhow::Result;
 
 use super::spec::{Kind, SybilForm};
 use crate::run::World;
 use crate::run::peer::Peer;
+use crate::run::theta::Theta;
 
 /// What a peer made for a window.
 #[derive(Clone)]
@@ -23,6 +26,15 @@ pub(crate) struct Draft {
     pub(crate) object: Vec<u8>,
     /// Mean loss of the sequences trained on, where any were.
     pub(crate) loss: Option<f64>,
+    /// The state it was made on, where that is not the common one.
+    pub(crate) state: Option<Arc<Theta>>,
+}
+
+impl Draft {
+    /// Made on the common state.
+    fn new(object: Vec<u8>, loss: Option<f64>) -> Self {
+        Self { object, loss, state: None }
+    }
 }
 
 /// A peer in a window.

@@ -13,7 +13,7 @@ impl Behaviour for Malformed {
     fn draft(&mut self, act: &mut Act<'_, '_>) -> Result<Option<Draft>> {
         let mut draw = Draw::new(tools::seed(act, "bytes"), "bytes");
         let object = (0..128).flat_map(|_| draw.bits().to_le_bytes()).collect();
-        Ok(Some(Draft { object, loss: None }))
+        Ok(Some(Draft::new(object, None)))
     }
 }
 
@@ -72,6 +72,6 @@ impl Behaviour for Concentrate {
         }
         let submission = parts.finish(format)?;
         let object = tools::seal(act, &submission, act.budget)?;
-        Ok(Some(Draft { object, loss: Some(loss) }))
+        Ok(Some(Draft::new(object, Some(loss))))
     }
 }

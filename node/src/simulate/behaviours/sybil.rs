@@ -54,6 +54,6 @@ impl Behaviour for Identity {
             SybilForm::Same | SybilForm::Split => made.clone(),
         };
         let object = tools::seal(act, &submission, act.budget)?;
-        Ok(Some(Draft { object, loss: Some(*loss) }))
+        Ok(Some(Draft::new(object, Some(*loss))))
     }
 }

@@ -22,7 +22,7 @@ pub(super) type Seen = (Hotkey, Submission, u32);
 pub(super) fn train(act: &mut Act<'_, '_>, ids: &[u64]) -> Result<Draft> {
     let (submission, loss) = act.peer.train(act.world, ids)?;
     let count = u32::try_from(ids.len())?;
-    Ok(Draft { object: seal(act, &submission, count)?, loss: Some(loss) })
+    Ok(Draft::new(seal(act, &submission, count)?, Some(loss)))
 }
 
 /// Mean gradient over `ids` at θ, and the mean loss.
@@ -35,7 +35,7 @@ pub(super) fn gradient(act: &mut Act<'_, '_>, ids: &[u64]) -> Result<(Vec<f32>, 
 /// Puts a gradient through the momentum and seals what it sends, as if it came from the whole budget.
 pub(super) fn send_gradient(act: &mut Act<'_, '_>, grads: &[f32], loss: Option<f64>) -> Result<Draft> {
     let submission = act.peer.take_up(act.world, grads)?;
-    Ok(Draft { object: seal(act, &submission, act.budget)?, loss })
+    Ok(Draft::new(seal(act, &submission, act.budget)?, loss))
 }
 
 /// Signs a submission for this window, on this θ.

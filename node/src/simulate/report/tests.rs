@@ -44,6 +44,7 @@ fn peer(name: String, behaviour: &str) -> PeerSummary {
         proof: 0.75,
         loss_rating: 12.5,
         score: 10.0,
+        sync: Some(0.0),
         evaluations: 7,
         submissions: 9,
         accepted: 8,
