@@ -50,6 +50,8 @@ pub(crate) struct Corpus {
     pub(crate) validation: Option<Dataset>,
     /// In words.
     pub(crate) name: String,
+    /// Where the text came from, without the folder it was prepared in.
+    pub(crate) source: String,
     /// Equal hashes: equal tokens.
     pub(crate) hash: String,
 }
@@ -139,6 +141,7 @@ pub(crate) fn embedded_with(tokenizer: Tokenizer) -> Result<Corpus> {
         train: Dataset::embedded(&tokenizer, Split::Train)?,
         validation: Some(Dataset::embedded(&tokenizer, Split::Validation)?),
         name: format!("embedded corpus {}", &embedded::hash_hex()[..16]),
+        source: format!("embedded corpus {}", &embedded::hash_hex()[..16]),
         hash: hasher.finalize().to_hex().to_string(),
         tokenizer,
     })
@@ -189,6 +192,7 @@ pub(crate) fn open_prepared(folder: &Path) -> Result<Corpus> {
         train,
         validation: has_validation.then(|| Dataset::open(folder, Split::Validation)).transpose()?,
         name: format!("{} ({})", folder.display(), manifest.source),
+        source: manifest.source.clone(),
         hash: blake3::Hash::from(manifest.data_hash()).to_hex().to_string(),
         tokenizer,
     })

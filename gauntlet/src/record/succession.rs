@@ -26,10 +26,11 @@ impl Turns<'_> {
     }
 }
 
-/// Validators in the order in which they lead `window`. Those without stake, and those barred from that window or an
-/// earlier one on, do not.
+/// Validators in the order in which they lead `window`. Those without stake, and those barred from an earlier window on,
+/// do not. One that is barred from this very window keeps its turn, which passes without a valid record: the proof may
+/// come when others had theirs already, and their turns must not move.
 pub fn order(stakes: &BTreeMap<Hotkey, u64>, barred: &BTreeMap<Hotkey, u64>, window: u64) -> Vec<Hotkey> {
-    let is_barred = |key: &Hotkey| barred.get(key).is_some_and(|from| window >= *from);
+    let is_barred = |key: &Hotkey| barred.get(key).is_some_and(|from| window > *from);
     let mut order: Vec<(&Hotkey, u64)> = stakes
         .iter()
         .map(|(key, stake)| (key, *stake))
@@ -59,8 +60,8 @@ mod tests {
     fn most_stake_first_and_the_next_after_each_deadline() {
         let stakes = BTreeMap::from([(key(1), 5), (key(2), 9), (key(3), 5), (key(4), 0), (key(5), 7)]);
         let barred = BTreeMap::from([(key(5), 8)]);
-        assert_eq!(super::order(&stakes, &barred, 7), [key(2), key(5), key(1), key(3)], "not barred yet");
-        let order = order(&stakes, &barred, 8);
+        assert_eq!(super::order(&stakes, &barred, 8), [key(2), key(5), key(1), key(3)], "it keeps its turn");
+        let order = order(&stakes, &barred, 9);
         assert_eq!(order, [key(2), key(1), key(3)]);
         let at = |block| leader(&order, 100, 4, block);
         assert_eq!(at(99), None);

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use gauntlet_model::engine::cpu::{Cpu, Path as CodePath};
 use serde_json::json;
 
+use crate::cli::Usage;
 use crate::run::context::Run;
 use crate::simulate::Simulation;
 use crate::simulate::settings::SimulateArgs;
@@ -32,6 +33,12 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
     let manifest = args.manifest(&corpus)?;
     let run = Run::new(manifest, corpus)?;
     let peers: usize = settings.peers.iter().map(|entry| entry.count).sum();
+    let (nodes, slots) =
+        (peers + settings.validators.len(), run.manifest.chain.ledger.subnet.registry.max_uids);
+    if nodes > usize::from(slots) {
+        let problem = format!("--peers: {nodes} nodes with the validators; the chain has {slots} slots");
+        return Err(Usage(format!("{problem} (chain.ledger.subnet.registry.max_uids)")).into());
+    }
     // θ, gradient, trial, a few results of outer steps, the baseline's three; a momentum each.
     let remedy = "lower --peers or choose a smaller --preset";
     memory::check((peers + 12).saturating_mul(4 * run.layout.total()), remedy)?;
@@ -59,6 +66,10 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
     match table {
         Some(_) => println!("report: {}", out.join("report.html").display()),
         None => output::text(&format!("{}\n", json!({ "kind": "summary", "summary": summary })))?,
+    }
+    if summary.stalled > 0 {
+        let (open, windows) = (summary.windows - summary.stalled, summary.windows);
+        bail!("the run stood still: no validator published a record of window {open}, {windows} windows ran");
     }
     let (total, busy) = (started.elapsed().as_secs_f64(), simulation.busy().as_secs_f64());
     let rest = 100.0 * (1.0 - busy / total.max(1e-9));

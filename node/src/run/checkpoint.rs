@@ -14,7 +14,7 @@ use gauntlet_model::weights;
 use serde::{Deserialize, Serialize};
 
 use super::compute::upload;
-use super::follower::{Follower, Standing, bar_proven, record_limit};
+use super::follower::{Follower, Standing, backed, bar_proven, record_limit};
 use super::identity::verify;
 use super::theta::{Shared, Theta};
 use super::{World, stakes};
@@ -79,7 +79,7 @@ pub(crate) fn join(world: &World<'_>, me: Hotkey, shared: Shared) -> Result<Opti
             let Some(bucket) = world.buckets.of(&me, holder) else { continue };
             if let Some(theta) = download(world, &bucket, window, &records)? {
                 let before = usize::try_from(window)?;
-                let chain = extend(world, &records[..before])?;
+                let Ok(chain) = extend(world, &records[..before]) else { return Ok(None) };
                 return Ok(Some(Follower::at(me, chain, Arc::new(theta), shared)));
             }
         }
@@ -90,10 +90,16 @@ pub(crate) fn join(world: &World<'_>, me: Hotkey, shared: Shared) -> Result<Opti
 /// All records from window 0 to the newest anchored one, linked by their hashes.
 fn anchored(world: &World<'_>, me: Hotkey) -> Result<Option<Vec<SignedRecord>>> {
     let holders = stakes(&world.chain.metagraph()?);
-    let anchors = world.chain.anchors(0)?;
-    let newest =
-        anchors.iter().filter(|(_, by, _)| holders.contains_key(by)).max_by_key(|(_, _, a)| a.window);
-    let Some((_, _, anchor)) = newest else { return Ok(None) };
+    let mut anchors = world.chain.anchors(0)?;
+    anchors.sort_by_key(|(_, _, anchor)| std::cmp::Reverse(anchor.window));
+    let mut newest = None;
+    for (_, by, anchor) in anchors {
+        if backed(world, &me, by, anchor)?.is_some() {
+            newest = Some(anchor);
+            break;
+        }
+    }
+    let Some(anchor) = newest else { return Ok(None) };
     let mut wanted = anchor.record;
     let mut records = Vec::new();
     for window in (0..=anchor.window).rev() {
@@ -114,7 +120,7 @@ fn anchored(world: &World<'_>, me: Hotkey) -> Result<Option<Vec<SignedRecord>>> 
 /// The chain of records that are already known to be the run's.
 fn extend(world: &World<'_>, records: &[SignedRecord]) -> Result<RecordChain> {
     let mut chain = RecordChain::new(world.run.id, 0);
-    bar_proven(world, &mut chain)?;
+    bar_proven(world, &mut chain, 0)?;
     let limits = world.run.record_limits();
     for signed in records {
         let standing = Standing::new(world, &chain, signed.record.window)?;

@@ -18,6 +18,7 @@ use super::context::Run;
 use super::identity::verify;
 use super::theta::{Shared, Theta};
 use super::{World, bundle, stakes, statement};
+use crate::chain::Anchor;
 
 /// Submissions a record lists, each with its owner.
 pub(crate) type Listed = Vec<(Hotkey, Arc<Submission>)>;
@@ -33,6 +34,11 @@ pub(crate) struct Follower {
     followed: BTreeMap<u64, Digest>,
     /// Submissions accepted in the last windows, for the comparison with new ones.
     accepted: BTreeMap<u64, Listed>,
+    /// Proofs on chain that were judged.
+    proofs: usize,
+    /// Whether it keeps the newest record with its objects, for others who cannot have them from their owners.
+    serves: bool,
+    newest: Option<(SignedRecord, Vec<Vec<u8>>)>,
 }
 
 #[derive(Clone)]
@@ -64,7 +70,17 @@ impl Follower {
     pub(crate) fn at(me: Hotkey, records: RecordChain, theta: Arc<Theta>, shared: Shared) -> Self {
         let place = Place { theta, records };
         let (followed, accepted) = (BTreeMap::new(), BTreeMap::new());
-        Self { me, shared, anchor: place.clone(), place, followed, accepted }
+        Self {
+            me,
+            shared,
+            anchor: place.clone(),
+            place,
+            followed,
+            accepted,
+            proofs: 0,
+            serves: false,
+            newest: None,
+        }
     }
 
     pub(crate) fn theta(&self) -> &Arc<Theta> {
@@ -95,73 +111,115 @@ impl Follower {
         Ok(succession::order(&stakes(&world.chain.metagraph()?), self.place.records.barred(), w))
     }
 
-    /// Takes the proofs of equivocation that the chain holds. A proven leader leads no more from the window of its two
-    /// records on: both are void, and a node that applied one of them goes back.
+    /// Keeps the newest record with its objects from now on.
+    pub(crate) fn serve(&mut self) {
+        self.serves = true;
+    }
+
+    /// The newest record applied, and its bundle.
+    pub(crate) fn newest(&self) -> Option<(&SignedRecord, Vec<u8>)> {
+        let (signed, objects) = self.newest.as_ref()?;
+        Some((signed, bundle::seal(objects.iter().map(Vec::as_slice))))
+    }
+
+    /// Takes the proofs of equivocation that the chain holds: a proven leader leads no more, from the window on that was
+    /// being closed when the proof was sealed. Which of its earlier records counts, anchors and later records say.
     pub(crate) fn read_proofs(&mut self, world: &World<'_>) -> Result<()> {
-        bar_proven(world, &mut self.anchor.records)?;
-        for proof in bar_proven(world, &mut self.place.records)? {
-            let void = [&proof.first, &proof.second].map(|signed| signed.record.hash().ok());
-            let followed = self.followed.get(&proof.first.record.window).copied();
-            if followed.is_some() && void.contains(&followed) {
-                self.go_back();
-            }
-        }
+        let barred = bar_proven(world, &mut self.place.records, self.proofs)?;
+        bar_proven(world, &mut self.anchor.records, self.proofs)?;
+        self.proofs = barred;
         Ok(())
     }
 
-    /// Takes anchors that the chain shows, and goes back where they name another record than the one followed.
+    /// Takes anchors that the chain shows, and goes back where they name another record than the one followed. An anchor
+    /// counts where validators with more than half of the stake stand behind its record.
     pub(crate) fn read_anchors(&mut self, world: &World<'_>) -> Result<()> {
-        let from = self.anchor.records.next_window();
-        let leaders = stakes(&world.chain.metagraph()?);
-        for (_, by, anchor) in world.chain.anchors(from)? {
-            if !leaders.contains_key(&by) {
-                continue;
-            }
+        for (_, by, anchor) in world.chain.anchors(self.anchor.records.next_window())? {
+            let Some(signed) = backed(world, &self.me, by, anchor)? else { continue };
+            let place = self.place.clone();
             match self.place.records.anchored(anchor.window, anchor.record) {
                 // The place a node goes back to is the newest one the chain has confirmed.
                 Anchored::Confirmed { next_window } if next_window == self.window() => {
                     self.anchor = self.place.clone();
                     self.followed.retain(|w, _| *w >= next_window);
                 }
-                Anchored::RollBack { .. } => self.go_back(),
+                Anchored::RollBack { .. } => {
+                    self.place = place;
+                    let trail = self.trail(world, signed)?;
+                    self.retrace(world, anchor.window, None, &trail)?;
+                }
                 Anchored::Confirmed { .. } | Anchored::Old | Anchored::Ahead => {}
             }
         }
         Ok(())
     }
 
-    fn go_back(&mut self) {
+    /// Goes back to the last anchor and follows `trail` from there; keeps its place if that leads nowhere.
+    fn retrace(
+        &mut self,
+        world: &World<'_>,
+        last: u64,
+        leader: Option<Hotkey>,
+        trail: &Trail,
+    ) -> Result<Followed> {
+        let (place, followed, accepted) = (self.place.clone(), self.followed.clone(), self.accepted.clone());
         self.place = self.anchor.clone();
         self.followed.clear();
         let next = self.window();
         self.accepted.retain(|w, _| *w < next);
+        let result = self.follow_known(world, last, leader, trail)?;
+        if result != Followed::Applied {
+            (self.place, self.followed, self.accepted) = (place, followed, accepted);
+        }
+        Ok(result)
     }
 
-    /// The record of window `w` by `owner`, as it serves it.
-    pub(crate) fn record_of(&self, world: &World<'_>, w: u64, owner: &Hotkey) -> Option<SignedRecord> {
-        let bucket = world.buckets.of(&self.me, owner)?;
-        let bytes = bucket.get(&world.run.keys.record(w), record_limit(world)).ok()?;
-        SignedRecord::from_bytes(&bytes).ok().filter(|s| s.record.window == w && s.record.leader == *owner)
+    /// Records of window `w`: its leader's own, copies that other validators serve, and what their statements carry.
+    fn records_of(&self, world: &World<'_>, w: u64) -> Result<Vec<SignedRecord>> {
+        let holders = stakes(&world.chain.metagraph()?);
+        let mut found: Vec<SignedRecord> = Vec::new();
+        let served = holders.keys().filter_map(|holder| served(world, &self.me, w, holder));
+        for signed in served.chain(self.statements(world, w)?.into_iter().map(|said| said.seen)) {
+            if !found.contains(&signed) && signed.check_signature(&verify).is_ok() {
+                found.push(signed);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The record of window `w` by `leader`: from its own bucket, else from whoever serves a copy.
+    pub(crate) fn record_of(
+        &self,
+        world: &World<'_>,
+        w: u64,
+        leader: &Hotkey,
+    ) -> Result<Option<SignedRecord>> {
+        let own = served(world, &self.me, w, leader).filter(|signed| signed.record.leader == *leader);
+        if own.is_some() {
+            return Ok(own);
+        }
+        Ok(self.records_of(world, w)?.into_iter().find(|signed| signed.record.leader == *leader))
+    }
+
+    /// Records of an earlier window, those first that validators with most stake stand behind.
+    fn candidates(&self, world: &World<'_>, w: u64) -> Result<Vec<SignedRecord>> {
+        let mut found = Vec::new();
+        for signed in self.records_of(world, w)? {
+            found.push((stake_behind(world, &self.me, &signed)?, signed));
+        }
+        found.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.record.leader.cmp(&b.1.record.leader)));
+        Ok(found.into_iter().map(|(_, signed)| signed).collect())
     }
 
     /// Statements of all validators on window `w`.
-    pub(crate) fn statements(&self, world: &World<'_>, w: u64) -> Result<Vec<statement::Said>> {
-        let graph = world.chain.metagraph()?;
-        let read = |hotkey: &Hotkey| {
-            let bucket = world.buckets.of(&self.me, hotkey)?;
-            let key = world.run.keys.agreement(w, hotkey);
-            let said =
-                statement::Said::from_bytes(&bucket.get(&key, statement::limit(record_limit(world))).ok()?)?;
-            (said.statement.validator == *hotkey && said.seen.record.window == w).then_some(said)
-        };
-        Ok(stakes(&graph).keys().filter_map(read).collect())
+    fn statements(&self, world: &World<'_>, w: u64) -> Result<Vec<statement::Said>> {
+        statements(world, &self.me, w)
     }
 
     /// Two records of one leader for window `w`, if any were seen.
     pub(crate) fn equivocation(&self, world: &World<'_>, w: u64) -> Result<Option<Equivocation>> {
         let mut seen: BTreeMap<Hotkey, SignedRecord> = BTreeMap::new();
-        let own = self.leaders(world, w)?.iter().find_map(|leader| self.record_of(world, w, leader));
-        for signed in self.statements(world, w)?.into_iter().map(|said| said.seen).chain(own) {
+        for signed in self.records_of(world, w)? {
             match seen.get(&signed.record.leader) {
                 Some(first) if first.record != signed.record => {
                     let proof = Equivocation { first: first.clone(), second: signed };
@@ -187,17 +245,20 @@ impl Follower {
         last: u64,
         leader: Option<Hotkey>,
     ) -> Result<Followed> {
-        let result = self.follow_known(world, last, leader, &BTreeMap::new())?;
+        let result = self.follow_known(world, last, leader, &Trail::new())?;
         if !matches!(result, Followed::Refused(_)) || self.window() <= self.anchor.records.next_window() {
             return Ok(result);
         }
-        let trail = self.trail(world)?;
+        // The record that was refused leads elsewhere, if it names another past.
+        let w = self.window();
+        let newest = match leader {
+            Some(leader) if w == last => self.record_of(world, w, &leader)?,
+            _ => self.candidates(world, w)?.into_iter().next(),
+        };
+        let Some(newest) = newest else { return Ok(result) };
+        let trail = self.trail(world, newest)?;
         let own = self.followed.iter().all(|(w, hash)| trail.get(w).is_none_or(|(theirs, _)| theirs == hash));
-        if own {
-            return Ok(result);
-        }
-        self.go_back();
-        self.follow_known(world, last, leader, &trail)
+        if own { Ok(result) } else { self.retrace(world, last, leader, &trail) }
     }
 
     fn follow_known(
@@ -205,18 +266,15 @@ impl Follower {
         world: &World<'_>,
         last: u64,
         leader: Option<Hotkey>,
-        trail: &BTreeMap<u64, (Digest, SignedRecord)>,
+        trail: &Trail,
     ) -> Result<Followed> {
         let mut result = Followed::Nothing;
         while self.window() <= last {
             let w = self.window();
-            let leaders = match leader {
-                Some(leader) if w == last => vec![leader],
-                _ => self.leaders(world, w)?,
-            };
-            let records: Vec<SignedRecord> = match trail.get(&w) {
-                Some((_, signed)) => vec![signed.clone()],
-                None => leaders.iter().filter_map(|leader| self.record_of(world, w, leader)).collect(),
+            let records = match (trail.get(&w), leader) {
+                (Some((_, signed)), _) => vec![signed.clone()],
+                (None, Some(leader)) if w == last => self.record_of(world, w, &leader)?.into_iter().collect(),
+                (None, _) => self.candidates(world, w)?,
             };
             result = self.follow_one(world, &records)?;
             if result != Followed::Applied {
@@ -226,17 +284,13 @@ impl Follower {
         Ok(result)
     }
 
-    /// The records since the last anchor that the newest one names as its predecessors, with their hashes.
-    fn trail(&self, world: &World<'_>) -> Result<BTreeMap<u64, (Digest, SignedRecord)>> {
-        let (w, mut trail) = (self.window(), BTreeMap::new());
-        let newest = self.leaders(world, w)?.iter().find_map(|leader| self.record_of(world, w, leader));
-        let Some(newest) = newest else { return Ok(trail) };
-        let mut wanted = newest.record.previous;
-        for window in (self.anchor.records.next_window()..w).rev() {
-            let holders = stakes(&world.chain.metagraph()?);
-            let served = holders.keys().filter_map(|holder| self.record_of(world, window, holder));
-            let seen = self.statements(world, window)?.into_iter().map(|said| said.seen);
-            let found = served.chain(seen).find(|signed| signed.record.hash().is_ok_and(|h| h == wanted));
+    /// `newest` and the records before it since the last anchor, each named by its successor.
+    fn trail(&self, world: &World<'_>, newest: SignedRecord) -> Result<Trail> {
+        let (last, mut wanted) = (newest.record.window, newest.record.previous);
+        let mut trail = Trail::from([(last, (newest.record.hash()?, newest))]);
+        for window in (self.anchor.records.next_window()..last).rev() {
+            let found = self.records_of(world, window)?;
+            let found = found.into_iter().find(|signed| signed.record.hash().is_ok_and(|h| h == wanted));
             let Some(signed) = found else { break };
             let previous = signed.record.previous;
             trail.insert(window, (wanted, signed));
@@ -256,18 +310,20 @@ impl Follower {
                 refused = Followed::Refused(error.to_string());
                 continue;
             }
-            let listed = match self.objects(world, signed)? {
-                Ok(listed) => listed,
-                Err(refusal @ Followed::Refused(_)) => {
-                    refused = refusal;
+            let (listed, bytes) = match self.objects(world, signed)? {
+                Ok(found) => found,
+                // Another record of this window may have all of its objects.
+                Err(reason) => {
+                    refused = reason;
                     continue;
                 }
-                Err(missing) => return Ok(missing),
             };
             let theta = self.shared.apply(world.run, world.compute.cpu(), &self.place.theta, &listed)?;
             self.followed.insert(w, records.head());
             self.place = Place { theta, records };
-            let kept = world.run.manifest.gauntlet.overlap.replay_windows;
+            self.newest = self.serves.then(|| (signed.clone(), bytes));
+            // The newest is always kept: a miner asks whether it was listed.
+            let kept = world.run.manifest.gauntlet.overlap.replay_windows.max(1);
             let listed = listed.into_iter().map(|(hotkey, _, submission)| (hotkey, submission)).collect();
             self.accepted.insert(w, listed);
             self.accepted.retain(|window, _| window.saturating_add(kept) > w);
@@ -278,7 +334,7 @@ impl Follower {
 
     /// Exactly the objects a record lists, by hash: from their owners, else from any validator's bundle; each must pass
     /// the checks of PROTOCOL 5.
-    fn objects(&self, world: &World<'_>, signed: &SignedRecord) -> Result<Result<Objects, Followed>> {
+    fn objects(&self, world: &World<'_>, signed: &SignedRecord) -> Result<Result<Found, Followed>> {
         let record = &signed.record;
         let run = world.run;
         let own = |accepted: &Accepted| {
@@ -305,7 +361,8 @@ impl Follower {
         }
         let opening = world.opening(record.window)?;
         let mut objects = Vec::with_capacity(found.len());
-        for (accepted, bytes) in record.accepted.iter().zip(found.into_iter().flatten()) {
+        let found: Vec<Vec<u8>> = found.into_iter().flatten().collect();
+        for (accepted, bytes) in record.accepted.iter().zip(&found) {
             let Accepted { hotkey, content, .. } = *accepted;
             let (object, submission) = self.shared.decode(run, bytes);
             let expected = expected(run, record.window, &self.place.theta, &opening, hotkey);
@@ -316,7 +373,7 @@ impl Follower {
                 (check, _) => return Ok(Err(Followed::Refused(format!("object of {hotkey}: {check:?}")))),
             }
         }
-        Ok(Ok(objects))
+        Ok(Ok((objects, found)))
     }
 
     fn bundle(&self, world: &World<'_>, signed: &SignedRecord) -> Result<Option<Vec<Vec<u8>>>> {
@@ -338,17 +395,75 @@ impl Follower {
 
 type Objects = Vec<(Hotkey, Digest, Arc<Submission>)>;
 
-/// Bars the leaders that the chain holds proofs against; gives the proofs that hold.
-pub(crate) fn bar_proven(world: &World<'_>, records: &mut RecordChain) -> Result<Vec<Equivocation>> {
-    let mut proven = Vec::new();
-    for (_, _, bytes) in world.chain.equivocations()? {
+/// A record's objects, read and as bytes.
+type Found = (Objects, Vec<Vec<u8>>);
+
+/// Records by window, each with its hash.
+type Trail = BTreeMap<u64, (Digest, SignedRecord)>;
+
+/// The record of window `w` that `holder` serves, its own or another's; not checked.
+fn served(world: &World<'_>, me: &Hotkey, w: u64, holder: &Hotkey) -> Option<SignedRecord> {
+    let bucket = world.buckets.of(me, holder)?;
+    let bytes = bucket.get(&world.run.keys.record(w), record_limit(world)).ok()?;
+    SignedRecord::from_bytes(&bytes).ok().filter(|signed| signed.record.window == w)
+}
+
+/// Statements of all validators on window `w`.
+fn statements(world: &World<'_>, me: &Hotkey, w: u64) -> Result<Vec<statement::Said>> {
+    let read = |hotkey: &Hotkey| {
+        let bucket = world.buckets.of(me, hotkey)?;
+        let key = world.run.keys.agreement(w, hotkey);
+        let said =
+            statement::Said::from_bytes(&bucket.get(&key, statement::limit(record_limit(world))).ok()?)?;
+        (said.statement.validator == *hotkey && said.seen.record.window == w).then_some(said)
+    };
+    Ok(stakes(&world.chain.metagraph()?).keys().filter_map(read).collect())
+}
+
+/// Stake of the validators that stand behind a record: its leader's, and of all whose statement is about it. A statement
+/// that differs on a submission still says that this is the record of the window.
+fn stake_behind(world: &World<'_>, me: &Hotkey, signed: &SignedRecord) -> Result<u64> {
+    let stakes = stakes(&world.chain.metagraph()?);
+    let about = |said: &statement::Said| said.seen.record == signed.record;
+    let said = statements(world, me, signed.record.window)?.into_iter().filter(about);
+    let behind: BTreeSet<Hotkey> =
+        said.map(|said| said.statement.validator).chain([signed.record.leader]).collect();
+    Ok(behind.iter().filter_map(|validator| stakes.get(validator)).fold(0, |sum, s| sum.saturating_add(*s)))
+}
+
+/// The record that an anchor names, where its leader anchored it and validators with more than half of the stake stand
+/// behind it.
+pub(crate) fn backed(
+    world: &World<'_>,
+    me: &Hotkey,
+    by: Hotkey,
+    anchor: Anchor,
+) -> Result<Option<SignedRecord>> {
+    let stakes = stakes(&world.chain.metagraph()?);
+    let half = stakes.values().fold(0_u64, |sum, stake| sum.saturating_add(*stake)) / 2;
+    let named = |signed: &SignedRecord| signed.record.hash().is_ok_and(|hash| hash == anchor.record);
+    let copies = stakes.keys().filter_map(|holder| served(world, me, anchor.window, holder));
+    let seen = statements(world, me, anchor.window)?.into_iter().map(|said| said.seen);
+    let found = copies.chain(seen).find(named);
+    let Some(signed) = found.filter(|s| s.record.leader == by && s.check_signature(&verify).is_ok()) else {
+        return Ok(None);
+    };
+    Ok((stake_behind(world, me, &signed)? > half).then_some(signed))
+}
+
+/// Bars the leaders that the chain holds proofs against, but for the first `known` proofs; gives how many there are now.
+pub(crate) fn bar_proven(world: &World<'_>, records: &mut RecordChain, known: usize) -> Result<usize> {
+    let proofs = world.chain.equivocations()?;
+    for (block, _, bytes) in proofs.iter().skip(known) {
         // Anything can be reported; what does not hold proves nothing.
-        let Ok(proof) = postcard::from_bytes::<Equivocation>(&bytes) else { continue };
-        if records.bar(&proof, proof.first.record.window, &verify).is_ok() {
-            proven.push(proof);
-        }
+        let Ok(proof) = postcard::from_bytes::<Equivocation>(bytes) else { continue };
+        let window = &world.run.manifest.window;
+        let open = block.saturating_sub(window.start_block) / window.blocks;
+        // The closing of a window lies in the next one.
+        let from = proof.first.record.window.max(open.saturating_sub(1));
+        let _ = records.bar(&proof, from, &verify);
     }
-    Ok(proven)
+    Ok(proofs.len())
 }
 
 /// What the chain says about who may lead and send, for the check of a record.

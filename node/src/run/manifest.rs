@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use gauntlet::loss_score::RankBy;
 use gauntlet::{Digest, Rules};
 use gauntlet_data::VOCAB_MULTIPLE;
 use gauntlet_demo::Optimizer;
@@ -91,7 +92,7 @@ impl Default for WindowSection {
             reveal: 1,
             record: 1,
             anchor_every: 5,
-            checkpoint_every: 20,
+            checkpoint_every: 10,
             max_sequences: 4096,
         }
     }
@@ -182,8 +183,9 @@ impl Manifest {
             ("window.max_sequences", w.max_sequences.into()),
             ("chain.windows_per_weights", self.chain.windows_per_weights),
         ];
-        if let Some((key, value)) = positive.iter().find(|(_, value)| !(1..=1 << 32).contains(value)) {
-            return wrong(key, format!("{value} is not in 1..=2^32"));
+        // More blocks than ten years of seconds no run has.
+        if let Some((key, value)) = positive.iter().find(|(_, value)| !(1..=300_000_000).contains(value)) {
+            return wrong(key, format!("{value} is not in 1..=300000000"));
         }
         let closing = w.commit + w.reveal + 1 + 2 * w.record;
         if closing > w.blocks {
@@ -194,6 +196,18 @@ impl Manifest {
             return wrong("window.blocks", problem);
         }
         self.gauntlet.check().map_err(|e| Usage(format!("gauntlet: {e}")))?;
+        let rules = &self.gauntlet;
+        if rules.loss.rank_by == RankBy::Marginal {
+            return wrong(
+                "gauntlet.loss.rank_by",
+                "\"marginal\" is not measured by this program; \"alone\" is".into(),
+            );
+        }
+        if rules.incentive.burn > 0.0 {
+            let problem =
+                "needs a hotkey of the subnet's owner to burn to, which runs here do not have; set it to 0";
+            return wrong("gauntlet.incentive.burn", problem.into());
+        }
         self.chain.ledger.check().map_err(|e| Usage(format!("chain.ledger.{e}")))?;
         match &self.optimizer {
             Optimizer::Demo(demo) => {

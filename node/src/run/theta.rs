@@ -62,13 +62,13 @@ struct Step {
 
 impl Shared {
     /// Reads an object once, whoever asks.
-    pub(crate) fn decode(&self, run: &Run, bytes: Vec<u8>) -> Decoded {
-        let content = Digest::of(&bytes);
+    pub(crate) fn decode(&self, run: &Run, bytes: &[u8]) -> Decoded {
+        let content = Digest::of(bytes);
         let mut objects = self.objects.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, decoded)) = objects.iter().find(|(known, _)| *known == content) {
             return decoded.clone();
         }
-        let read = reader::decode(run, bytes);
+        let read = reader::decode(run, bytes.to_vec());
         let decoded = (read.object, read.decoded.map(|(_, submission)| Arc::new(submission)));
         objects.push_back((content, decoded.clone()));
         if objects.len() > OBJECTS {

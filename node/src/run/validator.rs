@@ -11,7 +11,7 @@ use gauntlet::fast_check::{self, Check};
 use gauntlet::incentive::{Incentives, chain_weights};
 use gauntlet::loss_score::Losses;
 use gauntlet::overlap::Overlap;
-use gauntlet::record::agreement::{Seen, compare};
+use gauntlet::record::agreement::{Seen, View, compare};
 use gauntlet::record::{Accepted, PROTOCOL_VERSION, Record, SignedRecord};
 use gauntlet::submission::Commitment;
 use gauntlet::sync_score::SyncFact;
@@ -44,8 +44,6 @@ struct Closing {
     checks: BTreeMap<Hotkey, Check>,
     objects: BTreeMap<Hotkey, Sent>,
     finished: Option<Finished>,
-    /// Whether its record has been followed, and its state may be kept.
-    applied: bool,
 }
 
 struct Sent {
@@ -61,7 +59,8 @@ pub(crate) struct Judged {
 
 impl Validator {
     /// A validator that remembers nobody.
-    pub(crate) fn new(identity: Identity, follower: Follower) -> Self {
+    pub(crate) fn new(identity: Identity, mut follower: Follower) -> Self {
+        follower.serve();
         Self { identity, follower, state: State::default(), open: None, incentives: None }
     }
 
@@ -76,6 +75,10 @@ impl Validator {
 
     /// Reads all commitments to window `w`, at their deadline.
     pub(crate) fn read_commitments(&mut self, world: &World<'_>, w: u64) -> Result<()> {
+        // What was read of the window it stands at is kept until its record is followed.
+        if self.follower.window() != w || self.open.as_ref().is_some_and(|closing| closing.window == w) {
+            return Ok(());
+        }
         let me = self.hotkey();
         let graph = world.chain.metagraph()?;
         let read = |hotkey: Hotkey| {
@@ -91,7 +94,6 @@ impl Validator {
             checks: BTreeMap::new(),
             objects: BTreeMap::new(),
             finished: None,
-            applied: false,
         });
         Ok(())
     }
@@ -101,9 +103,8 @@ impl Validator {
         if self.follower.window() != w {
             return Ok(None);
         }
-        let Some(mut closing) = self.open.take().filter(|closing| closing.window == w) else {
-            return Ok(None);
-        };
+        let unjudged = |closing: &mut Closing| closing.window == w && closing.finished.is_none();
+        let Some(mut closing) = self.open.take_if(unjudged) else { return Ok(None) };
         self.mark_late(world, &mut closing);
         let reveal = world.block(world.run.manifest.window.record_opens(w))?;
         closing.gather = self.gather(world, &closing, &reveal);
@@ -257,8 +258,10 @@ impl Validator {
                 given.extend((0..u64::from(count)).map(|i| assignment.at(i)));
             }
         }
-        let random =
-            random_sequences(seed, run.sequences, rules.eval_random_sequences, |id| given.contains(&id))?;
+        // Claims that leave no sequence for a fair comparison cost everybody this window's evaluation, and nothing else.
+        let drawn =
+            random_sequences(seed, run.sequences, rules.eval_random_sequences, |id| given.contains(&id));
+        let Ok(random) = drawn else { return Ok(BTreeMap::new()) };
         let theta = Arc::clone(self.follower.theta());
         let lr = run.learning_rate(theta.steps);
         let mut random_before = None;
@@ -339,27 +342,41 @@ impl Validator {
         self.put(world, &world.run.keys.record(w), &signed.to_bytes()?)
     }
 
-    /// Says what it thinks of the record `signed`.
-    pub(crate) fn state_view(&self, world: &World<'_>, signed: &SignedRecord) -> Result<()> {
+    /// Says what it thinks of the record `signed`; `None` where it knows nothing of the window.
+    pub(crate) fn state_view(&self, world: &World<'_>, signed: &SignedRecord) -> Result<Option<View>> {
         let w = signed.record.window;
-        let Some(closing) = self.open.as_ref().filter(|c| c.window == w) else { return Ok(()) };
+        let Some(closing) = self.open.as_ref().filter(|c| c.window == w) else { return Ok(None) };
         let gather = closing.gather.iter().copied().collect();
         let (commitments, checks) = (&closing.commitments, &closing.checks);
-        let view = compare(&signed.record, &Seen { gather: &gather, commitments, checks, selection: None });
+        // A copy passes its own check and is left out by the round's verdict: that is no difference.
+        let mut checks = checks.clone();
+        if let Some(finished) = &closing.finished {
+            checks.retain(|key, check| {
+                !matches!(check, Check::Passed { .. }) || finished.outcome.accepted.contains(key)
+            });
+        }
+        let view =
+            compare(&signed.record, &Seen { gather: &gather, commitments, checks: &checks, selection: None });
         let said = Said::new(&self.identity, signed, view)?;
-        self.put(world, &world.run.keys.agreement(w, &self.hotkey()), &said.to_bytes()?)
+        self.put(world, &world.run.keys.agreement(w, &self.hotkey()), &said.to_bytes()?)?;
+        Ok(Some(view))
     }
 
     /// Keeps the state of window `w` once its record is applied, and serves the bundle as well.
-    pub(crate) fn settle(&mut self, w: u64) -> Option<State> {
-        let closing = self.open.as_mut().filter(|c| c.window == w && !c.applied)?;
-        if self.follower.window() <= w {
-            return None;
+    pub(crate) fn settle(&mut self, world: &World<'_>) -> Result<Option<State>> {
+        let window = self.follower.window();
+        let Some(closing) = self.open.take_if(|closing| closing.window < window) else { return Ok(None) };
+        if let Some((signed, bundle)) = self.follower.newest() {
+            let record = (world.run.keys.record(signed.record.window), signed.to_bytes()?);
+            let own = signed.record.leader == self.hotkey();
+            if !own {
+                self.put(world, &world.run.keys.bundle(signed.record.window), &bundle)?;
+                self.put(world, &record.0, &record.1)?;
+            }
         }
-        closing.applied = true;
-        let finished = closing.finished.as_ref()?;
-        self.state = finished.state.clone();
-        Some(self.state.clone())
+        let Some(finished) = closing.finished else { return Ok(None) };
+        self.state = finished.state;
+        Ok(Some(self.state.clone()))
     }
 
     /// Sets weights by the newest split.

@@ -48,8 +48,8 @@ pub(crate) fn open(bytes: &[u8], run: &Digest, window: u64, hotkey: &Hotkey) -> 
     let (signed, signature) = bytes.split_at_checked(LEN - 64)?;
     let values = signed.strip_prefix(head(run, window, hotkey).as_slice())?;
     let signature = Signature(signature.try_into().ok()?);
-    let values = values.as_chunks::<4>().0.iter().map(|value| f32::from_le_bytes(*value));
-    verify(hotkey, signed, &signature).then(|| values.collect())
+    let values: Vec<f32> = values.as_chunks::<4>().0.iter().map(|value| f32::from_le_bytes(*value)).collect();
+    (values.iter().all(|value| value.is_finite()) && verify(hotkey, signed, &signature)).then_some(values)
 }
 
 fn head(run: &Digest, window: u64, hotkey: &Hotkey) -> Vec<u8> {
@@ -80,6 +80,8 @@ mod tests {
             assert_eq!(open(&changed, &run, 5, &me.hotkey()), None, "byte {i}");
         }
         assert_eq!(open(&bytes[..LEN - 1], &run, 5, &me.hotkey()), None);
+        let nan = seal(&me, &run, 5, &[f32::NAN; COUNT]);
+        assert_eq!(open(&nan, &run, 5, &me.hotkey()), None);
         assert!(of(&[], &run, &block).iter().all(|v| *v == 0.0));
     }
 }

@@ -28,15 +28,15 @@ impl SimBuckets {
         Self { root, own, second, misled: BTreeSet::new(), offline: RefCell::default() }
     }
 
-    /// Gives a node its bucket, and its address.
+    /// Gives a node its bucket, and an address. The address goes on chain and so into block hashes: it must not depend on
+    /// where this run keeps its files.
     pub(crate) fn add(&mut self, hotkey: Hotkey, two_faces: bool) -> Result<String> {
         let url = |name: String| match &self.root {
             Some(root) => root.join(name).display().to_string(),
             None => "memory:".to_owned(),
         };
         let name = ss58::encode(&hotkey);
-        let address = url(name.clone());
-        let bucket = Storage::open(&address, &StoreOptions::default())?;
+        let bucket = Storage::open(&url(name.clone()), &StoreOptions::default())?;
         let second = two_faces
             .then(|| Storage::open(&url(format!("{name}.second")), &StoreOptions::default()))
             .transpose()?;
@@ -45,7 +45,7 @@ impl SimBuckets {
         }
         self.own.insert(hotkey, bucket);
         self.second.extend(second.map(|second| (hotkey, second)));
-        Ok(address)
+        Ok(format!("simulation:{name}"))
     }
 
     /// Cuts a reader off from everybody else, or lets it back.

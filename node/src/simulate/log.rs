@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use gauntlet::record::SignedRecord;
+use gauntlet::record::agreement::View;
 use gauntlet::{Event, EventKind, Hotkey, State};
 use serde::Serialize;
 use serde_json::json;
@@ -108,6 +109,14 @@ impl Log {
         self.line(&json!({
             "kind": "record", "window": window, "leader": ss58::encode(&record.leader), "hash": record.hash()?,
             "accepted": accepted, "commitments": record.commitments.len(), "state_before": record.state_before,
+        }))
+    }
+
+    /// What a validator says of a leader's record.
+    pub(crate) fn view(&mut self, window: u64, by: Hotkey, leader: Hotkey, view: &View) -> Result<()> {
+        self.line(&json!({
+            "kind": "statement", "window": window, "validator": ss58::encode(&by),
+            "leader": ss58::encode(&leader), "view": view,
         }))
     }
 

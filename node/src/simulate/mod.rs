@@ -200,6 +200,7 @@ impl Simulation {
                 }
                 self.log.joined(w, &self.miners[i].name, follower.window())?;
                 follower.read_proofs(&world)?;
+                follower.read_anchors(&world)?;
                 follower.follow(&world, last, None)?;
             }
             let peer = Peer::new(&world, self.miners[i].identity.clone(), follower)?;
@@ -233,17 +234,12 @@ impl Simulation {
         }
         self.each_draft(w, |act, behaviour, draft| behaviour.reveal(act, draft))?;
         self.advance_to(window.record_opens(w));
-        for judge in &mut self.judges {
-            if let Some(judged) = judge.validator.judge(&mut world!(self), w)? {
-                self.log.judged(judge.validator.hotkey(), &judged)?;
-            }
-        }
+        self.judge(w)?;
         self.each_draft(w, |act, behaviour, _| behaviour.afterwards(act))?;
         let (bytes, submissions) = self.sent();
-        let leader = self.close(w)?;
+        let leader = self.close_pending(w)?;
         let sequences = ids.len() as u64;
-        let mut result =
-            WindowResult { train_loss, leader, bytes, submissions, sequences, ..self.finish(w, leader)? };
+        let mut result = WindowResult { train_loss, leader, bytes, submissions, sequences, ..self.result(w) };
         if let Some(baseline) = &mut self.baseline {
             baseline.step(&self.run, &mut self.compute, &ids)?;
         }

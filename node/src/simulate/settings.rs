@@ -32,7 +32,7 @@ pub(crate) struct SimulateArgs {
     /// Sequences a machine of speed 1 trains on in a window.
     #[arg(long, default_value_t = 8)]
     sequences: u32,
-    /// Run manifest (see `gauntlet init`); the flags --preset, --seq, --lr and --seed then come from it.
+    /// Run manifest (see `gauntlet init`); shape, data and rates then come from it.
     #[arg(long, value_name = "FILE", conflicts_with_all = ["preset", "seq", "lr"])]
     pub(crate) manifest: Option<PathBuf>,
     /// Model shape.
@@ -44,7 +44,7 @@ pub(crate) struct SimulateArgs {
     /// Highest learning rate.
     #[arg(long, default_value_t = 4e-3)]
     lr: f64,
-    /// Seed of keys, blocks, weights and behaviours.
+    /// Seed of keys, blocks and behaviours and, without --manifest, of the initial weights.
     #[arg(long, default_value_t = 42)]
     seed: u64,
     /// Keep all objects of the run in OUT/objects.

@@ -25,6 +25,8 @@ pub(crate) struct Summary {
     /// Tokens that honest peers trained on.
     pub(crate) honest_tokens: u64,
     pub(crate) theta_hash: String,
+    /// Windows that were not closed by a record.
+    pub(crate) stalled: u64,
     /// Whether all nodes that follow the rules ended with that θ.
     pub(crate) all_agree: bool,
     /// On held-out text, in nats a token and bits a byte; of the network and of the baseline.
@@ -151,13 +153,16 @@ impl Simulation {
             version: env!("CARGO_PKG_VERSION"),
             run: self.run.id.to_string(),
             manifest: self.run.manifest.clone(),
-            corpus: self.run.corpus.name.clone(),
+            corpus: self.run.corpus.source.clone(),
             seed,
             windows: windows.len() as u64,
             parameters: self.run.layout.total(),
             honest_tokens: windows.iter().map(|w| w.sequences).sum::<u64>()
                 * self.run.manifest.data.seq as u64,
             theta_hash: theta.to_string(),
+            stalled: self
+                .observer()
+                .map_or(0, |j| (last.window + 1).saturating_sub(j.validator.follower.window())),
             all_agree,
             validation_loss: last.validation,
             baseline_loss: last.baseline,
@@ -207,7 +212,7 @@ impl Simulation {
                 incentive: mean_share(&events, &hotkey, windows.len()),
                 balance: self.chain.balance(hotkey)?,
                 of_honest_mean: 0.0,
-                agrees: miner.until <= last
+                agrees: !(miner.from..miner.until).contains(&last)
                     || miner.peer.as_ref().is_some_and(|peer| peer.follower.theta().hash == theta),
                 why,
             });

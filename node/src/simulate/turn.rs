@@ -1,5 +1,7 @@
 //! The closing of a window: leaders in turn, statements, proofs, and everybody following.
 
+use std::sync::atomic::Ordering;
+
 use anyhow::{Context, Result};
 use gauntlet::Hotkey;
 
@@ -11,17 +13,47 @@ use crate::run::manifest::WindowSection;
 use crate::storage::ss58;
 
 impl Simulation {
-    /// Leaders publish in turn until the record of window `w` stands; who led.
-    pub(super) fn close(&mut self, w: u64) -> Result<Option<Hotkey>> {
-        let window = self.run.manifest.window.clone();
-        let opens = window.record_opens(w);
+    /// Closes every window up to `w` that is still open, as far as there is time before the next one ends; who led `w`.
+    /// A window nobody could close in its time is closed later, and those in which everybody waited for it are empty.
+    pub(super) fn close_pending(&mut self, w: u64) -> Result<Option<Hotkey>> {
+        loop {
+            let Some(open) = self.judges.iter().map(|judge| judge.validator.follower.window()).max() else {
+                return Ok(None);
+            };
+            if open > w {
+                return Ok(None);
+            }
+            self.judge(open)?;
+            let leader = self.close(open, self.run.manifest.window.opens(w + 2))?;
+            if open == w || leader.is_none() {
+                return Ok(leader);
+            }
+        }
+    }
+
+    /// Every validator that stands at window `w` judges it, unless it has.
+    pub(super) fn judge(&mut self, w: u64) -> Result<()> {
+        for judge in &mut self.judges {
+            let mut world = world!(self);
+            judge.validator.read_commitments(&world, w)?;
+            if let Some(judged) = judge.validator.judge(&mut world, w)? {
+                self.log.judged(judge.validator.hotkey(), &judged)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Leaders publish in turn, before block `end`, until the record of window `w` stands; who led.
+    fn close(&mut self, w: u64, end: u64) -> Result<Option<Hotkey>> {
+        let (opens, length) = (self.run.manifest.window.record_opens(w), self.run.manifest.window.record);
         self.set_offline(w, true);
-        let turns = (window.opens(w + 1) + window.blocks).saturating_sub(opens) / window.record;
         let mut led = None;
-        for turn in 0..turns {
-            self.advance_to(opens + turn * window.record);
+        let mut turn = self.height.load(Ordering::Acquire).saturating_sub(opens).div_ceil(length);
+        while opens + turn * length < end {
+            self.advance_to(opens + turn * length);
             self.read_chain()?;
             let Some(leader) = self.turn_of(w, turn)? else { break };
+            turn += 1;
             self.publish(w, leader)?;
             self.state_views(w, leader)?;
             if self.report(w)? {
@@ -34,6 +66,7 @@ impl Simulation {
             }
         }
         self.set_offline(w, false);
+        self.settle(w, led)?;
         Ok(led)
     }
 
@@ -84,8 +117,10 @@ impl Simulation {
     fn state_views(&mut self, w: u64, leader: Hotkey) -> Result<()> {
         let world = world!(self);
         for judge in self.judges.iter().filter(|judge| judge.validator.hotkey() != leader) {
-            if let Some(signed) = judge.validator.follower.record_of(&world, w, &leader) {
-                judge.validator.state_view(&world, &signed)?;
+            if let Some(signed) = judge.validator.follower.record_of(&world, w, &leader)?
+                && let Some(view) = judge.validator.state_view(&world, &signed)?
+            {
+                self.log.view(w, judge.validator.hotkey(), leader, &view)?;
             }
         }
         Ok(())
@@ -147,34 +182,50 @@ impl Simulation {
         Ok(())
     }
 
-    /// Settles state and momentum, sets weights, anchors; and says what the window came to.
-    pub(super) fn finish(&mut self, w: u64, leader: Option<Hotkey>) -> Result<WindowResult> {
+    /// Settles state and momentum of a window that was closed, sets weights, anchors, publishes checkpoints.
+    fn settle(&mut self, w: u64, leader: Option<Hotkey>) -> Result<()> {
+        let WindowSection { anchor_every, checkpoint_every, .. } = self.run.manifest.window;
+        let every = self.run.manifest.chain.windows_per_weights;
         for miner in &mut self.miners {
             if let Some(peer) = &mut miner.peer {
                 peer.settle();
             }
         }
-        let every = self.run.manifest.chain.windows_per_weights;
-        let WindowSection { anchor_every, checkpoint_every, .. } = self.run.manifest.window;
         for judge in &mut self.judges {
             let mut world = world!(self);
             let validator = &mut judge.validator;
-            if let Some(state) = validator.settle(w) {
+            if let Some(state) = validator.settle(&world)? {
                 self.log.state(validator.hotkey(), &state)?;
             }
-            if (w + 1).is_multiple_of(every)
-                && let Some(weights) = validator.set_weights(&mut world)?
+            if leader.is_none() {
+                continue;
+            }
+            if (w + 1).is_multiple_of(every) {
+                // The chain may refuse: no permit yet, too soon. Then the next time.
+                match validator.set_weights(&mut world) {
+                    Ok(Some(weights)) => self.log.weights(w, validator.hotkey(), &weights)?,
+                    Ok(None) => {}
+                    Err(error) => self.log.trouble(w, &judge.name, &format!("weights: {error:#}"))?,
+                }
+            }
+            let validator = &judge.validator;
+            if Some(validator.hotkey()) != leader || validator.follower.window() != w + 1 {
+                continue;
+            }
+            if (w + 1).is_multiple_of(anchor_every)
+                && let Err(error) = validator.anchor(&mut world, w)
             {
-                self.log.weights(w, validator.hotkey(), &weights)?;
+                self.log.trouble(w, &judge.name, &format!("anchor: {error:#}"))?;
             }
-            if (w + 1).is_multiple_of(anchor_every) && Some(validator.hotkey()) == leader {
-                validator.anchor(&mut world, w)?;
-            }
-            let due = (w + 1).is_multiple_of(checkpoint_every) && validator.follower.window() == w + 1;
-            if due && Some(validator.hotkey()) == leader {
+            if (w + 1).is_multiple_of(checkpoint_every) {
                 validator.checkpoint(&world)?;
             }
         }
+        Ok(())
+    }
+
+    /// What the window came to, for whoever shows it.
+    pub(super) fn result(&self, w: u64) -> WindowResult {
         let accepted = self.judges.iter().find_map(|j| j.validator.follower.accepted(w));
         let listed: Vec<Hotkey> = accepted.into_iter().flatten().map(|(hotkey, _)| *hotkey).collect();
         let theta = self.observer().map_or(self.initial.hash, |judge| judge.validator.follower.theta().hash);
@@ -186,7 +237,7 @@ impl Simulation {
             .map(|(hotkey, _)| hotkey)
             .collect();
         let (accepted, theta) = (listed.len(), theta.to_string());
-        Ok(WindowResult { window: w, leader, accepted, listed, theta, apart, ..WindowResult::default() })
+        WindowResult { window: w, accepted, listed, theta, apart, ..WindowResult::default() }
     }
 }
 

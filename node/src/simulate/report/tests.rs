@@ -154,6 +154,7 @@ fn made(behaviours: &[&str], windows: u64) -> Made {
         parameters: 935_040,
         honest_tokens: 2048 * windows,
         theta_hash: "0123456789abcdef".into(),
+        stalled: 0,
         all_agree: true,
         validation_loss: Some(3.5),
         baseline_loss: Some(3.25),
