@@ -79,7 +79,7 @@ pub(crate) struct WindowSection {
     pub(crate) anchor_every: u64,
     /// Windows between checkpoints.
     pub(crate) checkpoint_every: u64,
-    /// Sequences a submission may count at most.
+    /// Sequences of a submission that count at most, whatever it says.
     pub(crate) max_sequences: u32,
 }
 

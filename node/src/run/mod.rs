@@ -57,7 +57,7 @@ impl World<'_> {
     }
 }
 
-/// Stake of each hotkey that may lead: those with a permit or, before the first epoch gave any, with stake.
+/// Stake of each validator: who leads follows from it.
 pub(crate) fn stakes(graph: &Metagraph) -> BTreeMap<Hotkey, u64> {
     graph.neurons.iter().filter(|n| is_validator(n)).map(|n| (n.hotkey, n.stake)).collect()
 }

@@ -1,4 +1,4 @@
-//! `events.jsonl`: everything that happened in a run, one JSON object a line, in order; and each validator's state.
+//! `events.jsonl`: everything that happened in a run, one JSON object a line, in order (payouts at the end); and each validator's state.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};

@@ -89,7 +89,7 @@ pub(crate) struct WindowResult {
     pub(crate) theta: String,
     /// Nodes that stand elsewhere than it does.
     pub(crate) apart: Vec<Hotkey>,
-    /// Bytes of all objects put.
+    /// Bytes of the objects that were drafted.
     pub(crate) bytes: u64,
     /// Honest sequences trained on.
     pub(crate) sequences: u64,

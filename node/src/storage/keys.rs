@@ -45,7 +45,7 @@ impl Keys {
         format!("{}/agree/{}", self.window(window), ss58::encode(hotkey))
     }
 
-    /// A file of the checkpoint taken after `window` was applied.
+    /// A file of the checkpoint of θ before `window`.
     pub(crate) fn checkpoint(&self, window: u64, file: &str) -> String {
         format!("{}/checkpoints/w{window:010}/{file}", self.root)
     }
