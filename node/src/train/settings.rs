@@ -116,7 +116,7 @@ pub(crate) struct SettingArgs {
     /// Simulated data-parallel workers; with DeMo each has a momentum of its own [default: 1].
     #[arg(long)]
     workers: Option<usize>,
-    /// Highest learning rate [default: 0.003; DeMo: 0.001].
+    /// Highest learning rate [default: 0.003; DeMo: 0.002].
     #[arg(long)]
     lr: Option<f64>,
     /// Steps of linear warm-up [default: 20].
@@ -184,7 +184,7 @@ impl Settings {
 
     /// The defaults that fit updates whose every element has the size of the learning rate.
     fn take_rates_of_demo(&mut self) {
-        (self.lr, self.weight_decay) = (1e-3, 0.0);
+        (self.lr, self.weight_decay) = (2e-3, 0.0);
     }
 
     /// These settings with what was typed put over them.
