@@ -55,6 +55,7 @@ impl Keys {
         vec![
             self.submission(window, hotkey),
             self.commitment(window, hotkey),
+            self.values(window, hotkey),
             self.record(window),
             self.bundle(window),
             self.agreement(window, hotkey),
