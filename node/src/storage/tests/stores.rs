@@ -162,7 +162,7 @@ fn old_windows_are_forgotten() {
     storage.put(&keys.checkpoint(0, "manifest"), b"x").unwrap();
     storage.forget(&keys, &hotkey, 0..3).unwrap();
     let left = storage.list("runs").unwrap();
-    assert_eq!(left.len(), 2 * 5 + 2, "{left:?}");
+    assert_eq!(left.len(), 2 * 6 + 2, "{left:?}");
     assert!(storage.head(&keys.submission(0, &other)).is_ok(), "another peer's are not ours to delete");
     assert_eq!(storage.head(&keys.record(2)), Err(Fault::Absent));
     storage.head(&keys.record(3)).unwrap();
