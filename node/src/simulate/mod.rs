@@ -248,10 +248,11 @@ impl Simulation {
         Ok(result)
     }
 
-    /// Losses on the first held-out sequences.
+    /// Losses on held-out sequences, spread over the text: a book begins with its table of contents.
     fn validate(&mut self, result: &mut WindowResult) -> Result<()> {
         let Some(data) = &self.run.corpus.validation else { return Ok(()) };
-        let ids: Vec<u64> = (0..data.n_sequences(self.run.manifest.data.seq)?.min(VALIDATION)).collect();
+        let n = data.n_sequences(self.run.manifest.data.seq)?;
+        let ids: Vec<u64> = (0..n.min(VALIDATION)).map(|i| i * (n / VALIDATION).max(1)).collect();
         if ids.is_empty() {
             return Ok(());
         }
