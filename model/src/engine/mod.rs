@@ -7,6 +7,7 @@
 mod backend;
 mod backward;
 pub mod cpu;
+pub mod cuda;
 mod forward;
 mod workspace;
 
