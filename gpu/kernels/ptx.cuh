@@ -21,6 +21,17 @@ __device__ __forceinline__ uint32_t pack_bf16(float low, float high) {
 __device__ __forceinline__ float low_bf16(uint32_t packed) { return __uint_as_float(packed << 16); }
 __device__ __forceinline__ float high_bf16(uint32_t packed) { return __uint_as_float(packed & 0xffff0000u); }
 
+/// 2^x in one instruction, to 2 units in the last place; 0 where the result would be denormal.
+__device__ __forceinline__ float exp2_fast(float x) {
+#ifdef __CUDACC__
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+#else
+    return exp2f(x);
+#endif
+}
+
 /// `d[16, 8] += a[16, 16] · b[16, 8]`, bf16 factors, f32 sums, by one warp.
 ///
 /// Lane `l`, with `g = l/4` and `t = l%4`, holds

@@ -22,7 +22,9 @@ constexpr float LOG2_E = 1.4426950408889634f;
 /// s[16, 8·TILES] += a[16, D] · b[8·TILES, D]ᵀ: rows from `m` of tile `a`, all rows of tile `b`.
 template <unsigned D, unsigned TILES>
 __device__ __forceinline__ void score(float (&s)[TILES][4], const bf16* a, unsigned m, const bf16* b) {
-#pragma unroll
+    // Of the widest heads a few steps at a time: the sums leave no registers for the factors of all.
+    constexpr unsigned STEPS = D > 128 ? 4 : D / 16;
+#pragma unroll STEPS
     for (unsigned k = 0; k < D; k += 16) {
         uint32_t fa[4];
         load_a(fa, a, D + PAD, m, k);

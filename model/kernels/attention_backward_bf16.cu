@@ -21,7 +21,7 @@ __device__ __forceinline__ void query_gradient(float (&sums)[D / 8][4], const bf
 #pragma unroll
         for (unsigned i = 0; i < 4; i++) {
             bool seen = key + j * 8 + lane % 4 * 2 + i % 2 <= row + i / 2 * 8;
-            float p = seen ? exp2f(fmaf(s[j][i], scale2, -lse2[i / 2])) : 0.0f;
+            float p = seen ? exp2_fast(fmaf(s[j][i], scale2, -lse2[i / 2])) : 0.0f;
             s[j][i] = p * (dp[j][i] - delta[i / 2]) * scale;
         }
     }
@@ -98,13 +98,12 @@ __device__ __forceinline__ void attention_backward_q(const bf16* q, const bf16* 
     put_rows<D, D / 8>(dq + m * h.q_stride(), h.q_stride(), tq + m * STRIDE, sums, 1, 1, rows, h.width);
 }
 
-/// A warp's 16 keys against one tile of queries; columns from `n` of dk and dv.
-template <unsigned D, unsigned PART, unsigned QUERIES>
-__device__ __forceinline__ void key_gradient(float (&dk)[PART / 8][4], float (&dv)[PART / 8][4], const bf16* tk,
-                                             const bf16* tv, unsigned m, const bf16* tq, const bf16* td,
-                                             const float* lse, const float* delta, unsigned key, unsigned query,
-                                             unsigned seq, unsigned n, float scale) {
-    float p[QUERIES / 8][4] = {}, ds[QUERIES / 8][4] = {};
+/// Sᵀ and dSᵀ of a warp's 16 keys and the `QUERIES` queries of a tile: weights of dout in dv, of q in dk.
+template <unsigned D, unsigned QUERIES>
+__device__ __forceinline__ void key_weights(float (&p)[QUERIES / 8][4], float (&ds)[QUERIES / 8][4], const bf16* tk,
+                                            const bf16* tv, unsigned m, const bf16* tq, const bf16* td,
+                                            const float* lse, const float* delta, unsigned key, unsigned query,
+                                            unsigned seq, float scale) {
     score<D, QUERIES / 8>(p, tk, m, tq);   // Sᵀ
     score<D, QUERIES / 8>(ds, tv, m, td);  // (dout·vᵀ)ᵀ
     unsigned lane = threadIdx.x % 32;
@@ -115,28 +114,61 @@ __device__ __forceinline__ void key_gradient(float (&dk)[PART / 8][4], float (&d
         for (unsigned i = 0; i < 4; i++) {
             unsigned column = j * 8 + lane % 4 * 2 + i % 2, row = query + column;
             bool seen = key + i / 2 * 8 <= row && row < seq;
-            float weight = seen ? exp2f(fmaf(p[j][i], scale2, -lse[column] * LOG2_E)) : 0.0f;
+            float weight = seen ? exp2_fast(fmaf(p[j][i], scale2, -lse[column] * LOG2_E)) : 0.0f;
             p[j][i] = weight;
             ds[j][i] = weight * (ds[j][i] - delta[column]) * scale;
         }
     }
-    add_weighted<D, QUERIES / 8, PART / 8>(dv, p, td, n);
-    add_weighted<D, QUERIES / 8, PART / 8>(dk, ds, tq, n);
 }
 
-/// Over all query heads of a group, in order. Grid (blocks of 16·WARPS keys, K, B · D/PART): where the sums
-/// of a whole row do not fit the registers, a block owns PART of its columns.
-template <unsigned D, unsigned PART, unsigned QUERIES, unsigned WARPS>
+/// Writes a fragment [16, 8·TILES] to rows from `m`, columns from `n` of a tile of bf16.
+template <unsigned TILES>
+__device__ __forceinline__ void show_weights(bf16* tile, unsigned stride, unsigned m, unsigned n,
+                                             const float (&p)[TILES][4]) {
+    unsigned lane = threadIdx.x % 32;
+#pragma unroll
+    for (unsigned j = 0; j < TILES; j++) {
+        bf16* at = tile + (m + lane / 4) * stride + n + j * 8 + lane % 4 * 2;
+        *reinterpret_cast<uint32_t*>(at) = pack_bf16(p[j][0], p[j][1]);
+        *reinterpret_cast<uint32_t*>(at + 8 * stride) = pack_bf16(p[j][2], p[j][3]);
+    }
+}
+
+/// sums[16, 8·WIDE] += weights[16 rows from `m`, QUERIES] · b[QUERIES, columns from `n`], both in shared memory.
+template <unsigned D, unsigned QUERIES, unsigned WIDE>
+__device__ __forceinline__ void add_shown(float (&sums)[WIDE][4], const bf16* weights, unsigned m, const bf16* b,
+                                          unsigned n) {
+#pragma unroll 1  // one step's factors at a time: the sums fill the registers
+    for (unsigned k = 0; k < QUERIES; k += 16) {
+        uint32_t fa[4];
+        load_a(fa, weights, QUERIES + PAD, m, k);
+#pragma unroll
+        for (unsigned i = 0; i < WIDE; i += 2) {
+            uint32_t fb[4];
+            load_b(fb, b, D + PAD, k, n + i * 8);
+            mma_bf16(sums[i], fa, fb[0], fb[1]);
+            mma_bf16(sums[i + 1], fa, fb[2], fb[3]);
+        }
+    }
+}
+
+constexpr unsigned KV_WARPS = 8;
+
+/// Over all query heads of a group, in order. Grid (blocks of 128/SPLIT keys, K, B). Where the sums of a whole
+/// row do not fit the registers, SPLIT = 2 warps share 16 keys: each weighs half of the queries, shows its
+/// weights to the other, and owns half of the columns.
+template <unsigned D, unsigned QUERIES, unsigned SPLIT>
 __device__ __forceinline__ void attention_backward_kv(const bf16* q, const bf16* k, const bf16* v, const float* lse,
                                                       const float* delta, const bf16* dout, bf16* dk, bf16* dv,
                                                       Heads h, float scale) {
     DYNAMIC_SHARED(shared);
+    constexpr unsigned STRIDE = D + PAD, TILE = QUERIES * STRIDE, ROWS = 16 * KV_WARPS / SPLIT, PART = D / SPLIT;
+    constexpr unsigned SHOWN = QUERIES + PAD, THREADS = 32 * KV_WARPS;
     __shared__ float stats[2][2][QUERIES];  // lse and delta of the queries in each slot
-    constexpr unsigned STRIDE = D + PAD, TILE = QUERIES * STRIDE, ROWS = 16 * WARPS;
+    __shared__ __align__(16) bf16 weights[2][SPLIT == 1 ? 1 : ROWS * SHOWN];
     bf16* tk = reinterpret_cast<bf16*>(shared);
     bf16 *tv = tk + ROWS * STRIDE, *tq = tv + ROWS * STRIDE, *td = tq + 2 * TILE;
-    unsigned kv_head = blockIdx.y, batch = blockIdx.z / (D / PART), n = blockIdx.z % (D / PART) * PART;
-    unsigned first = blockIdx.x * ROWS, group = h.heads / h.kv_heads;
+    unsigned kv_head = blockIdx.y, batch = blockIdx.z, first = blockIdx.x * ROWS, group = h.heads / h.kv_heads;
     size_t at = h.kv_at(batch, kv_head) + first * h.kv_stride();
     k += at, v += at, dk += at, dv += at;
     // Queries before the block's first key see none of its keys.
@@ -146,8 +178,8 @@ __device__ __forceinline__ void attention_backward_kv(const bf16* q, const bf16*
             unsigned head = kv_head * group + step / tiles, query = (first_tile + step % tiles) * QUERIES;
             size_t from = h.q_at(batch, head) + query * h.q_stride(), row = h.stats_at(batch, head) + query;
             unsigned slot = step % 2 * TILE, left = h.seq - query;
-            copy_tile<QUERIES, D, 32 * WARPS>(tq + slot, q + from, h.q_stride(), left, h.width);
-            copy_tile<QUERIES, D, 32 * WARPS>(td + slot, dout + from, h.q_stride(), left, h.width);
+            copy_tile<QUERIES, D, THREADS>(tq + slot, q + from, h.q_stride(), left, h.width);
+            copy_tile<QUERIES, D, THREADS>(td + slot, dout + from, h.q_stride(), left, h.width);
             unsigned i = threadIdx.x;
             if (i < QUERIES) {
                 unsigned bytes = i < left ? 4 : 0, in = i < left ? i : 0;
@@ -157,24 +189,45 @@ __device__ __forceinline__ void attention_backward_kv(const bf16* q, const bf16*
         }
         copy_commit();
     };
-    copy_tile<ROWS, D, 32 * WARPS>(tk, k, h.kv_stride(), h.seq - first, h.width);
-    copy_tile<ROWS, D, 32 * WARPS>(tv, v, h.kv_stride(), h.seq - first, h.width);
+    copy_tile<ROWS, D, THREADS>(tk, k, h.kv_stride(), h.seq - first, h.width);
+    copy_tile<ROWS, D, THREADS>(tv, v, h.kv_stride(), h.seq - first, h.width);
     bring(0);
-    unsigned lane = threadIdx.x % 32, m = threadIdx.x / 32 * 16, key = first + m + lane / 4;
+    unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, side = warp / (KV_WARPS / SPLIT);
+    unsigned m = warp % (KV_WARPS / SPLIT) * 16, key = first + m + lane / 4, n = side * PART;
     float sums_k[PART / 8][4] = {}, sums_v[PART / 8][4] = {};
     for (unsigned step = 0; step < group * tiles; step++) {
         copy_wait<0>();
         __syncthreads();
         bring(step + 1);
-        unsigned query = (first_tile + step % tiles) * QUERIES, slot = step % 2;
-        if (query + QUERIES <= first + m) continue;  // before all keys of the warp
-        key_gradient<D, PART, QUERIES>(sums_k, sums_v, tk, tv, m, tq + slot * TILE, td + slot * TILE, stats[slot][0],
-                                       stats[slot][1], key, query, h.seq, n, scale);
+        const bf16 *sq = tq + step % 2 * TILE, *sd = td + step % 2 * TILE;
+        const float *slot_lse = stats[step % 2][0], *slot_delta = stats[step % 2][1];
+        unsigned query = (first_tile + step % tiles) * QUERIES;
+        bool before = query + QUERIES <= first + m;  // before all keys of the warp
+        constexpr unsigned OWN = QUERIES / SPLIT;
+        unsigned mine = side * OWN;
+        float p[OWN / 8][4] = {}, ds[OWN / 8][4] = {};
+        if (!before) {
+            key_weights<D, OWN>(p, ds, tk, tv, m, sq + mine * STRIDE, sd + mine * STRIDE, slot_lse + mine,
+                                slot_delta + mine, key, query + mine, h.seq, scale);
+        }
+        if constexpr (SPLIT == 1) {
+            if (before) continue;
+            add_weighted<D, QUERIES / 8, PART / 8>(sums_v, p, sd, n);
+            add_weighted<D, QUERIES / 8, PART / 8>(sums_k, ds, sq, n);
+        } else {
+            show_weights(weights[0], SHOWN, m, mine, p);
+            show_weights(weights[1], SHOWN, m, mine, ds);
+            __syncthreads();  // both halves are there; the next step's barrier keeps them until all have read
+            if (before) continue;
+            add_shown<D, QUERIES, PART / 8>(sums_v, weights[0], m, sd, n);
+            add_shown<D, QUERIES, PART / 8>(sums_k, weights[1], m, sq, n);
+        }
     }
+    __syncthreads();  // the two warps of 16 keys write their halves over rows both have read
     unsigned rows = first + m < h.seq ? h.seq - first - m : 0, columns = h.width > n ? h.width - n : 0;
     size_t to = m * h.kv_stride() + n;
-    put_rows<D, PART / 8>(dk + to, h.kv_stride(), tk + m * STRIDE, sums_k, 1, 1, rows, columns);
-    put_rows<D, PART / 8>(dv + to, h.kv_stride(), tv + m * STRIDE, sums_v, 1, 1, rows, columns);
+    put_rows<D, PART / 8>(dk + to, h.kv_stride(), tk + m * STRIDE + n, sums_k, 1, 1, rows, columns);
+    put_rows<D, PART / 8>(dv + to, h.kv_stride(), tv + m * STRIDE + n, sums_v, 1, 1, rows, columns);
 }
 
 /// Dynamic shared memory, in bytes: 4 · (16·WARPS + 2·KEYS) · (D + 8).
@@ -192,17 +245,17 @@ ATTENTION_BACKWARD_Q(64, 64, 8);
 ATTENTION_BACKWARD_Q(128, 64, 8);
 ATTENTION_BACKWARD_Q(256, 16, 4);
 
-/// Dynamic shared memory, in bytes: 4 · (16·WARPS + 2·QUERIES) · (D + 8).
-#define ATTENTION_BACKWARD_KV(D, PART, QUERIES, WARPS)                                                             \
-    extern "C" __global__ void __launch_bounds__(32 * WARPS, 1) attention_backward_kv_bf16_##D(                    \
+/// Dynamic shared memory, in bytes: 4 · (128/SPLIT + 2·QUERIES) · (D + 8).
+#define ATTENTION_BACKWARD_KV(D, QUERIES, SPLIT)                                                                   \
+    extern "C" __global__ void __launch_bounds__(32 * KV_WARPS, 1) attention_backward_kv_bf16_##D(                    \
         const bf16* __restrict__ q, const bf16* __restrict__ k, const bf16* __restrict__ v,                        \
         const float* __restrict__ lse, const float* __restrict__ delta, const bf16* __restrict__ dout,             \
         bf16* __restrict__ dk, bf16* __restrict__ dv, unsigned seq, unsigned heads, unsigned kv_heads,             \
         unsigned width, float scale) {                                                                             \
         Heads h = {seq, heads, kv_heads, width};                                                                   \
-        attention_backward_kv<D, PART, QUERIES, WARPS>(q, k, v, lse, delta, dout, dk, dv, h, scale);               \
+        attention_backward_kv<D, QUERIES, SPLIT>(q, k, v, lse, delta, dout, dk, dv, h, scale);               \
     }                                                                                                              \
     HOST_KERNEL(attention_backward_kv_bf16_##D)
-ATTENTION_BACKWARD_KV(64, 64, 64, 8);
-ATTENTION_BACKWARD_KV(128, 128, 32, 8);
-ATTENTION_BACKWARD_KV(256, 128, 32, 4);
+ATTENTION_BACKWARD_KV(64, 64, 1);
+ATTENTION_BACKWARD_KV(128, 32, 1);
+ATTENTION_BACKWARD_KV(256, 32, 2);

@@ -35,13 +35,13 @@ __device__ __forceinline__ void attend(float (&sums)[D / 8][4], float (&top)[2],
         // The four lanes of a row agree. Finite: the first tile holds key 0, which every query sees.
         above = fmaxf(above, __shfl_xor_sync(ALL_LANES, above, 1));
         above = fmaxf(above, __shfl_xor_sync(ALL_LANES, above, 2));
-        float shrink = exp2f((top[half] - above) * scale2), part = 0;
+        float shrink = exp2_fast((top[half] - above) * scale2), part = 0;
         top[half] = above;
 #pragma unroll
         for (unsigned j = 0; j < KEYS / 8; j++) {
 #pragma unroll
             for (unsigned i = 2 * half; i < 2 * half + 2; i++) {
-                s[j][i] = exp2f(fmaf(s[j][i], scale2, -above * scale2));
+                s[j][i] = exp2_fast(fmaf(s[j][i], scale2, -above * scale2));
                 part += s[j][i];
             }
         }

@@ -13,7 +13,7 @@ fn sigmoid(x: f64) -> f64 {
 
 fn rms_norm<P: Precision>() {
     let (cuda, mut random) = (cuda::<P>(), Random::fresh());
-    for (rows, width) in [(1, 8), (21, 37), (19, 264), (50, 2056)] {
+    for (rows, width) in [(1, 8), (21, 37), (19, 264), (50, 2056), (1100, 24)] {
         let (n, eps) = (rows * width, 1e-5);
         let (x, gain) = (random.acts::<P>(n, 2.0), random.values(width, 1.5));
         let (dout, old) = (random.acts::<P>(n, 1.0), random.acts::<P>(n, 1.0));

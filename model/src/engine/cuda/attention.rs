@@ -33,8 +33,6 @@ struct Cut {
     rows: usize,
     threads: u32,
     shared: usize,
-    /// Blocks that share a row's columns.
-    parts: usize,
 }
 
 /// The three passes for one width of heads.
@@ -46,35 +44,34 @@ struct Cuts {
 
 fn cuts_f32(width: usize) -> Cuts {
     let tile = 4 * 32 * (width + 1);
-    let cut = |tiles: usize| Cut { rows: 32, threads: 256, shared: tiles * tile, parts: 1 };
+    let cut = |tiles: usize| Cut { rows: 32, threads: 256, shared: tiles * tile };
     Cuts { forward: cut(3), backward_q: cut(4), backward_kv: cut(4) }
 }
 
 /// `width` is the kernel's: 64, 128 or 256.
 fn cuts_bf16(width: usize) -> Cuts {
     let row = 2 * (width + 8);
-    // (rows, tiles held for these rows, rows of the other side's tile, columns split)
-    let cut = |rows: usize, own: usize, other: usize, parts: usize| Cut {
+    // (rows, threads, tiles held for these rows, rows of the other side's tile)
+    let cut = |rows: usize, threads: u32, own: usize, other: usize| Cut {
         rows,
-        threads: if rows == 64 { 128 } else { 256 },
+        threads,
         shared: (own * rows + 4 * other) * row,
-        parts,
     };
     match width {
         64 => Cuts {
-            forward: cut(128, 1, 64, 1),
-            backward_q: cut(128, 2, 64, 1),
-            backward_kv: cut(128, 2, 64, 1),
+            forward: cut(128, 256, 1, 64),
+            backward_q: cut(128, 256, 2, 64),
+            backward_kv: cut(128, 256, 2, 64),
         },
         128 => Cuts {
-            forward: cut(128, 1, 64, 1),
-            backward_q: cut(128, 2, 64, 1),
-            backward_kv: cut(128, 2, 32, 1),
+            forward: cut(128, 256, 1, 64),
+            backward_q: cut(128, 256, 2, 64),
+            backward_kv: cut(128, 256, 2, 32),
         },
         _ => Cuts {
-            forward: cut(128, 1, 32, 1),
-            backward_q: cut(64, 2, 16, 1),
-            backward_kv: cut(64, 2, 32, 2),
+            forward: cut(128, 256, 1, 32),
+            backward_q: cut(64, 128, 2, 16),
+            backward_kv: cut(64, 256, 2, 32),
         },
     }
 }
@@ -126,7 +123,7 @@ impl<D: Device, P: Precision> Cuda<D, P> {
         let blocks = [
             size("blocks of rows", h.seq.div_ceil(cut.rows))?,
             size("heads", heads)?,
-            size("sequences", h.batch * cut.parts)?,
+            size("sequences", h.batch)?,
         ];
         let grid = Grid { blocks, threads: cut.threads, shared: size("shared memory", cut.shared)? };
         #[allow(clippy::cast_precision_loss)] // a head's width
