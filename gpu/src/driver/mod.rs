@@ -20,8 +20,8 @@ use crate::error::{GpuError, Result};
 use library::Library;
 pub use library::folders as library_folders;
 
-/// Dynamic shared memory every kernel may use without asking.
-const FREE_SHARED: u32 = 48 << 10;
+/// Dynamic shared memory every kernel may use without asking: 48 KiB less what a kernel declares itself.
+const FREE_SHARED: u32 = 32 << 10;
 
 /// What a machine's driver offers.
 #[derive(Clone, Debug, PartialEq, Eq)]
