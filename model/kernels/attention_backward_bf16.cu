@@ -223,7 +223,7 @@ __device__ __forceinline__ void attention_backward_kv(const bf16* q, const bf16*
             add_shown<D, QUERIES, PART / 8>(sums_k, weights[1], m, sq, n);
         }
     }
-    __syncthreads();  // the two warps of 16 keys write their halves over rows both have read
+    // Each warp stores through its own columns of its keys' rows; none reads them after the last step's barrier.
     unsigned rows = first + m < h.seq ? h.seq - first - m : 0, columns = h.width > n ? h.width - n : 0;
     size_t to = m * h.kv_stride() + n;
     put_rows<D, PART / 8>(dk + to, h.kv_stride(), tk + m * STRIDE + n, sums_k, 1, 1, rows, columns);
