@@ -44,6 +44,7 @@ pub enum Arg {
 
 impl Arg {
     /// The value's bytes (the lower ones for 4-byte values) and their number.
+    #[cfg(not(target_feature = "crt-static"))] // only a device that can be opened needs them
     pub(crate) fn bytes(self) -> (u64, usize) {
         match self {
             Self::Ptr(v) | Self::U64(v) => (v, 8),
