@@ -6,6 +6,24 @@
 //!
 //! Results are the same bits for every run on one kind of device: each sum has one owner and one order, and
 //! blocks of partial sums depend on the shape alone.
+//!
+//! ```no_run
+//! use std::sync::Arc;
+//!
+//! use gauntlet_gpu::Device;
+//! use gauntlet_gpu::driver::{Driver, library_folders};
+//! use gauntlet_model::engine::cuda::{Bf16, Cuda, FAT_BINARY};
+//! use gauntlet_model::engine::{Backend, Engine, EngineOptions, MemoryPlan, Mode};
+//!
+//! # fn main() -> Result<(), gauntlet_model::ModelError> {
+//! let driver = Driver::open(0, &[FAT_BINARY], &library_folders(|name| std::env::var(name).ok()))?;
+//! let config = gauntlet_model::preset("1b")?;
+//! let options = EngineOptions { batch: 8, seq: 2048, mode: Mode::Train };
+//! // Refused before anything is allocated.
+//! MemoryPlan::on(<Cuda<Driver, Bf16>>::FOOTPRINT, &config, options, 2)?.check(driver.memory()?.0)?;
+//! let engine = Engine::new(Cuda::<Driver, Bf16>::new(Arc::new(driver))?, &config, options)?;
+//! # Ok(()) }
+//! ```
 #![allow(unsafe_code)] // launches of our own kernels over views whose bounds were checked
 
 mod attention;
