@@ -4,17 +4,30 @@
 
 use std::path::{Path, PathBuf};
 
-use gauntlet_model::engine::{AdamW, Batch, IGNORE, Write};
+use gauntlet_model::engine::cpu::{Cpu, Path as CodePath};
+use gauntlet_model::engine::{
+    AdamW, Backend, Batch, Engine, EngineOptions, IGNORE, Mode, Write, cuda as gpu,
+};
 use gauntlet_model::{Layout, LlamaConfig, weights};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
 use crate::candle::CandleModel;
-use crate::{compare_tensors, difference, engine, upload};
+use crate::{compare_tensors, cuda, difference, download, engine, upload};
 
-const LOGITS: f64 = 5e-6;
-const LOSS: f64 = 1e-6;
-const GRADIENT: f64 = 1e-5;
+/// Relative differences that are allowed.
+struct Limits {
+    logits: f64,
+    loss: f64,
+    gradient: f64,
+}
+
+/// The CPU's, and the candle model's.
+const F32: Limits = Limits { logits: 5e-6, loss: 1e-6, gradient: 1e-5 };
+/// A GPU's, whose products may sum in another order.
+const CUDA_F32: Limits = Limits { logits: 1e-4, loss: 1e-5, gradient: 1e-4 };
+/// bf16 keeps 8 bits of a value.
+const CUDA_BF16: Limits = Limits { logits: 3e-2, loss: 1e-2, gradient: 5e-2 };
 
 struct Golden {
     name: String,
@@ -91,21 +104,21 @@ impl Golden {
         self.json.pointer(path).and_then(Value::as_f64).unwrap_or_else(|| panic!("{}: no {path}", self.name))
     }
 
-    fn check(&self, who: &str, logits: &[f32], loss: f64, grads: &[f32]) {
+    fn check(&self, who: &str, limits: &Limits, logits: &[f32], loss: f64, grads: &[f32]) {
         let name = format!("{} ({who})", self.name);
         let d = difference(logits, &self.logits);
         println!("{name}: logits differ by {d:.3e}");
-        assert!(d <= LOGITS, "{name}: logits differ by {d:e}, allowed {LOGITS:e}");
+        assert!(d <= limits.logits, "{name}: logits differ by {d:e}, allowed {:e}", limits.logits);
         let expected = self.number("/loss");
         let d = (loss - expected).abs() / expected;
         println!("{name}: loss differs by {d:.3e}");
-        assert!(d <= LOSS, "{name}: loss {loss} instead of {expected}");
+        assert!(d <= limits.loss, "{name}: loss {loss} instead of {expected}");
         compare_tensors(
             &format!("{name}: gradients"),
             &Layout::new(&self.config),
             grads,
             &self.grads,
-            GRADIENT,
+            limits.gradient,
         );
     }
 }
@@ -115,24 +128,35 @@ fn candle_model() {
     for g in folders().iter().map(|f| load(f)) {
         let model = CandleModel::new(&g.config, &g.theta);
         let (loss, grads) = model.loss_and_grad(&g.ids, &g.targets, g.batch, g.seq);
-        g.check("candle", &model.logits(&g.ids, g.batch, g.seq), loss, &grads);
+        g.check("candle", &F32, &model.logits(&g.ids, g.batch, g.seq), loss, &grads);
     }
 }
 
-#[test]
-fn engine_states() {
+fn states<B: Backend>(who: &str, limits: &Limits, backend: impl Fn() -> B) {
     for g in folders().iter().map(|f| load(f)) {
-        let mut engine = engine(&g.config, g.batch, g.seq);
+        let options = EngineOptions { batch: g.batch, seq: g.seq, mode: Mode::Train };
+        let mut engine = Engine::new(backend(), &g.config, options).unwrap();
         let theta = upload(&engine, &g.theta);
         let logits = engine.logits(&theta, &g.ids, (g.batch, g.seq)).unwrap();
         let mut grads = engine.alloc_params().unwrap();
         let scale = 1.0 / g.counted() as f32;
         let loss = engine.loss_and_grad(&theta, &mut grads, g.batch(), scale, Write::Set).unwrap();
         assert_eq!(loss.count, g.counted());
-        g.check("engine", &logits, loss.mean(), &grads);
+        g.check(who, limits, &logits, loss.mean(), &download(&engine, &grads));
         // The same losses without gradients.
         assert_eq!(engine.loss(&theta, g.batch()).unwrap(), loss);
     }
+}
+
+#[test]
+fn engine_states() {
+    states("engine", &F32, || Cpu::new(2, CodePath::Best).unwrap());
+}
+
+#[test]
+fn cuda_states() {
+    states("cuda f32", &CUDA_F32, cuda::<gpu::F32>);
+    states("cuda bf16", &CUDA_BF16, cuda::<gpu::Bf16>);
 }
 
 #[test]

@@ -7,8 +7,10 @@ mod gradients;
 mod paths;
 mod transformers;
 
-use gauntlet_model::engine::cpu::{Buf, Cpu, Path};
-use gauntlet_model::engine::{Backend, Engine, EngineOptions, Mode, ViewMut};
+use gauntlet_gpu::chosen::Chosen;
+use gauntlet_model::engine::cpu::{Cpu, Path};
+use gauntlet_model::engine::cuda::{Cuda, FAT_BINARY, Precision};
+use gauntlet_model::engine::{Backend, Engine, EngineOptions, Mode, View, ViewMut};
 use gauntlet_model::{Layout, LlamaConfig, init};
 
 /// A CPU engine for training, on the best code path.
@@ -20,8 +22,24 @@ pub fn engine_on(cpu: Cpu, config: &LlamaConfig, batch: usize, seq: usize, mode:
     Engine::new(cpu, config, EngineOptions { batch, seq, mode }).unwrap()
 }
 
+/// The CUDA backend on the emulated device, or on the GPU that `GAUNTLET_TEST_DEVICE` names.
+pub fn cuda<P: Precision>() -> Cuda<Chosen, P> {
+    let kernels = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/kernels");
+    let cache = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let device = Chosen::new(&[&kernels], &[FAT_BINARY], cache).unwrap_or_else(|e| panic!("{e}"));
+    Cuda::new(std::sync::Arc::new(device)).unwrap()
+}
+
+/// A buffer as long as θ, on the host.
+pub fn download<B: Backend>(engine: &Engine<B>, buf: &B::Buf) -> Vec<f32> {
+    let len = engine.layout().total();
+    let mut values = vec![0.0; len];
+    engine.backend().download(View { buf, start: 0, len }, &mut values).unwrap();
+    values
+}
+
 /// θ on the engine's device.
-pub fn upload(engine: &Engine<Cpu>, theta: &[f32]) -> Buf {
+pub fn upload<B: Backend>(engine: &Engine<B>, theta: &[f32]) -> B::Buf {
     let mut buf = engine.alloc_params().unwrap();
     let view = ViewMut { buf: &mut buf, start: 0, len: theta.len() };
     engine.backend().upload(theta, view).unwrap();
