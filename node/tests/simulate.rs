@@ -24,6 +24,21 @@ fn simulate(out: &Path, peers: &str, windows: &str, more: &[&str]) -> Value {
     serde_json::from_slice(&std::fs::read(out.join("summary.json")).unwrap()).unwrap()
 }
 
+/// A manifest for short runs with some lines changed; every line must be there.
+fn manifest(folder: &Path, changes: &[(&str, &str)]) -> String {
+    let path = folder.join("run.toml").display().to_string();
+    let output = gauntlet(&["init", "--out", &path, "--seq", "32", "--windows", "20"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let mut text = std::fs::read_to_string(&path).unwrap();
+    for (from, to) in changes {
+        let changed = text.replace(from, to);
+        assert_ne!(text, changed, "{from}");
+        text = changed;
+    }
+    std::fs::write(&path, text).unwrap();
+    path
+}
+
 fn peer<'a>(summary: &'a Value, name: &str) -> &'a Value {
     let peers = summary["peers"].as_array().unwrap();
     peers.iter().find(|p| p["name"] == name).unwrap_or_else(|| panic!("no peer {name}"))
@@ -100,14 +115,7 @@ fn honest_nodes_agree_whatever_others_do() {
 #[test]
 fn too_few_submissions_make_no_step_and_everybody_knows() {
     let folder = tempfile::tempdir().unwrap();
-    let manifest = folder.path().join("run.toml");
-    let path = manifest.display().to_string();
-    let output = gauntlet(&["init", "--out", &path, "--seq", "32", "--windows", "20"]);
-    assert!(output.status.success(), "{}", stderr(&output));
-    let text = std::fs::read_to_string(&manifest).unwrap();
-    let changed = text.replace("min_gather = 1", "min_gather = 3");
-    assert_ne!(text, changed);
-    std::fs::write(&manifest, changed).unwrap();
+    let path = manifest(folder.path(), &[("min_gather = 1", "min_gather = 3")]);
     let out = folder.path().join("run");
     let out_text = out.display().to_string();
     let args = ["--peers", "honest:2,late", "--windows", "3", "--sequences", "1", "--no-baseline", "--json"];
@@ -127,16 +135,8 @@ fn too_few_submissions_make_no_step_and_everybody_knows() {
 #[test]
 fn joiners_reach_the_common_state_with_and_without_a_checkpoint() {
     let folder = tempfile::tempdir().unwrap();
-    let manifest = folder.path().join("run.toml");
-    let path = manifest.display().to_string();
-    let output = gauntlet(&["init", "--out", &path, "--seq", "32", "--windows", "20"]);
-    assert!(output.status.success(), "{}", stderr(&output));
-    let text = std::fs::read_to_string(&manifest).unwrap();
-    let changed = text
-        .replace("checkpoint_every = 10", "checkpoint_every = 4")
-        .replace("anchor_every = 5", "anchor_every = 2");
-    assert!(changed.contains("checkpoint_every = 4") && changed.contains("anchor_every = 2"));
-    std::fs::write(&manifest, changed).unwrap();
+    let often = [("checkpoint_every = 10", "checkpoint_every = 4"), ("anchor_every = 5", "anchor_every = 2")];
+    let path = manifest(folder.path(), &often);
     let out = folder.path().join("run");
     let out_text = out.display().to_string();
     let peers = "honest:3,joiner@7,joiner@7:replay";

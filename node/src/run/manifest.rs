@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::chain::LedgerRules;
 use crate::cli::Usage;
 use crate::corpus::Corpus;
+use crate::files;
 
 /// Version of the formats and rules of a run; another one is another network.
 pub(crate) const PROTOCOL: u16 = 1;
@@ -139,12 +140,7 @@ impl WindowSection {
 impl Manifest {
     /// Reads a TOML file. Errors name the line and the key.
     pub(crate) fn read(path: &Path) -> Result<Self> {
-        let text =
-            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let manifest: Self = toml::from_str(&text).map_err(|e| {
-            let line = e.span().map_or(1, |s| text.get(..s.start).unwrap_or_default().lines().count().max(1));
-            Usage(format!("{}, line {line}: {}", path.display(), e.message().replace('\n', " ")))
-        })?;
+        let manifest: Self = files::parse_toml(path, &files::read(path)?)?;
         manifest.check().map_err(|e| e.context(path.display().to_string()))?;
         Ok(manifest)
     }
