@@ -8,10 +8,11 @@ use serde::de::DeserializeOwned;
 
 use crate::cli::Usage;
 
-/// Writes `text` under a temporary name, syncs it and renames it to `path`.
-pub(crate) fn write(path: &Path, text: &str) -> Result<()> {
+/// Writes `contents` under a temporary name, syncs it and renames it to `path`.
+pub(crate) fn write(path: &Path, contents: impl AsRef<[u8]>) -> Result<()> {
     weights::write_atomically(path, |temporary| {
-        std::fs::write(temporary, text).map_err(|source| ModelError::Io { path: path.to_path_buf(), source })
+        std::fs::write(temporary, contents)
+            .map_err(|source| ModelError::Io { path: path.to_path_buf(), source })
     })?;
     Ok(())
 }

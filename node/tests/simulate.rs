@@ -1,7 +1,8 @@
 //! `gauntlet simulate` as a user meets it: the same bytes for any thread count, faults survived, payouts accounted for.
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)] // a test binary
 
-use std::path::Path;
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use serde_json::Value;
@@ -27,7 +28,7 @@ fn simulate(out: &Path, peers: &str, windows: &str, more: &[&str]) -> Value {
 /// A manifest for short runs with some lines changed; every line must be there.
 fn manifest(folder: &Path, changes: &[(&str, &str)]) -> String {
     let path = folder.join("run.toml").display().to_string();
-    let output = gauntlet(&["init", "--out", &path, "--seq", "32", "--windows", "20"]);
+    let output = gauntlet(&["init", "--out", &path, "--seq", "32", "--windows", "20", "--force"]);
     assert!(output.status.success(), "{}", stderr(&output));
     let mut text = std::fs::read_to_string(&path).unwrap();
     for (from, to) in changes {
@@ -48,12 +49,10 @@ fn peers() -> &'static str {
     "honest:2,lazy,copycat,sybil:2:interleave,noise:0.5,absent:0.3"
 }
 
-/// A file of this name somewhere below.
-fn find(folder: &Path, name: &str) -> Option<std::path::PathBuf> {
-    std::fs::read_dir(folder)
-        .unwrap()
-        .map(|e| e.unwrap().path())
-        .find_map(|path| if path.is_dir() { find(&path, name) } else { path.ends_with(name).then_some(path) })
+/// All files somewhere below.
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
 }
 
 #[test]
@@ -75,8 +74,8 @@ fn any_number_of_threads_gives_the_same_summary() {
     assert_eq!(kept, serde_json::from_str::<Value>(&text).unwrap(), "where files are kept does not matter");
     let other = simulate(&folder.path().join("other"), peers(), "5", &["--seed", "7"]);
     assert_ne!(other["theta_hash"], kept["theta_hash"], "another seed is another run");
-    let record = std::fs::read_dir(place.join("objects")).unwrap().map(|e| e.unwrap().path());
-    let found = record.filter_map(|bucket| find(&bucket, "record")).next().unwrap();
+    let objects = files(&place.join("objects"));
+    let found = objects.iter().find(|path| path.ends_with("record")).unwrap();
     let output = gauntlet(&["inspect", &found.display().to_string(), "--json"]);
     let said: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!((&said["kind"], &said["signature"]), (&"record".into(), &"valid".into()));
@@ -85,7 +84,7 @@ fn any_number_of_threads_gives_the_same_summary() {
 #[test]
 fn honest_nodes_agree_whatever_others_do() {
     let folder = tempfile::tempdir().unwrap();
-    let peers = "honest:3,twoface,eraser,offline@4,malformed,late,stale:2,leaver@5";
+    let peers = "honest:3,twoface,eraser,offline@4,malformed,late,stale:2,leaver@5,late:object";
     let validators = ["--validators", "equivocating-leader@3,silent-leader@5,honest"];
     let summary = simulate(&folder.path().join("run"), peers, "9", &validators);
     assert_eq!(summary["all_agree"], true, "{summary:#}");
@@ -95,9 +94,12 @@ fn honest_nodes_agree_whatever_others_do() {
     assert_eq!(led, [3, 2, 4], "{summary:#}");
     let honest = summary["theta_hash"].as_str().unwrap();
     assert_ne!(honest, "");
-    for (name, reason) in
-        [("malformed-1", "undecodable"), ("late-1", "late_commitment"), ("stale:2-1", "wrong_state")]
-    {
+    for (name, reason) in [
+        ("malformed-1", "undecodable"),
+        ("late-1", "late_commitment"),
+        ("late:object-1", "too_late"),
+        ("stale:2-1", "wrong_state"),
+    ] {
         let failures = &peer(&summary, name)["failures"];
         assert!(failures[reason].as_u64().unwrap() > 0, "{name}: {failures}");
         assert_eq!(peer(&summary, name)["balance"], 0, "{name}");
@@ -284,6 +286,7 @@ fn wrong_input_is_named() {
     for (from, to, part) in [
         ("blocks = 7", "blocks = 3", "window.blocks"),
         ("protocol = 1", "protocol = 9", "protocol"),
+        ("keep = 0", "keep = 5", "window.keep"),
         ("preset = \"byte-1m\"", "preset = \"byte-9m\"", "model.preset"),
         ("[window]", "[window]\nblocs = 3", "blocs"),
         ("profile = \"paper\"", "profile = \"paper\"\n[gauntlet.proof]\ndecay = 7.0", "proof.decay"),
@@ -301,4 +304,156 @@ fn wrong_input_is_named() {
     other_text.replace_range(digits + 10..digits + 12, "");
     std::fs::write(&manifest, other_text).unwrap();
     wrong(1, &["simulate", "--out", &out, "--manifest", &path], "prepare the same data");
+}
+
+/// A run of a manifest with short windows; gives its summary and events.
+fn run_of(folder: &Path, changes: &[(&str, &str)], args: &[&str]) -> (Value, Vec<Value>) {
+    let path = manifest(folder, changes);
+    let out = folder.join("run");
+    let common = ["simulate", "--manifest", &path, "--sequences", "1", "--no-baseline", "--json", "--out"];
+    let output = gauntlet(&[&common[..], &[&out.display().to_string()], args].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    let summary = serde_json::from_slice(&std::fs::read(out.join("summary.json")).unwrap()).unwrap();
+    let events = std::fs::read_to_string(out.join("events.jsonl")).unwrap();
+    (summary, events.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
+}
+
+#[test]
+fn a_restart_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = |name: &str, peers: &str, validators: &str| {
+        let summary = simulate(&folder.path().join(name), peers, "9", &["--validators", validators]);
+        assert_eq!(summary["all_agree"], true);
+        let text = std::fs::read_to_string(folder.path().join(name).join("events.jsonl")).unwrap();
+        // Names of nodes differ, and nothing else.
+        let lines = text.lines().filter(|line| !line.contains("\"kind\":\"node\""));
+        (summary["theta_hash"].clone(), lines.map(str::to_owned).collect::<Vec<_>>())
+    };
+    let whole = run("whole", "honest:4,signflip,copycat", "3");
+    let killed =
+        run("killed", "honest,restart@4,restart@8,honest,signflip,copycat", "honest,restart@6,restart@3");
+    assert_eq!(whole.0, killed.0);
+    for (a, b) in whole.1.iter().zip(&killed.1) {
+        assert_eq!(a, b);
+    }
+    assert_eq!(whole.1.len(), killed.1.len());
+}
+
+#[test]
+fn hostile_validators_stop_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let often = [("checkpoint_every = 10", "checkpoint_every = 4"), ("anchor_every = 5", "anchor_every = 2")];
+    let validators = "withholding-leader@2,favouring-leader@4,garbage-anchors@1,offline@3,honest";
+    let peers = "honest:3,joiner@7";
+    let args = ["--peers", peers, "--windows", "10", "--validators", validators];
+    let (summary, events) = run_of(folder.path(), &often, &args);
+    assert_eq!((&summary["all_agree"], &summary["stalled"]), (&true.into(), &0.into()), "{summary:#}");
+    let led: Vec<u64> =
+        summary["validators"].as_array().unwrap().iter().map(|v| v["led"].as_u64().unwrap()).collect();
+    // What the first lists in window 2 nobody can have, so it is the second's turn.
+    assert_eq!(led, [9, 1, 0, 0, 0], "{summary:#}");
+    let missing =
+        |event: &Value| event["kind"] == "trouble" && event["what"].as_str().unwrap().contains("missing");
+    assert!(events.iter().any(missing), "the first one's record is seen to be empty talk");
+    let joined = events.iter().find(|e| e["kind"] == "joined").unwrap();
+    assert_eq!(joined["from"], 4, "a checkpoint is found among garbage");
+    assert_eq!(peer(&summary, "joiner@7-1")["agrees"], true);
+}
+
+#[test]
+fn a_leader_who_selects_its_friends_is_seen_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["--peers", "honest:4", "--windows", "5", "--validators", "favouring-leader@2,honest,honest"];
+    let (summary, events) = run_of(folder.path(), &[], &args);
+    assert_eq!(summary["all_agree"], true);
+    let views: Vec<&Value> = events.iter().filter(|e| e["kind"] == "statement").collect();
+    assert_eq!(views.len(), 10);
+    for view in views {
+        let favoured = view["window"].as_u64().unwrap() >= 2;
+        assert_eq!(view["view"]["differs"]["reason"] == "selection", favoured, "{view}");
+        assert_eq!(view["view"] == "agree", !favoured, "{view}");
+    }
+    assert_eq!(summary["disputed"], serde_json::json!([2, 3, 4]), "more stake differs than agrees");
+}
+
+#[test]
+fn validators_that_reach_nobody_blame_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["--peers", "honest:3", "--windows", "6", "--validators", "offline@2,offline@4,honest"];
+    let (summary, events) = run_of(folder.path(), &[], &args);
+    assert_eq!((&summary["all_agree"], &summary["stalled"]), (&true.into(), &0.into()), "{summary:#}");
+    let led: Vec<u64> =
+        summary["validators"].as_array().unwrap().iter().map(|v| v["led"].as_u64().unwrap()).collect();
+    assert_eq!(led, [5, 1, 0], "who reaches nobody leaves its turn to the next");
+    assert!(events.iter().any(|e| e["event"] == "check_unknown"), "what could not be read is unknown");
+    assert!(!events.iter().any(|e| e["event"] == "check_failed"), "and nobody's fault");
+}
+
+#[test]
+fn old_objects_are_forgotten_and_joiners_still_come() {
+    let folder = tempfile::tempdir().unwrap();
+    let changes = [
+        ("checkpoint_every = 10", "checkpoint_every = 2"),
+        ("anchor_every = 5", "anchor_every = 2"),
+        ("keep = 0", "keep = 6"),
+    ];
+    let args = ["--peers", "honest:3,joiner@10", "--windows", "12", "--keep-objects"];
+    let (summary, events) = run_of(folder.path(), &changes, &args);
+    assert_eq!(summary["all_agree"], true);
+    assert_eq!(events.iter().find(|e| e["kind"] == "joined").unwrap()["from"], 6);
+    let (mut grads, mut records, mut checkpoints) = (BTreeSet::new(), BTreeSet::new(), BTreeSet::new());
+    for path in files(&folder.path().join("run/objects")) {
+        let parts: Vec<&str> = path.iter().map(|part| part.to_str().unwrap()).collect();
+        let [.., window, file] = parts[..] else { panic!("{}", path.display()) };
+        let window = window.trim_start_matches('w').parse::<u64>().unwrap_or(u64::MAX);
+        match file {
+            "record" => records.insert(window),
+            "manifest.json" => checkpoints.insert(window),
+            _ if file.ends_with(".grad") => grads.insert(window),
+            _ => false,
+        };
+    }
+    assert_eq!(grads, (6..12).collect());
+    assert_eq!(records, (0..12).collect(), "joiners follow them to the beginning");
+    assert_eq!(checkpoints, [6, 8, 10, 12].into());
+}
+
+#[test]
+fn reference_rules_burn_and_rank_by_marginal_value() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = manifest(folder.path(), &[("profile = \"paper\"", "profile = \"reference-2026\"")]);
+    let output = gauntlet(&["config", "print", "--config", &path]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("chain.ledger.owner"), "{}", stderr(&output));
+    let owner = format!("emission_per_block = 1000000000\nowner = \"{}\"", "07".repeat(32));
+    let changes = [
+        ("profile = \"paper\"", "profile = \"reference-2026\"\n[gauntlet.loss]\nrank_by = \"marginal\""),
+        ("emission_per_block = 1000000000", &owner),
+    ];
+    let (summary, _) = run_of(folder.path(), &changes, &["--peers", "honest:4", "--windows", "9"]);
+    assert_eq!((&summary["all_agree"], &summary["chain"]["adds_up"]), (&true.into(), &true.into()));
+    let facts = std::fs::read_to_string(folder.path().join("run/facts.jsonl")).unwrap();
+    let facts: Vec<gauntlet::RoundFacts> =
+        facts.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let losses: Vec<_> = facts.iter().flat_map(|facts| facts.losses.values()).collect();
+    assert!(losses.len() > 10);
+    for losses in losses {
+        let marginal = losses.marginal.unwrap();
+        assert_ne!((marginal.before, marginal.after), (losses.random_before, losses.random_after));
+        assert!(marginal.before < losses.random_before, "the others' step helps");
+    }
+    let (burned, paid) = (&summary["chain"]["burned"], &summary["chain"]["paid_to_peers"]);
+    assert!(burned.as_u64().unwrap() >= paid.as_u64().unwrap(), "half is burned: {}", summary["chain"]);
+    assert!(paid.as_u64().unwrap() > 0);
+}
+
+#[test]
+fn without_arguments_a_manifest_is_written_here() {
+    let folder = tempfile::tempdir().unwrap();
+    for args in [&["init"][..], &["config", "print"]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_gauntlet"));
+        let output = command.args(args).current_dir(folder.path()).output().unwrap();
+        assert!(output.status.success(), "{args:?}: {}", stderr(&output));
+    }
+    assert!(folder.path().join("run.toml").is_file());
 }

@@ -5,7 +5,7 @@ use gauntlet::{ChainFault, Digest, Hotkey};
 use rusqlite::{OptionalExtension, Transaction};
 
 use super::ledger::{Ledger, int};
-use super::{Anchor, Block, Chain, ChainError, Metagraph, Result};
+use super::{Anchor, Block, Chain, ChainError, Metagraph, Result, Roster};
 
 /// Longest address of a bucket, in bytes.
 const MAX_BUCKET: usize = 512;
@@ -87,6 +87,10 @@ impl Chain for Ledger {
             let call = Call { uids, values, version };
             state.subnet.set_weights(&hotkey, &call, block).map_err(|fault| refused(hotkey, fault))
         })
+    }
+
+    fn roster(&self, block: u64) -> Result<Roster> {
+        self.sealed_roster(block)
     }
 
     fn metagraph(&self) -> Result<Metagraph> {

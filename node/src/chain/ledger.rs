@@ -36,11 +36,6 @@ impl Ledger {
         Ok(Self { path: path.to_path_buf(), connection, rules: rules.clone(), clock, genesis_ms, cache })
     }
 
-    /// The rules it was made with.
-    pub(crate) fn rules(&self) -> &LedgerRules {
-        &self.rules
-    }
-
     /// When block `number` is sealed, in milliseconds of chain time.
     pub(crate) fn time_ms(&self, number: u64) -> u64 {
         self.genesis_ms.saturating_add(number.saturating_mul(self.rules.block_time_ms))
@@ -135,14 +130,14 @@ impl Ledger {
         let drop = "DELETE FROM states WHERE block <
                     (SELECT max(block) FROM states WHERE block <= (SELECT max(number) FROM blocks))";
         self.db(tx.execute(drop, []))?;
-        Ok(())
+        self.keep_roster(tx, block, state)
     }
 
     pub(super) fn db<T>(&self, result: rusqlite::Result<T>) -> Result<T> {
         result.map_err(|source| ChainError::database(&self.path, source))
     }
 
-    fn damaged(&self, why: String) -> ChainError {
+    pub(super) fn damaged(&self, why: String) -> ChainError {
         ChainError::File { path: self.path.clone(), why }
     }
 

@@ -61,7 +61,7 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
         }
     }
     let summary = simulation.summary(settings.seed)?;
-    files::write(&out.join("summary.json"), &format!("{}\n", serde_json::to_string_pretty(&summary)?))?;
+    files::write(&out.join("summary.json"), format!("{}\n", serde_json::to_string_pretty(&summary)?))?;
     files::write(&out.join("report.html"), &simulation.page(&summary)?)?;
     match table {
         Some(_) => println!("report: {}", out.join("report.html").display()),

@@ -13,11 +13,13 @@ use gauntlet::{Digest, Hotkey};
 use gauntlet_model::weights;
 use serde::{Deserialize, Serialize};
 
+use super::World;
 use super::compute::upload;
-use super::follower::{Follower, Standing, backed, bar_proven, record_limit};
+use super::context::Run;
+use super::follower::Follower;
 use super::identity::verify;
+use super::records::{Standing, backed, bar_proven, record_limit};
 use super::theta::{Shared, Theta};
-use super::{World, stakes};
 use crate::storage::Storage;
 
 /// Name of the manifest under a checkpoint's key.
@@ -68,14 +70,24 @@ pub(crate) fn publish(world: &World<'_>, follower: &Follower, bucket: &Storage) 
     Ok(())
 }
 
+/// Takes back the checkpoint of `window`, its manifest first; one that is not there is no error.
+pub(crate) fn withdraw(run: &Run, window: u64, bucket: &Storage) -> Result<()> {
+    let key = run.keys.checkpoint(window, MANIFEST);
+    let Ok(bytes) = bucket.get(&key, MANIFEST_BYTES) else { return Ok(()) };
+    bucket.delete(&[key])?;
+    let manifest: Manifest = serde_json::from_slice(&bytes).context("our own checkpoint's manifest")?;
+    let files: Vec<String> =
+        manifest.files.iter().map(|part| run.keys.checkpoint(window, &part.name)).collect();
+    Ok(bucket.delete(&files)?)
+}
+
 /// A node at the newest checkpoint that an anchor vouches for; `None` where there is none.
 pub(crate) fn join(world: &World<'_>, me: Hotkey, shared: Shared) -> Result<Option<Follower>> {
     let Some(records) = anchored(world, me)? else { return Ok(None) };
     let every = world.run.manifest.window.checkpoint_every;
-    let holders: Vec<Hotkey> = stakes(&world.chain.metagraph()?).into_keys().collect();
     let windows = (0..records.len() as u64).rev().filter(|w| *w > 0 && w.is_multiple_of(every));
     for window in windows {
-        for holder in &holders {
+        for holder in world.stakes(window)?.keys() {
             let Some(bucket) = world.buckets.of(&me, holder) else { continue };
             if let Some(theta) = download(world, &bucket, window, &records)? {
                 let before = usize::try_from(window)?;
@@ -89,7 +101,6 @@ pub(crate) fn join(world: &World<'_>, me: Hotkey, shared: Shared) -> Result<Opti
 
 /// All records from window 0 to the newest anchored one, linked by their hashes.
 fn anchored(world: &World<'_>, me: Hotkey) -> Result<Option<Vec<SignedRecord>>> {
-    let holders = stakes(&world.chain.metagraph()?);
     let mut anchors = world.chain.anchors(0)?;
     anchors.sort_by_key(|(_, _, anchor)| std::cmp::Reverse(anchor.window));
     let mut newest = None;
@@ -109,7 +120,7 @@ fn anchored(world: &World<'_>, me: Hotkey) -> Result<Option<Vec<SignedRecord>>> 
             let signed = SignedRecord::from_bytes(&bytes).ok()?;
             (signed.record.hash().ok()? == wanted && signed.record.window == window).then_some(signed)
         };
-        let Some(signed) = holders.keys().find_map(read) else { return Ok(None) };
+        let Some(signed) = world.stakes(window)?.keys().find_map(read) else { return Ok(None) };
         wanted = signed.record.previous;
         records.push(signed);
     }

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use gauntlet::loss_score::RankBy;
 use gauntlet::{Digest, Rules};
 use gauntlet_data::VOCAB_MULTIPLE;
 use gauntlet_demo::Optimizer;
@@ -80,6 +79,9 @@ pub(crate) struct WindowSection {
     pub(crate) anchor_every: u64,
     /// Windows between checkpoints.
     pub(crate) checkpoint_every: u64,
+    /// Windows whose objects and checkpoints stay in the buckets; records stay for ever. 0: all stay, so
+    /// that anyone can replay the run from its beginning.
+    pub(crate) keep: u64,
     /// Sequences of a submission that count at most, whatever it says.
     pub(crate) max_sequences: u32,
 }
@@ -94,6 +96,7 @@ impl Default for WindowSection {
             record: 1,
             anchor_every: 5,
             checkpoint_every: 10,
+            keep: 0,
             max_sequences: 4096,
         }
     }
@@ -183,6 +186,11 @@ impl Manifest {
         if let Some((key, value)) = positive.iter().find(|(_, value)| !(1..=300_000_000).contains(value)) {
             return wrong(key, format!("{value} is not in 1..=300000000"));
         }
+        // A joiner starts from a checkpoint that an anchor vouches for, and needs what came since.
+        let least = (2 * w.checkpoint_every).max(w.checkpoint_every + w.anchor_every + 2);
+        if w.keep > 0 && !(least..=300_000_000).contains(&w.keep) {
+            return wrong("window.keep", format!("{} is not 0, and not in {least}..=300000000", w.keep));
+        }
         let closing = w.commit + w.reveal + 1 + 2 * w.record;
         if closing > w.blocks {
             let problem = format!(
@@ -193,15 +201,8 @@ impl Manifest {
         }
         self.gauntlet.check().map_err(|e| Usage(format!("gauntlet: {e}")))?;
         let rules = &self.gauntlet;
-        if rules.loss.rank_by == RankBy::Marginal {
-            return wrong(
-                "gauntlet.loss.rank_by",
-                "\"marginal\" is not measured by this program; \"alone\" is".into(),
-            );
-        }
-        if rules.incentive.burn > 0.0 {
-            let problem =
-                "needs a hotkey of the subnet's owner to burn to, which runs here do not have; set it to 0";
+        if rules.incentive.burn > 0.0 && self.chain.ledger.owner.is_none() {
+            let problem = "needs a hotkey to burn to: set chain.ledger.owner, or this to 0";
             return wrong("gauntlet.incentive.burn", problem.into());
         }
         self.chain.ledger.check().map_err(|e| Usage(format!("chain.ledger.{e}")))?;

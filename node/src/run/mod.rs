@@ -6,11 +6,15 @@ pub(crate) mod checkpoint;
 pub(crate) mod commitment;
 pub(crate) mod compute;
 pub(crate) mod context;
+pub(crate) mod evaluation;
 pub(crate) mod follower;
 pub(crate) mod identity;
+pub(crate) mod judgement;
 pub(crate) mod manifest;
 pub(crate) mod peer;
+pub(crate) mod persist;
 pub(crate) mod reader;
+pub(crate) mod records;
 pub(crate) mod statement;
 pub(crate) mod theta;
 pub(crate) mod validator;
@@ -21,10 +25,11 @@ use std::collections::BTreeMap;
 use anyhow::Result;
 use gauntlet::{Digest, Hotkey};
 
-use crate::chain::{Chain, Metagraph};
+use crate::chain::{Chain, ChainError, Roster};
 use crate::storage::Storage;
 use compute::Compute;
 use context::Run;
+use reader::Phase;
 
 /// What a node reaches from where it stands.
 pub(crate) struct World<'a> {
@@ -55,14 +60,61 @@ impl World<'_> {
     pub(crate) fn opening(&self, w: u64) -> Result<Digest> {
         self.block(self.run.manifest.window.opens(w))
     }
-}
 
-/// Stake of each validator: who leads follows from it.
-pub(crate) fn stakes(graph: &Metagraph) -> BTreeMap<Hotkey, u64> {
-    graph.neurons.iter().filter(|n| is_validator(n)).map(|n| (n.hotkey, n.stake)).collect()
-}
+    /// Deletes what `owner` put in the window that a node standing at window `next` need not keep any more, and its
+    /// checkpoint.
+    pub(crate) fn forget(&self, owner: &Hotkey, next: u64) -> Result<()> {
+        let keep = self.run.manifest.window.keep;
+        let (Some(old), Some(bucket)) = (next.checked_sub(keep + 1), self.buckets.of(owner, owner)) else {
+            return Ok(());
+        };
+        if keep == 0 {
+            return Ok(());
+        }
+        bucket.forget(&self.run.keys, owner, old)?;
+        // One that cannot be replayed from helps nobody.
+        checkpoint::withdraw(self.run, old, &bucket)
+    }
 
-/// Whether a neuron is a validator: it has stake. Miners of a run have none.
-pub(crate) fn is_validator(neuron: &crate::chain::MetaNeuron) -> bool {
-    neuron.stake > 0
+    /// When commitments to window `w` are put.
+    pub(crate) fn commit_phase(&self, w: u64) -> Result<Phase> {
+        let window = &self.run.manifest.window;
+        self.phase(window.opens(w.saturating_add(1)), window.commit)
+    }
+
+    /// When objects of window `w` are put.
+    pub(crate) fn reveal_phase(&self, w: u64) -> Result<Phase> {
+        let window = &self.run.manifest.window;
+        self.phase(window.commit_deadline(w), window.reveal)
+    }
+
+    /// The `length` blocks after block `from`: as long as they took where they are there, else as long as they should.
+    fn phase(&self, from: u64, length: u64) -> Result<Phase> {
+        let opens_ms = self.chain.block(from)?.time_ms;
+        let length_ms = match self.chain.block(from.saturating_add(length)) {
+            Ok(end) => end.time_ms.saturating_sub(opens_ms),
+            Err(ChainError::NoBlock { .. }) => {
+                length.saturating_mul(self.run.manifest.chain.ledger.block_time_ms)
+            }
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Phase { opens_ms, length_ms })
+    }
+
+    /// Who takes part in window `w`: who was registered when it opened, with the stake it had. Nobody in windows to come.
+    pub(crate) fn roster(&self, w: u64) -> Result<Roster> {
+        let mut roster = match self.chain.roster(self.run.manifest.window.opens(w)) {
+            Err(ChainError::NoBlock { .. }) => return Ok(Roster::default()),
+            found => found?,
+        };
+        // The subnet's owner holds a slot to burn to; it is no miner.
+        let owner = self.run.manifest.chain.ledger.owner;
+        roster.members.retain(|m| m.is_validator() || Some(m.hotkey) != owner);
+        Ok(roster)
+    }
+
+    /// Stake of each validator of window `w`.
+    pub(crate) fn stakes(&self, w: u64) -> Result<BTreeMap<Hotkey, u64>> {
+        Ok(self.roster(w)?.stakes())
+    }
 }

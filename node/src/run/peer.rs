@@ -33,6 +33,23 @@ impl Peer {
         self.identity.hotkey()
     }
 
+    /// What a restart needs: the momentum, and the window whose record has still to say whether it lists this peer.
+    pub(super) fn memory(&self) -> (&Momentum, Option<u64>) {
+        (&self.momentum, self.unsettled)
+    }
+
+    /// Goes on from a saved memory. Errors: coefficients of another model.
+    pub(super) fn remember(
+        &mut self,
+        coefficients: &[f32],
+        submissions: u64,
+        unsettled: Option<u64>,
+    ) -> Result<()> {
+        self.momentum.restore(coefficients, submissions)?;
+        self.unsettled = unsettled;
+        Ok(())
+    }
+
     /// The first `n` sequences of D_p in window `w`.
     pub(crate) fn assigned(&self, world: &World<'_>, w: u64, n: u32) -> Result<Vec<u64>> {
         let assignment = world.run.assignment(&world.opening(w)?, &self.hotkey())?;
@@ -98,6 +115,11 @@ impl Peer {
         let Some(bucket) = world.buckets.of(&me, &me) else { bail!("{me}: has no bucket") };
         bucket.put(key, bytes)?;
         Ok(())
+    }
+
+    /// Takes back what nobody needs any more.
+    pub(crate) fn forget(&self, world: &World<'_>) -> Result<()> {
+        world.forget(&self.hotkey(), self.follower.window())
     }
 
     /// Tells the momentum whether the record of the last submission lists it. Call after following.

@@ -1,29 +1,26 @@
 //! A validator: reads what peers put, judges it, leads or answers who leads, and sets weights.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
 use gauntlet::draw::order_key;
-use gauntlet::evaluation_sample::{own_sequences, random_sequences};
 use gauntlet::facts::{CheckFacts, PeerFacts, Reach, Role, RoundFacts, WindowFacts};
 use gauntlet::fast_check::{self, Check};
 use gauntlet::incentive::{Incentives, chain_weights};
-use gauntlet::loss_score::Losses;
-use gauntlet::overlap::Overlap;
-use gauntlet::record::agreement::{Seen, View, compare};
+use gauntlet::record::agreement::{Difference, Seen, View, compare};
 use gauntlet::record::{Accepted, PROTOCOL_VERSION, Record, SignedRecord};
 use gauntlet::submission::Commitment;
-use gauntlet::sync_score::SyncFact;
 use gauntlet::{Digest, Finished, Hotkey, Round, State};
-use gauntlet_demo::{Submission, outer_step};
-use gauntlet_model::engine::Backend;
+use gauntlet_demo::Submission;
 
-use super::follower::{Follower, expected};
+use super::follower::Follower;
 use super::identity::Identity;
+use super::judgement::{Audit, Judgement, Public, audit};
+use super::records::expected;
 use super::statement::Said;
-use super::{World, bundle, checkpoint, is_validator, reader, values};
+use super::{World, bundle, checkpoint, reader};
 use crate::chain::Anchor;
+use crate::storage::Fault;
 
 /// A validator with its state.
 pub(crate) struct Validator {
@@ -34,21 +31,23 @@ pub(crate) struct Validator {
     open: Option<Closing>,
     /// The newest split, for the chain.
     incentives: Option<Incentives>,
+    /// The state in which each leader's newest audited judgement ended, by hash.
+    audited: BTreeMap<Hotkey, (u64, Digest)>,
 }
 
 /// A window being closed.
-struct Closing {
-    window: u64,
-    gather: Vec<Hotkey>,
+pub(super) struct Closing {
+    pub(super) window: u64,
+    pub(super) gather: Vec<Hotkey>,
     commitments: BTreeMap<Hotkey, Commitment>,
-    checks: BTreeMap<Hotkey, Check>,
-    objects: BTreeMap<Hotkey, Sent>,
+    pub(super) checks: BTreeMap<Hotkey, Check>,
+    pub(super) objects: BTreeMap<Hotkey, Sent>,
     finished: Option<Finished>,
 }
 
-struct Sent {
+pub(super) struct Sent {
     bytes: Vec<u8>,
-    submission: Submission,
+    pub(super) submission: Submission,
 }
 
 /// A window judged: what was known, and what came of it.
@@ -61,7 +60,14 @@ impl Validator {
     /// A validator that remembers nobody.
     pub(crate) fn new(identity: Identity, mut follower: Follower) -> Self {
         follower.serve();
-        Self { identity, follower, state: State::default(), open: None, incentives: None }
+        Self {
+            identity,
+            follower,
+            state: State::default(),
+            open: None,
+            incentives: None,
+            audited: BTreeMap::new(),
+        }
     }
 
     pub(crate) fn hotkey(&self) -> Hotkey {
@@ -73,20 +79,24 @@ impl Validator {
         &self.state
     }
 
+    /// What a restart needs: its state, and the newest split.
+    pub(super) fn memory(&self) -> (&State, Option<&Incentives>) {
+        (&self.state, self.incentives.as_ref())
+    }
+
+    /// Goes on from a saved memory.
+    pub(super) fn remember(&mut self, state: State, incentives: Option<Incentives>) {
+        (self.state, self.incentives) = (state, incentives);
+    }
+
     /// Reads all commitments to window `w`, at their deadline.
     pub(crate) fn read_commitments(&mut self, world: &World<'_>, w: u64) -> Result<()> {
         // What was read of the window it stands at is kept until its record is followed.
         if self.follower.window() != w || self.open.as_ref().is_some_and(|closing| closing.window == w) {
             return Ok(());
         }
-        let me = self.hotkey();
-        let graph = world.chain.metagraph()?;
-        let read = |hotkey: Hotkey| {
-            let bucket = world.buckets.of(&me, &hotkey);
-            (hotkey, reader::commitment(world.run, bucket.as_ref(), w, &hotkey))
-        };
-        let miners = graph.neurons.iter().filter(|n| !is_validator(n));
-        let commitments = miners.map(|n| read(n.hotkey)).collect();
+        let (me, phase) = (self.hotkey(), world.commit_phase(w)?);
+        let commitments = reader::commitments(world, &me, world.roster(w)?.miners(), w, phase);
         self.open = Some(Closing {
             window: w,
             gather: Vec::new(),
@@ -105,7 +115,7 @@ impl Validator {
         }
         let unjudged = |closing: &mut Closing| closing.window == w && closing.finished.is_none();
         let Some(mut closing) = self.open.take_if(unjudged) else { return Ok(None) };
-        self.mark_late(world, &mut closing);
+        self.mark_late(world, &mut closing)?;
         let reveal = world.block(world.run.manifest.window.record_opens(w))?;
         closing.gather = self.gather(world, &closing, &reveal);
         let facts = self.facts(world, &closing, reveal)?;
@@ -125,21 +135,33 @@ impl Validator {
         closing.finished = Some(finished.clone());
         self.incentives = Some(finished.outcome.incentives.clone());
         self.open = Some(closing);
-        Ok(Some(Judged { facts: RoundFacts { window: facts, checks, losses }, finished }))
+        let facts = RoundFacts { window: facts, checks, losses };
+        let judgement = Judgement::new(&self.identity, &self.state, facts.clone())?;
+        self.put(world, &world.run.keys.judgement(w, &self.hotkey()), &judgement.to_bytes()?)?;
+        Ok(Some(Judged { facts, finished }))
     }
 
     /// A commitment that was not there at the deadline and is now came late.
-    fn mark_late(&self, world: &World<'_>, closing: &mut Closing) {
-        let me = self.hotkey();
-        for (hotkey, commitment) in &mut closing.commitments {
-            if *commitment == Commitment::Absent {
-                let bucket = world.buckets.of(&me, hotkey);
-                if let Commitment::InTime(_) =
-                    reader::commitment(world.run, bucket.as_ref(), closing.window, hotkey)
-                {
-                    *commitment = Commitment::Late;
-                }
+    fn mark_late(&self, world: &World<'_>, closing: &mut Closing) -> Result<()> {
+        let (me, phase) = (self.hotkey(), world.commit_phase(closing.window)?);
+        let absent = closing.commitments.iter().filter(|(_, c)| **c == Commitment::Absent);
+        let absent: Vec<Hotkey> = absent.map(|(hotkey, _)| *hotkey).collect();
+        for (hotkey, found) in reader::commitments(world, &me, absent, closing.window, phase) {
+            if matches!(found, Commitment::InTime(_) | Commitment::Late) {
+                closing.commitments.insert(hotkey, Commitment::Late);
             }
+        }
+        Ok(())
+    }
+
+    /// Whether it reaches its own bucket: where it does not, it knows nothing of others either.
+    fn own_storage(&self, world: &World<'_>, w: u64) -> Reach {
+        let me = self.hotkey();
+        let found = world.buckets.of(&me, &me).map(|bucket| bucket.head(&world.run.keys.record(w)));
+        match found {
+            Some(Err(fault)) if fault.unknown().is_some() => Reach::Unreachable,
+            Some(_) => Reach::Reached,
+            None => Reach::Unreachable,
         }
     }
 
@@ -159,10 +181,10 @@ impl Validator {
 
     fn facts(&self, world: &World<'_>, closing: &Closing, reveal: Digest) -> Result<WindowFacts> {
         let theta = self.follower.theta();
-        let peers = world.chain.metagraph()?.neurons.into_iter().map(|n| {
-            let role = if is_validator(&n) { Role::Validator } else { Role::Miner };
-            let commitment = closing.commitments.get(&n.hotkey).copied().unwrap_or(Commitment::Absent);
-            (n.hotkey, PeerFacts { uid: n.uid, stake: n.stake, role, commitment })
+        let peers = world.roster(closing.window)?.members.into_iter().map(|m| {
+            let role = if m.is_validator() { Role::Validator } else { Role::Miner };
+            let commitment = closing.commitments.get(&m.hotkey).copied().unwrap_or(Commitment::Absent);
+            (m.hotkey, PeerFacts { uid: m.uid, stake: m.stake, role, commitment })
         });
         Ok(WindowFacts {
             run: world.run.id,
@@ -171,7 +193,7 @@ impl Validator {
             learning_rate: f64::from(world.run.learning_rate(theta.steps)),
             validator: self.hotkey(),
             reveal_block: reveal,
-            own_storage: Reach::Reached,
+            own_storage: self.own_storage(world, closing.window),
             gather: closing.gather.clone(),
             peers: peers.collect(),
         })
@@ -180,127 +202,31 @@ impl Validator {
     /// Fetches and checks the objects of `peers`.
     fn fetch(&self, world: &World<'_>, closing: &mut Closing, peers: &[Hotkey]) -> Result<()> {
         let (me, w, run) = (self.hotkey(), closing.window, world.run);
-        let opening = world.opening(w)?;
-        for hotkey in peers {
-            let commitment = closing.commitments.get(hotkey).copied().unwrap_or(Commitment::Absent);
-            let bucket = world.buckets.of(&me, hotkey);
-            let read = reader::object(run, bucket.as_ref(), w, hotkey);
-            let expected = expected(run, w, self.follower.theta(), &opening, *hotkey);
+        let (opening, phase) = (world.opening(w)?, world.reveal_phase(w)?);
+        for (hotkey, read) in reader::objects(world, &me, peers.iter().copied(), w, phase) {
+            let commitment = closing.commitments.get(&hotkey).copied().unwrap_or(Commitment::Absent);
+            let expected = expected(run, w, self.follower.theta(), &opening, hotkey);
             let check = fast_check::check(&run.manifest.gauntlet.fast, &expected, commitment, &read.object);
-            closing.checks.insert(*hotkey, check);
+            closing.checks.insert(hotkey, check);
             if let (Check::Passed { .. }, Some((bytes, submission))) = (check, read.decoded) {
-                closing.objects.insert(*hotkey, Sent { bytes, submission });
+                closing.objects.insert(hotkey, Sent { bytes, submission });
             }
         }
         Ok(())
     }
 
-    /// Values of θ that the checked peers published, beside our own.
-    fn published(&self, world: &World<'_>, closing: &Closing) -> Result<BTreeMap<Hotkey, SyncFact>> {
-        let (me, w, run) = (self.hotkey(), closing.window, world.run);
-        let ours = values::of(&self.follower.theta().values, &run.id, &world.opening(w)?);
-        let mut sync = BTreeMap::new();
-        for hotkey in closing.checks.keys() {
-            let Some(bucket) = world.buckets.of(&me, hotkey) else { continue };
-            let fact = match bucket.get(&run.keys.values(w, hotkey), values::LEN as u64) {
-                Ok(bytes) => values::open(&bytes, &run.id, w, hotkey).map_or(SyncFact::Missing, |theirs| {
-                    SyncFact::Values { ours: ours.clone(), theirs, movement: Vec::new() }
-                }),
-                // What cannot be read says nothing.
-                Err(fault) if fault.unknown().is_some() => continue,
-                Err(_) => SyncFact::Missing,
-            };
-            sync.insert(*hotkey, fact);
-        }
-        Ok(sync)
-    }
-
-    /// Overlap of every two objects of this window, and of each with what was accepted lately.
-    fn overlaps(&self, world: &World<'_>, closing: &Closing) -> Result<Vec<Overlap>> {
-        let mut overlaps = Vec::new();
-        let w = closing.window;
-        let mut add =
-            |hotkey: &Hotkey, other: &Hotkey, window, a: &Submission, b: &Submission| -> Result<()> {
-                let fraction = a.overlap(b)?;
-                overlaps.push(Overlap { hotkey: *hotkey, other: *other, window, fraction });
-                Ok(())
-            };
-        let back = world.run.manifest.gauntlet.overlap.replay_windows;
-        for (i, (hotkey, sent)) in closing.objects.iter().enumerate() {
-            for (other, earlier) in closing.objects.iter().take(i) {
-                add(hotkey, other, w, &sent.submission, &earlier.submission)?;
-            }
-            for (window, listed) in self.follower.lately().filter(|(v, _)| *v < w && v + back >= w) {
-                for (other, earlier) in listed {
-                    add(hotkey, other, window, &sent.submission, earlier)?;
-                }
-            }
-        }
-        Ok(overlaps)
-    }
-
-    /// Losses before and after each peer's trial step, on its own data and on data nobody was given (PROTOCOL 7.3).
-    fn losses(
-        &self,
-        world: &mut World<'_>,
-        closing: &Closing,
-        seed: Digest,
-        peers: &[Hotkey],
-    ) -> Result<BTreeMap<Hotkey, Losses>> {
-        let run = world.run;
-        let (rules, data) = (&run.manifest.gauntlet.loss, &run.corpus.train);
-        let opening = world.opening(closing.window)?;
-        let mut given = BTreeSet::new();
-        for (hotkey, check) in &closing.checks {
-            if let Check::Passed { count } = check {
-                let assignment = run.assignment(&opening, hotkey)?;
-                let count = (*count).min(run.manifest.window.max_sequences);
-                given.extend((0..u64::from(count)).map(|i| assignment.at(i)));
-            }
-        }
-        // Claims that leave no sequence for a fair comparison cost everybody this window's evaluation, and nothing else.
-        let drawn =
-            random_sequences(seed, run.sequences, rules.eval_random_sequences, |id| given.contains(&id));
-        let Ok(random) = drawn else { return Ok(BTreeMap::new()) };
-        let theta = Arc::clone(self.follower.theta());
-        let lr = run.learning_rate(theta.steps);
-        let mut random_before = None;
-        let mut losses = BTreeMap::new();
-        for hotkey in peers {
-            let Some(sent) = closing.objects.get(hotkey) else { continue };
-            let Some(Check::Passed { count }) = closing.checks.get(hotkey) else { continue };
-            let assignment = run.assignment(&opening, hotkey)?;
-            let count = (*count).min(run.manifest.window.max_sequences);
-            let own: Vec<u64> = own_sequences(seed, hotkey, count, rules.eval_own_sequences)
-                .into_iter()
-                .map(|i| assignment.at(i))
-                .collect();
-            let random_before = match random_before {
-                Some(loss) => loss,
-                None => *random_before.insert(world.compute.loss(data, &theta.values, &random)?),
-            };
-            let own_before = world.compute.loss(data, &theta.values, &own)?;
-            #[allow(clippy::cast_possible_truncation)] // a factor from the manifest
-            let c = rules.trial_step as f32;
-            let make = |cpu: &gauntlet_model::engine::cpu::Cpu, out: &mut [f32]| -> Result<()> {
-                Ok(cpu.scope(|| outer_step::trial(&theta.values, &sent.submission, lr, c, out))?)
-            };
-            let after = world.compute.trial(data, make, &[&own, &random])?;
-            let [own_after, random_after] = after.as_slice() else { bail!("two losses are measured") };
-            let (own_after, random_after) = (*own_after, *random_after);
-            let marginal = None;
-            losses.insert(*hotkey, Losses { own_before, own_after, random_before, random_after, marginal });
-        }
-        Ok(losses)
-    }
-
-    /// The record of window `w` by this validator, and its bundle.
+    /// The record of window `w` by this validator, and its bundle; none where it has too little to go by: who reaches
+    /// less than half of the others leaves its turn to the next.
     pub(crate) fn record(&self, world: &World<'_>, w: u64) -> Result<Option<(SignedRecord, Vec<u8>)>> {
         let Some(closing) = self.open.as_ref().filter(|c| c.window == w && self.follower.window() == w)
         else {
             return Ok(None);
         };
         let Some(finished) = &closing.finished else { return Ok(None) };
+        let unknown = closing.commitments.values().filter(|c| matches!(c, Commitment::Unknown(_))).count();
+        if 2 * unknown > closing.commitments.len() {
+            return Ok(None);
+        }
         let sent = |hotkey: &Hotkey| closing.objects.get(hotkey).map(|sent| (*hotkey, sent));
         let objects: Vec<(Hotkey, &Sent)> = finished.outcome.accepted.iter().filter_map(sent).collect();
         let bundle = bundle::seal(objects.iter().map(|(_, sent)| sent.bytes.as_slice()));
@@ -335,15 +261,26 @@ impl Validator {
         Ok(SignedRecord { record, signature })
     }
 
-    /// Publishes a record and its bundle; the bundle first, so that who sees the record can have it.
-    pub(crate) fn publish(&self, world: &World<'_>, signed: &SignedRecord, bundle: &[u8]) -> Result<()> {
-        let w = signed.record.window;
+    /// Publishes a record and its bundle; the bundle first, so that who sees the record can have it. A record that it
+    /// signed for the window before stays: two would be a proof against it. Whether this one is out.
+    pub(crate) fn publish(&self, world: &World<'_>, signed: &SignedRecord, bundle: &[u8]) -> Result<bool> {
+        let (w, me) = (signed.record.window, self.hotkey());
+        let Some(bucket) = world.buckets.of(&me, &me) else { bail!("{me}: has no bucket") };
+        match bucket.head(&world.run.keys.record(w)) {
+            Err(Fault::Absent) => {}
+            Err(fault) => return Err(fault.into()),
+            Ok(_) => return Ok(false),
+        }
         self.put(world, &world.run.keys.bundle(w), bundle)?;
-        self.put(world, &world.run.keys.record(w), &signed.to_bytes()?)
+        match bucket.put_new(&world.run.keys.record(w), &signed.to_bytes()?) {
+            Ok(()) => Ok(true),
+            Err(Fault::Exists) => Ok(false),
+            Err(fault) => Err(fault.into()),
+        }
     }
 
     /// Says what it thinks of the record `signed`; `None` where it knows nothing of the window.
-    pub(crate) fn state_view(&self, world: &World<'_>, signed: &SignedRecord) -> Result<Option<View>> {
+    pub(crate) fn state_view(&mut self, world: &World<'_>, signed: &SignedRecord) -> Result<Option<View>> {
         let w = signed.record.window;
         let Some(closing) = self.open.as_ref().filter(|c| c.window == w) else { return Ok(None) };
         let gather = closing.gather.iter().copied().collect();
@@ -355,8 +292,29 @@ impl Validator {
                 !matches!(check, Check::Passed { .. }) || finished.outcome.accepted.contains(key)
             });
         }
-        let view =
-            compare(&signed.record, &Seen { gather: &gather, commitments, checks: &checks, selection: None });
+        let (leader, theta) = (signed.record.leader, self.follower.theta());
+        let public = Public {
+            record: &signed.record,
+            roster: &world.roster(w)?,
+            reveal_block: world.block(world.run.manifest.window.record_opens(w))?,
+            gather: &closing.gather,
+            step: theta.steps,
+            learning_rate: f64::from(world.run.learning_rate(theta.steps)),
+            state: self.audited.get(&leader).filter(|(at, _)| at + 1 == w).map(|(_, state)| *state),
+        };
+        let audit = audit(world, &self.hotkey(), &public);
+        let selection = match &audit {
+            Audit::Follows(selection, _) => Some(selection),
+            _ => None,
+        };
+        let mut view =
+            compare(&signed.record, &Seen { gather: &gather, commitments, checks: &checks, selection });
+        if matches!(audit, Audit::Contradicts(_)) && view == View::Agree {
+            view = View::Differs { hotkey: leader, reason: Difference::Selection };
+        }
+        if let Audit::Follows(_, state) = audit {
+            self.audited.insert(leader, (w, state));
+        }
         let said = Said::new(&self.identity, signed, view)?;
         self.put(world, &world.run.keys.agreement(w, &self.hotkey()), &said.to_bytes()?)?;
         Ok(Some(view))
@@ -366,6 +324,7 @@ impl Validator {
     pub(crate) fn settle(&mut self, world: &World<'_>) -> Result<Option<State>> {
         let window = self.follower.window();
         let Some(closing) = self.open.take_if(|closing| closing.window < window) else { return Ok(None) };
+        world.forget(&self.hotkey(), window)?;
         if let Some((signed, bundle)) = self.follower.newest() {
             let record = (world.run.keys.record(signed.record.window), signed.to_bytes()?);
             let own = signed.record.leader == self.hotkey();
@@ -383,8 +342,9 @@ impl Validator {
     pub(crate) fn set_weights(&self, world: &mut World<'_>) -> Result<Option<Vec<(u16, u16)>>> {
         let Some(incentives) = &self.incentives else { return Ok(None) };
         let graph = world.chain.metagraph()?;
-        let uids = graph.neurons.iter().map(|n| (n.hotkey, n.uid)).collect();
-        let weights = chain_weights(incentives, &uids, None);
+        let uids: BTreeMap<Hotkey, u16> = graph.neurons.iter().map(|n| (n.hotkey, n.uid)).collect();
+        let owner = world.run.manifest.chain.ledger.owner;
+        let weights = chain_weights(incentives, &uids, owner.and_then(|owner| uids.get(&owner).copied()));
         if weights.is_empty() {
             return Ok(None);
         }

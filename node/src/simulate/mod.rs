@@ -42,6 +42,7 @@ use crate::run::context::Run;
 use crate::run::follower::Follower;
 use crate::run::identity::Identity;
 use crate::run::peer::Peer;
+use crate::run::persist::Disk;
 use crate::run::theta::{Shared, Theta};
 use crate::run::validator::Validator;
 use baseline::Baseline;
@@ -93,6 +94,8 @@ pub(crate) struct WindowResult {
     pub(crate) bytes: u64,
     /// Honest sequences trained on.
     pub(crate) sequences: u64,
+    /// More stake differs from the record than agrees with it.
+    pub(crate) disputed: bool,
     /// Loss on held-out text after the window, and the baseline's.
     pub(crate) validation: Option<f64>,
     pub(crate) baseline: Option<f64>,
@@ -106,13 +109,15 @@ impl Simulation {
         let clock = Clock::Virtual { height: Arc::clone(&height), seed: settings.seed };
         let chain = Ledger::open(Path::new(":memory:"), &run.manifest.chain.ledger, clock)?;
         let initial = Arc::new(Theta::initial(&run, compute.cpu())?);
+        let (block_ms, now) = (run.manifest.chain.ledger.block_time_ms, Arc::clone(&height));
+        let now_ms = Arc::new(move || now.load(Ordering::Acquire).saturating_mul(block_ms));
         let root = settings.keep_objects.then(|| out.join("objects"));
         let mut simulation = Self {
             run,
             compute,
             chain,
             height,
-            buckets: SimBuckets::new(root),
+            buckets: SimBuckets::new(root, now_ms),
             miners: Vec::new(),
             judges: Vec::new(),
             order: Vec::new(),
@@ -139,6 +144,9 @@ impl Simulation {
             self.log.meet(hotkey, &name, &kind.to_string(), 0.0, *stake)?;
             self.judges.push(Judge { name, kind: *kind, validator: Validator::new(identity, follower) });
         }
+        if let Some(owner) = self.run.manifest.chain.ledger.owner {
+            self.chain.register(owner, owner).context("cannot register chain.ledger.owner")?;
+        }
         let mut numbers: BTreeMap<String, usize> = BTreeMap::new();
         for entry in &settings.peers {
             for behaviour in make(&entry.kind, entry.count) {
@@ -162,6 +170,7 @@ impl Simulation {
         }
         self.order = (0..self.miners.len()).collect();
         self.order.sort_by_key(|i| self.miners[*i].behaviour.waits());
+        self.enlist(0)?;
         self.join(0)?;
         // What was registered shows once its block is sealed.
         self.advance_to(self.run.manifest.window.opens(0));
@@ -181,15 +190,22 @@ impl Simulation {
         Follower::new(hotkey, self.run.id, Arc::clone(&self.initial), self.shared.clone())
     }
 
-    /// Registers the miners that join in window `w`; they come from a checkpoint, or replay the run from its beginning.
+    /// Registers the miners that join in window `w`, in a block before it opens: later would be too late for `w`.
+    fn enlist(&mut self, w: u64) -> Result<()> {
+        let joining = |miner: &&Miner| miner.from == w;
+        let joining = self.miners.iter().filter(joining);
+        let joining: Vec<_> =
+            joining.map(|miner| (miner.identity.hotkey(), miner.behaviour.has_two_faces())).collect();
+        joining.into_iter().try_for_each(|(hotkey, two_faces)| self.register(hotkey, None, two_faces))
+    }
+
+    /// Miners that join in window `w` come from a checkpoint, or replay the run from its beginning.
     fn join(&mut self, w: u64) -> Result<()> {
         for i in 0..self.miners.len() {
             if self.miners[i].from != w {
                 continue;
             }
-            let (hotkey, two_faces) =
-                (self.miners[i].identity.hotkey(), self.miners[i].behaviour.has_two_faces());
-            self.register(hotkey, None, two_faces)?;
+            let hotkey = self.miners[i].identity.hotkey();
             let mut follower = self.follower(hotkey);
             let world = world!(self);
             if let Some(last) = w.checked_sub(1) {
@@ -209,6 +225,28 @@ impl Simulation {
         Ok(())
     }
 
+    /// Nodes that are killed before window `w` come back with nothing but what they kept.
+    fn restart(&mut self, w: u64) -> Result<()> {
+        let root = tempfile::tempdir().context("no temporary folder for what nodes keep")?;
+        let (run, shared) = (self.run.id, self.shared.clone());
+        let world = world!(self);
+        for miner in self.miners.iter_mut().filter(|miner| miner.kind == Kind::Restart(w)) {
+            if let Some(peer) = miner.peer.take() {
+                let disk = Disk::new(root.path(), &peer.hotkey())?;
+                disk.save_miner(run, &peer)?;
+                drop(peer);
+                miner.peer = Some(disk.miner(&world, miner.identity.clone(), shared.clone())?);
+            }
+        }
+        for judge in self.judges.iter_mut().filter(|judge| judge.kind == ValidatorKind::Restart(w)) {
+            let disk = Disk::new(root.path(), &judge.validator.hotkey())?;
+            disk.save_validator(run, &judge.validator)?;
+            let identity = judge.validator.identity.clone();
+            judge.validator = disk.validator(&world, identity, shared.clone())?;
+        }
+        Ok(())
+    }
+
     fn advance_to(&self, height: u64) {
         self.height.fetch_max(height, Ordering::AcqRel);
     }
@@ -217,10 +255,14 @@ impl Simulation {
     pub(crate) fn window(&mut self, w: u64) -> Result<WindowResult> {
         let window = self.run.manifest.window.clone();
         self.advance_to(window.opens(w));
-        if w > 0 {
+        if let Some(last) = w.checked_sub(1) {
+            // Who missed something has the time until now to catch up.
+            self.follow(last, None)?;
+            self.restart(w)?;
             self.join(w)?;
         }
         let (train_loss, ids) = self.train(w)?;
+        self.enlist(w + 1)?;
         self.advance_to(window.opens(w + 1));
         self.each_draft(w, |act, behaviour, draft| {
             let theta = draft.state.clone().unwrap_or_else(|| Arc::clone(act.peer.follower.theta()));
@@ -228,18 +270,21 @@ impl Simulation {
             behaviour.commit(act, draft)
         })?;
         self.advance_to(window.commit_deadline(w));
+        self.set_offline(w, true);
         let world = world!(self);
         for judge in &mut self.judges {
             judge.validator.read_commitments(&world, w)?;
         }
         self.each_draft(w, |act, behaviour, draft| behaviour.reveal(act, draft))?;
         self.advance_to(window.record_opens(w));
+        self.each_draft(w, |act, behaviour, draft| behaviour.overdue(act, draft))?;
         self.judge(w)?;
         self.each_draft(w, |act, behaviour, _| behaviour.afterwards(act))?;
         let (bytes, submissions) = self.sent();
         let leader = self.close_pending(w)?;
         let sequences = ids.len() as u64;
-        let mut result = WindowResult { train_loss, leader, bytes, submissions, sequences, ..self.result(w) };
+        let mut result =
+            WindowResult { train_loss, leader, bytes, submissions, sequences, ..self.result(w)? };
         if let Some(baseline) = &mut self.baseline {
             baseline.step(&self.run, &mut self.compute, &ids)?;
         }
@@ -272,7 +317,7 @@ impl Simulation {
 
     /// The first validator that keeps to the rules: whose view is shown.
     pub(crate) fn observer(&self) -> Option<&Judge> {
-        self.judges.iter().find(|j| j.kind == ValidatorKind::Honest).or(self.judges.first())
+        self.judges.iter().find(|j| j.kind.is_honest()).or(self.judges.first())
     }
 
     /// Everybody makes its submission; mean loss of the honest sequences, and which they are.

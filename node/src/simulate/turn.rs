@@ -5,8 +5,10 @@ use std::sync::atomic::Ordering;
 use anyhow::{Context, Result};
 use gauntlet::Hotkey;
 
+use super::node::Judge;
 use super::spec::{Kind, ValidatorKind};
 use super::{Simulation, WindowResult};
+use crate::chain::Anchor;
 use crate::run::World;
 use crate::run::follower::{Followed, Follower};
 use crate::run::manifest::WindowSection;
@@ -46,7 +48,6 @@ impl Simulation {
     /// Leaders publish in turn, before block `end`, until the record of window `w` stands; who led.
     fn close(&mut self, w: u64, end: u64) -> Result<Option<Hotkey>> {
         let (opens, length) = (self.run.manifest.window.record_opens(w), self.run.manifest.window.record);
-        self.set_offline(w, true);
         let mut led = None;
         let mut turn = self.height.load(Ordering::Acquire).saturating_sub(opens).div_ceil(length);
         while opens + turn * length < end {
@@ -70,10 +71,13 @@ impl Simulation {
         Ok(led)
     }
 
-    /// Cuts off who misses this window's record, or lets them back.
-    fn set_offline(&self, w: u64, offline: bool) {
+    /// Cuts off who misses the closing of this window, or lets them back.
+    pub(super) fn set_offline(&self, w: u64, offline: bool) {
         for miner in self.miners.iter().filter(|m| m.kind == Kind::Offline(w)) {
             self.buckets.set_offline(miner.identity.hotkey(), offline);
+        }
+        for judge in self.judges.iter().filter(|j| j.kind == ValidatorKind::Offline(w)) {
+            self.buckets.set_offline(judge.validator.hotkey(), offline);
         }
     }
 
@@ -94,7 +98,28 @@ impl Simulation {
             return Ok(());
         }
         let validator = &judge.validator;
-        let Some((signed, bundle)) = validator.record(&world, w)? else { return Ok(()) };
+        let Some((mut signed, mut bundle)) = validator.record(&world, w)? else { return Ok(()) };
+        match judge.kind {
+            ValidatorKind::WithholdingLeader(at) if at == w => {
+                let mut record = signed.record.clone();
+                if let Some(listed) = record.accepted.first_mut() {
+                    listed.content = gauntlet::Digest::of(b"an object that nobody has");
+                    for (_, content) in record.commitments.iter_mut().filter(|(key, _)| *key == listed.hotkey)
+                    {
+                        *content = listed.content;
+                    }
+                }
+                (signed, bundle) = (validator.sign(record)?, Vec::new());
+            }
+            ValidatorKind::FavouringLeader(from) if w >= from => {
+                let mut record = signed.record.clone();
+                record.selection.gather =
+                    record.commitments.iter().map(|(hotkey, _)| *hotkey).take(1).collect();
+                record.selection.reserve.clear();
+                signed = validator.sign(record)?;
+            }
+            _ => {}
+        }
         if judge.kind == ValidatorKind::EquivocatingLeader(w)
             && let Some(second) = world.buckets.second(&leader)
         {
@@ -109,14 +134,16 @@ impl Simulation {
             second.put(&world.run.keys.bundle(w), &bundle)?;
             second.put(&world.run.keys.record(w), &signed.to_bytes()?)?;
         }
-        validator.publish(&world, &signed, &bundle)?;
-        self.log.record(w, &signed)
+        if validator.publish(&world, &signed, &bundle)? {
+            self.log.record(w, &signed)?;
+        }
+        Ok(())
     }
 
     /// The other validators say what they think of the leader's record.
     fn state_views(&mut self, w: u64, leader: Hotkey) -> Result<()> {
         let world = world!(self);
-        for judge in self.judges.iter().filter(|judge| judge.validator.hotkey() != leader) {
+        for judge in self.judges.iter_mut().filter(|judge| judge.validator.hotkey() != leader) {
             if let Some(signed) = judge.validator.follower.record_of(&world, w, &leader)?
                 && let Some(view) = judge.validator.state_view(&world, &signed)?
             {
@@ -129,7 +156,7 @@ impl Simulation {
     /// Two records of one leader go on chain, by whoever saw both; whether there were any that the chain did not know.
     fn report(&mut self, w: u64) -> Result<bool> {
         let world = world!(self);
-        let judges = self.judges.iter().filter(|judge| judge.kind == ValidatorKind::Honest);
+        let judges = self.judges.iter().filter(|judge| judge.kind.is_honest());
         let judges = judges.map(|judge| (judge.validator.hotkey(), &judge.validator.follower));
         let miners = self.miners.iter().filter_map(|miner| miner.peer.as_ref());
         let miners = miners.map(|peer| (peer.hotkey(), &peer.follower));
@@ -159,7 +186,7 @@ impl Simulation {
     }
 
     /// Everybody follows the records up to window `w`.
-    fn follow(&mut self, w: u64, leader: Option<Hotkey>) -> Result<()> {
+    pub(super) fn follow(&mut self, w: u64, leader: Option<Hotkey>) -> Result<()> {
         let world = world!(self);
         let log = &mut self.log;
         let mut one = |world: &World<'_>, name: &str, follower: &mut Follower| -> Result<()> {
@@ -186,9 +213,11 @@ impl Simulation {
     fn settle(&mut self, w: u64, leader: Option<Hotkey>) -> Result<()> {
         let WindowSection { anchor_every, checkpoint_every, .. } = self.run.manifest.window;
         let every = self.run.manifest.chain.windows_per_weights;
+        let world = world!(self);
         for miner in &mut self.miners {
             if let Some(peer) = &mut miner.peer {
                 peer.settle();
+                peer.forget(&world)?;
             }
         }
         for judge in &mut self.judges {
@@ -209,6 +238,13 @@ impl Simulation {
                 }
             }
             let validator = &judge.validator;
+            if matches!(judge.kind, ValidatorKind::GarbageAnchors(from) if w >= from) {
+                // Of a window followed, of the next, and of one that nobody will see.
+                for window in [w, w + 1, 1 << 40] {
+                    let record = gauntlet::Digest::of(&window.to_le_bytes());
+                    world.chain.anchor(validator.hotkey(), Anchor { window, record })?;
+                }
+            }
             if Some(validator.hotkey()) != leader || validator.follower.window() != w + 1 {
                 continue;
             }
@@ -225,7 +261,13 @@ impl Simulation {
     }
 
     /// What the window came to, for whoever shows it.
-    pub(super) fn result(&self, w: u64) -> WindowResult {
+    pub(super) fn result(&mut self, w: u64) -> Result<WindowResult> {
+        let world = world!(self);
+        let followed = |judge: &&Judge| judge.validator.follower.window() == w + 1;
+        let disputed = match self.judges.iter().find(followed) {
+            Some(judge) => judge.validator.follower.tally(&world)?.is_disputed(),
+            None => false,
+        };
         let accepted = self.judges.iter().find_map(|j| j.validator.follower.accepted(w));
         let listed: Vec<Hotkey> = accepted.into_iter().flatten().map(|(hotkey, _)| *hotkey).collect();
         let theta = self.observer().map_or(self.initial.hash, |judge| judge.validator.follower.theta().hash);
@@ -237,7 +279,7 @@ impl Simulation {
             .map(|(hotkey, _)| hotkey)
             .collect();
         let (accepted, theta) = (listed.len(), theta.to_string());
-        WindowResult { window: w, accepted, listed, theta, apart, ..WindowResult::default() }
+        Ok(WindowResult { window: w, accepted, listed, theta, apart, disputed, ..WindowResult::default() })
     }
 }
 

@@ -1,7 +1,5 @@
 //! Writing: single puts, so that an object's time is that of its arrival (a multipart upload is stamped with its start).
 
-use std::ops::Range;
-
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use gauntlet::Hotkey;
@@ -80,9 +78,9 @@ impl Storage {
         self.wait(self.patience.insist(deadline, request))
     }
 
-    /// Deletes all that `hotkey` may have put here in `windows`, by derived keys.
-    pub(crate) fn forget(&self, keys: &Keys, hotkey: &Hotkey, windows: Range<u64>) -> Result<(), Fault> {
-        windows.into_iter().try_for_each(|window| self.delete(&keys.own(window, hotkey)))
+    /// Deletes what `hotkey` may have put here in `window`, but for the record, by derived keys.
+    pub(crate) fn forget(&self, keys: &Keys, hotkey: &Hotkey, window: u64) -> Result<(), Fault> {
+        self.delete(&keys.passing(window, hotkey))
     }
 
     /// Whether exactly this object is there.

@@ -70,6 +70,36 @@ fn stake_may_come_before_registration() {
 }
 
 #[test]
+fn who_took_part_is_known_for_every_block() {
+    let (mut ledger, height) = simulated(&LedgerRules::default(), 1);
+    ledger.register(key(1), key(1)).unwrap();
+    ledger.add_stake(key(1), 5).unwrap();
+    pass(&height, 3);
+    ledger.register(key(2), key(2)).unwrap();
+    assert!(matches!(ledger.roster(4), Err(ChainError::NoBlock { number: 4, head: 3 })));
+    pass(&height, 60);
+    ledger.add_stake(key(1), 6).unwrap();
+    ledger.add_stake(key(2), 1).unwrap();
+    pass(&height, 1);
+    let members = |block| {
+        let members = ledger.roster(block).unwrap().members;
+        members.into_iter().map(|m| (m.uid, m.hotkey, m.stake)).collect::<Vec<_>>()
+    };
+    assert_eq!(members(0), []);
+    for block in [1, 3] {
+        assert_eq!(members(block), [(0, key(1), 5)]);
+    }
+    for block in [4, 63] {
+        assert_eq!(members(block), [(0, key(1), 5), (1, key(2), 0)]);
+    }
+    assert_eq!(members(64), [(0, key(1), 11), (1, key(2), 1)]);
+    let roster = ledger.roster(63).unwrap();
+    assert_eq!(roster.stakes().into_iter().collect::<Vec<_>>(), [(key(1), 5)]);
+    assert_eq!(roster.miners().collect::<Vec<_>>(), [key(2)]);
+    assert_eq!(roster.hotkeys().len(), 2);
+}
+
+#[test]
 fn a_refused_call_leaves_nothing() {
     let (mut ledger, height) = simulated(&LedgerRules::default(), 1);
     let anchor = Anchor { window: 1, record: Digest([1; 32]) };
