@@ -74,11 +74,30 @@ fn any_number_of_threads_gives_the_same_summary() {
     assert_eq!(kept, serde_json::from_str::<Value>(&text).unwrap(), "where files are kept does not matter");
     let other = simulate(&folder.path().join("other"), peers(), "5", &["--seed", "7"]);
     assert_ne!(other["theta_hash"], kept["theta_hash"], "another seed is another run");
-    let objects = files(&place.join("objects"));
-    let found = objects.iter().find(|path| path.ends_with("record")).unwrap();
-    let output = gauntlet(&["inspect", &found.display().to_string(), "--json"]);
-    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!((&said["kind"], &said["signature"]), (&"record".into(), &"valid".into()));
+}
+
+#[test]
+fn every_object_of_a_run_can_be_inspected() {
+    let folder = tempfile::tempdir().unwrap();
+    let changes = [("checkpoint_every = 10", "checkpoint_every = 2")];
+    run_of(folder.path(), &changes, &["--peers", "honest:2", "--windows", "3", "--keep-objects"]);
+    let mut kinds = BTreeSet::new();
+    for path in files(&folder.path().join("run")) {
+        let object = path.starts_with(folder.path().join("run/objects"));
+        let text = path.display().to_string();
+        if !object && !text.ends_with(".state")
+            || text.ends_with(".safetensors")
+            || text.contains("/w0000000001/")
+        {
+            continue;
+        }
+        let output = gauntlet(&["inspect", &text, "--json"]);
+        assert!(output.status.success(), "{text}: {}", stderr(&output));
+        let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+        kinds.insert(said["kind"].as_str().unwrap().to_owned());
+    }
+    let all = "bundle checkpoint commitment judgement record state statement submission values";
+    assert_eq!(kinds.into_iter().collect::<Vec<_>>().join(" "), all);
 }
 
 #[test]
@@ -184,7 +203,17 @@ fn every_unit_paid_is_explained() {
         let said: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(said["balance"], node["balance"]);
         assert_eq!(said["accounted"], true, "{said:#}");
-        weighed += said["payouts"].as_array().unwrap().iter().filter(|p| p["recomputed"].is_u64()).count();
+        for payout in said["payouts"].as_array().unwrap() {
+            assert_eq!(payout["paid"], payout["recomputed"], "{payout}");
+            let weights = payout["weights"].as_array().unwrap();
+            let given = |weight: &Value| weight[1].as_f64().unwrap() * weight[2].as_f64().unwrap();
+            if payout["incentive"].as_f64().unwrap() > 0.0 {
+                assert!(
+                    weights.iter().map(given).sum::<f64>() >= 0.5 * payout["consensus"].as_f64().unwrap()
+                );
+                weighed += 1;
+            }
+        }
         paid += node["balance"].as_u64().unwrap();
     }
     assert!(weighed > 0, "weights were set, so payouts follow from them");

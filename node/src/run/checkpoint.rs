@@ -30,20 +30,26 @@ const MANIFEST_BYTES: u64 = 1 << 20;
 /// What a checkpoint holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Manifest {
-    run: Digest,
+pub(crate) struct Manifest {
+    pub(crate) run: Digest,
     /// The window θ belongs to: its record comes next.
-    window: u64,
-    theta: Digest,
-    files: Vec<Part>,
+    pub(crate) window: u64,
+    pub(crate) theta: Digest,
+    pub(crate) files: Vec<Part>,
 }
 
+/// A file of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Part {
-    name: String,
-    size: u64,
-    hash: Digest,
+pub(crate) struct Part {
+    pub(crate) name: String,
+    pub(crate) size: u64,
+    pub(crate) hash: Digest,
+}
+
+/// Reads a manifest; `None` for bytes that are none.
+pub(crate) fn read(bytes: &[u8]) -> Option<Manifest> {
+    serde_json::from_slice(bytes).ok()
 }
 
 /// Publishes θ of `follower` in `bucket`; the manifest last, so that it names only what is there.
@@ -152,7 +158,7 @@ fn download(
     let Ok(bytes) = bucket.get(&run.keys.checkpoint(window, MANIFEST), MANIFEST_BYTES) else {
         return Ok(None);
     };
-    let Ok(manifest) = serde_json::from_slice::<Manifest>(&bytes) else { return Ok(None) };
+    let Some(manifest) = read(&bytes) else { return Ok(None) };
     let room = 8 * run.layout.total() as u64 + (1 << 20);
     if manifest.run != run.id
         || manifest.window != window

@@ -16,6 +16,8 @@ pub(crate) mod persist;
 pub(crate) mod reader;
 pub(crate) mod records;
 pub(crate) mod statement;
+#[cfg(test)]
+mod tests;
 pub(crate) mod theta;
 pub(crate) mod validator;
 pub(crate) mod values;

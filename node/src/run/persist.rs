@@ -59,6 +59,41 @@ enum Role {
     Validator { state: Vec<u8>, incentives: Option<Incentives> },
 }
 
+/// A node's state in short.
+pub(crate) struct Summary {
+    pub(crate) run: Digest,
+    pub(crate) hotkey: Hotkey,
+    pub(crate) role: &'static str,
+    /// The window whose record comes next.
+    pub(crate) window: u64,
+    pub(crate) theta: Digest,
+    pub(crate) steps: u64,
+}
+
+/// Reads what `node.state` holds; `None` for bytes of another kind, version, or damaged ones.
+pub(crate) fn read(bytes: &[u8]) -> Option<Summary> {
+    let body = opened(bytes)?.strip_prefix(&VERSION.to_le_bytes())?;
+    let Saved { run, hotkey, place, role, .. } = postcard::from_bytes(body).ok()?;
+    let role = match role {
+        Role::Miner { .. } => "miner",
+        Role::Validator { .. } => "validator",
+    };
+    Some(Summary {
+        run,
+        hotkey,
+        role,
+        window: place.records.next_window(),
+        theta: place.theta,
+        steps: place.steps,
+    })
+}
+
+/// Version and body of a state whose magic and hash are right.
+fn opened(bytes: &[u8]) -> Option<&[u8]> {
+    let (content, hash) = bytes.split_last_chunk::<32>()?;
+    content.strip_prefix(&MAGIC).filter(|_| Digest::of(content).0 == *hash)
+}
+
 impl Disk {
     /// The folder of `hotkey` under `root`; made where it is not there.
     pub(crate) fn new(root: &Path, hotkey: &Hotkey) -> Result<Self> {
@@ -143,10 +178,8 @@ impl Disk {
         let path = self.folder.join(STATE);
         let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         let damaged = || format!("{}: is damaged; remove the folder and join the run again", path.display());
-        let (content, hash) = bytes.split_last_chunk::<32>().with_context(damaged)?;
-        ensure!(Digest::of(content).0 == *hash, damaged());
-        let body = content.strip_prefix(&MAGIC).with_context(damaged)?;
-        let (version, body) = body.split_first_chunk::<2>().with_context(damaged)?;
+        let (version, body) =
+            opened(&bytes).and_then(<[u8]>::split_first_chunk::<2>).with_context(damaged)?;
         let version = u16::from_le_bytes(*version);
         ensure!(
             version == VERSION,
@@ -162,9 +195,10 @@ impl Disk {
         );
         ensure!(
             saved.hotkey == hotkey,
-            "{}: is of {}, not of {hotkey}; use another folder",
+            "{}: is of {}, not of {}; use another folder",
             path.display(),
-            saved.hotkey
+            ss58::encode(&saved.hotkey),
+            ss58::encode(&hotkey)
         );
         Ok(saved)
     }

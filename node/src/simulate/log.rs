@@ -153,7 +153,7 @@ impl Log {
         });
         self.line(&json!({
             "kind": "epoch", "epoch": pay.epoch, "block": pay.block, "emission": pay.emission,
-            "owner": pay.owner, "burned": pay.burned, "pays": pays.collect::<Vec<_>>(),
+            "owner": pay.owner, "burned": pay.burned, "previous": pay.previous, "neurons": pay.neurons, "pays": pays.collect::<Vec<_>>(),
         }))
     }
 

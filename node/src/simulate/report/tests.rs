@@ -119,6 +119,8 @@ fn made(behaviours: &[&str], windows: u64) -> Made {
         emission: 20 * UNITS,
         owner: 0,
         burned: 0,
+        previous: 20 * (epoch - 1),
+        neurons: Vec::new(),
         pay: (1..=behaviours.len()).map(pay).collect(),
     });
     let chain = ChainSummary {
