@@ -76,6 +76,9 @@ impl Ledger {
     }
 
     pub(super) fn sealed_roster(&self, block: u64) -> Result<Roster> {
+        if let Some((_, roster)) = self.roster.borrow().as_ref().filter(|(known, _)| *known == block) {
+            return Ok(roster.clone());
+        }
         let mut head = self.sealed(&self.connection)?;
         if block > head {
             self.catch_up()?;
@@ -87,7 +90,12 @@ impl Ledger {
         let query = "SELECT body FROM rosters WHERE block <= ?1 ORDER BY block DESC LIMIT 1";
         let body: Option<Vec<u8>> =
             self.db(self.connection.query_row(query, [int(block)], |row| row.get(0)).optional())?;
-        let Some(body) = body else { return Ok(Roster::default()) };
-        postcard::from_bytes(&body).map_err(|e| self.damaged(format!("a roster does not decode: {e}")))
+        let roster: Roster = match body {
+            Some(body) => postcard::from_bytes(&body)
+                .map_err(|e| self.damaged(format!("a roster does not decode: {e}")))?,
+            None => Roster::default(),
+        };
+        *self.roster.borrow_mut() = Some((block, roster.clone()));
+        Ok(roster)
     }
 }
