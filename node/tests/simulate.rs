@@ -192,7 +192,7 @@ fn joiners_reach_the_common_state_with_and_without_a_checkpoint() {
 fn every_unit_paid_is_explained() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");
-    let summary = simulate(&out, "honest:3,signflip", "12", &[]);
+    let summary = simulate(&out, "honest:3,signflip", "20", &[]);
     let run = out.display().to_string();
     let (mut paid, mut weighed) = (0, 0);
     let everybody =
@@ -221,6 +221,18 @@ fn every_unit_paid_is_explained() {
     assert!(earners.count() > 0, "{summary:#}");
     let chain = &summary["chain"];
     assert_eq!(paid + chain["burned"].as_u64().unwrap(), chain["emission"].as_u64().unwrap());
+    // A share that was not the validator's is noticed.
+    let events = std::fs::read_to_string(out.join("events.jsonl")).unwrap();
+    let tampered =
+        events.replacen("\"event\":\"paid\",\"hotkey\"", "\"event\":\"void\",\"hotkey\"", usize::MAX);
+    assert_ne!(events, tampered);
+    let other = folder.path().join("other");
+    std::fs::create_dir(&other).unwrap();
+    std::fs::copy(out.join("manifest.toml"), other.join("manifest.toml")).unwrap();
+    std::fs::write(other.join("events.jsonl"), tampered).unwrap();
+    let output = gauntlet(&["explain", "honest-1", "--run", &other.display().to_string(), "--json"]);
+    let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(said["accounted"], false);
     let nobody = gauntlet(&["explain", "somebody", "--run", &run]);
     assert_eq!(nobody.status.code(), Some(2));
     assert!(stderr(&nobody).contains("honest-1"), "{}", stderr(&nobody));
@@ -392,11 +404,12 @@ fn hostile_validators_stop_nobody() {
 #[test]
 fn a_leader_who_selects_its_friends_is_seen_to() {
     let folder = tempfile::tempdir().unwrap();
-    let args = ["--peers", "honest:4", "--windows", "5", "--validators", "favouring-leader@2,honest,honest"];
+    let args =
+        ["--peers", "honest:4", "--windows", "5", "--validators", "favouring-leader@2,honest,honest,honest"];
     let (summary, events) = run_of(folder.path(), &[], &args);
     assert_eq!(summary["all_agree"], true);
     let views: Vec<&Value> = events.iter().filter(|e| e["kind"] == "statement").collect();
-    assert_eq!(views.len(), 10);
+    assert_eq!(views.len(), 15);
     for view in views {
         let favoured = view["window"].as_u64().unwrap() >= 2;
         assert_eq!(view["view"]["differs"]["reason"] == "selection", favoured, "{view}");
@@ -414,7 +427,13 @@ fn validators_that_reach_nobody_blame_nobody() {
     let led: Vec<u64> =
         summary["validators"].as_array().unwrap().iter().map(|v| v["led"].as_u64().unwrap()).collect();
     assert_eq!(led, [5, 1, 0], "who reaches nobody leaves its turn to the next");
-    assert!(events.iter().any(|e| e["event"] == "check_unknown"), "what could not be read is unknown");
+    let first = summary["validators"][0]["hotkey"].clone();
+    let judged: BTreeSet<u64> = events
+        .iter()
+        .filter(|e| e["validator"] == first && e["event"] == "check_passed")
+        .map(|e| e["window"].as_u64().unwrap())
+        .collect();
+    assert_eq!(judged, [0, 1, 3, 4, 5].into(), "it knows nothing of what it could not read");
     assert!(!events.iter().any(|e| e["event"] == "check_failed"), "and nobody's fault");
 }
 
@@ -485,4 +504,95 @@ fn without_arguments_a_manifest_is_written_here() {
         assert!(output.status.success(), "{args:?}: {}", stderr(&output));
     }
     assert!(folder.path().join("run.toml").is_file());
+}
+
+#[test]
+fn a_run_goes_on_when_its_validators_come_back() {
+    for validators in ["offline@2", "offline@2,offline@2"] {
+        let folder = tempfile::tempdir().unwrap();
+        let args = ["--peers", "honest:3", "--windows", "6", "--validators", validators];
+        let (summary, events) = run_of(folder.path(), &[], &args);
+        assert_eq!((&summary["all_agree"], &summary["stalled"]), (&true.into(), &0.into()), "{summary:#}");
+        // In the window that began before window 2 was closed nobody had a θ to train on.
+        let blamed = events.iter().filter(|e| e["event"] == "check_failed");
+        for event in blamed {
+            assert_eq!((&event["window"], &event["reason"]), (&3.into(), &"no_commitment".into()), "{event}");
+        }
+    }
+}
+
+#[test]
+fn nodes_that_took_either_of_two_records_meet_again() {
+    let folder = tempfile::tempdir().unwrap();
+    // Nobody is there to tell the two records of window 2 apart, so each half of the miners follows one of them.
+    let validators = "equivocating-leader@2,offline@2,offline@2,offline@2";
+    let peers = "honest:4,joiner@7:replay,offline@4";
+    let args = ["--peers", peers, "--windows", "9", "--validators", validators];
+    let (summary, events) = run_of(folder.path(), &[], &args);
+    let apart = events.iter().filter(|e| e["kind"] == "window" && e["apart"] != serde_json::json!([]));
+    assert!(apart.count() > 0, "they were apart");
+    assert!(events.iter().any(|e| e["kind"] == "equivocation"));
+    assert_eq!((&summary["all_agree"], &summary["stalled"]), (&true.into(), &0.into()), "{summary:#}");
+    let led = |i: usize| summary["validators"][i]["led"].as_u64().unwrap();
+    assert!(led(0) <= 4 && led(1) >= 4, "{summary:#}");
+}
+
+#[test]
+fn a_leader_cannot_replace_the_past() {
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["--peers", "honest:3", "--windows", "7", "--validators", "forking-leader@2,honest,honest"];
+    let (summary, events) = run_of(folder.path(), &[], &args);
+    assert_eq!((&summary["all_agree"], &summary["stalled"]), (&true.into(), &0.into()), "{summary:#}");
+    let records = |w: u64| events.iter().filter(move |e| e["kind"] == "record" && e["window"] == w);
+    assert_eq!(records(3).count(), 2, "its own, and the next leader's");
+    let theta =
+        |w: u64| events.iter().find(|e| e["kind"] == "window" && e["window"] == w).unwrap()["theta"].clone();
+    assert_eq!(records(3).next_back().unwrap()["state_before"], theta(2));
+    let led = |i: usize| summary["validators"][i]["led"].as_u64().unwrap();
+    assert_eq!([led(0), led(1)], [5, 2], "windows 2 and 3 are the second's");
+}
+
+#[test]
+fn large_claims_do_not_end_the_evaluation() {
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["--peers", "honest:2,zero*14@1000", "--windows", "3", "--seq", "128"];
+    let out = folder.path().join("run");
+    let common = ["simulate", "--sequences", "4", "--no-baseline", "--json", "--out"];
+    let output = gauntlet(&[&common[..], &[&out.display().to_string()], &args].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    let facts = std::fs::read_to_string(out.join("facts.jsonl")).unwrap();
+    for line in facts.lines() {
+        let facts: gauntlet::RoundFacts = serde_json::from_str(line).unwrap();
+        assert!(!facts.losses.is_empty(), "window {}", facts.window.window);
+    }
+}
+
+#[test]
+fn who_is_far_behind_comes_back_by_a_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let changes = [
+        ("checkpoint_every = 10", "checkpoint_every = 2"),
+        ("anchor_every = 5", "anchor_every = 2"),
+        ("keep = 0", "keep = 6"),
+    ];
+    let args = ["--peers", "honest:3,joiner@11:replay", "--windows", "14"];
+    let (summary, _) = run_of(folder.path(), &changes, &args);
+    assert_eq!(summary["all_agree"], true);
+    assert!(peer(&summary, "joiner@11:replay-1")["submissions"].as_u64().unwrap() >= 2, "{summary:#}");
+}
+
+#[test]
+fn every_behaviour_takes_part() {
+    let folder = tempfile::tempdir().unwrap();
+    let peers = "honest:3,idle,random,zero,mixer,mixer+1,replayer,replayer+1,shuffler,early-reader,concentrate,\
+        sybil:2:same,sybil:2:split@2,lazy,signflip,noise:2";
+    let summary = simulate(&folder.path().join("run"), peers, "5", &[]);
+    assert_eq!((&summary["all_agree"], &summary["stalled"]), (&true.into(), &0.into()));
+    for peer in summary["peers"].as_array().unwrap() {
+        // These have nothing to send before others have.
+        let waits = ["mixer", "replayer", "shuffler", "early-reader"];
+        let waits = waits.iter().any(|kind| peer["behaviour"].as_str().unwrap().starts_with(kind));
+        let submissions = peer["submissions"].as_u64().unwrap();
+        assert!(submissions == 5 || waits && submissions < 5, "{peer:#}");
+    }
 }

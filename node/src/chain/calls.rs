@@ -107,8 +107,8 @@ impl Chain for Ledger {
         self.add_equivocation(by, proof)
     }
 
-    fn equivocations(&self) -> Result<Vec<(u64, Hotkey, Vec<u8>)>> {
-        self.sealed_equivocations()
+    fn equivocations(&self, known: usize) -> Result<Vec<(u64, Hotkey, Vec<u8>)>> {
+        self.sealed_equivocations(known)
     }
 
     fn claim(&mut self, hotkey: Hotkey, instance: [u8; 16], until: u64) -> Result<()> {

@@ -89,8 +89,8 @@ pub(crate) trait Chain: Send {
     /// Publishes a proof that a leader signed two records. It is stored unread: readers verify it.
     fn report_equivocation(&mut self, by: Hotkey, proof: &[u8]) -> Result<()>;
 
-    /// All proofs with the block that holds each, in the order they were made.
-    fn equivocations(&self) -> Result<Vec<(u64, Hotkey, Vec<u8>)>>;
+    /// Proofs with the block that holds each, in the order they were made, without the first `known`.
+    fn equivocations(&self, known: usize) -> Result<Vec<(u64, Hotkey, Vec<u8>)>>;
 
     /// Leases a hotkey to one process until block `until`; the same `instance` may renew. Errors: [`ChainError::Leased`]
     /// while another instance holds it.

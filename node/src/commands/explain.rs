@@ -1,13 +1,15 @@
 //! `gauntlet explain`: why a peer earned what it earned, from the events of a run alone.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use gauntlet::incentive::{Incentives, chain_weights};
 use gauntlet::yuma::emission::payout;
 use gauntlet::yuma::{self, Neuron};
-use gauntlet::{Event, Hotkey, explain};
+use gauntlet::{Event, EventKind, Hotkey, explain};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -70,6 +72,16 @@ struct Events {
     nodes: Vec<Node>,
     rounds: Vec<(Hotkey, Event)>,
     epochs: Vec<Epoch>,
+    /// The newest split of each validator, with its window.
+    splits: BTreeMap<Hotkey, (u64, Incentives)>,
+    weights: Vec<Weights>,
+}
+
+/// Weights that a validator set, and the split they are of.
+struct Weights {
+    validator: Hotkey,
+    set: Vec<(u16, u16)>,
+    split: (u64, Incentives),
 }
 
 /// What an epoch paid the peer.
@@ -106,8 +118,9 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<()> {
     };
     let explanation = explain(&manifest.gauntlet, &rounds, peer.hotkey, window);
     let lines = events.payouts(&manifest, &peer.hotkey);
-    let total: u64 = lines.iter().map(|line| line.paid).sum();
-    let accounted = lines.iter().all(|line| line.recomputed == line.paid);
+    let total = lines.iter().fold(0_u64, |sum, line| sum.saturating_add(line.paid));
+    let strange = if lines.is_empty() { Vec::new() } else { events.strange_weights(&manifest) };
+    let accounted = strange.is_empty() && lines.iter().all(|line| line.recomputed == line.paid);
     if output::wants_json(args.json) {
         let payouts = lines.iter().map(|l| {
             json!({
@@ -118,7 +131,7 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<()> {
         let result = json!({
             "name": peer.name, "hotkey": ss58::encode(&peer.hotkey), "validator": ss58::encode(&validator),
             "explanation": explanation, "payouts": payouts.collect::<Vec<Value>>(), "balance": total,
-            "accounted": accounted,
+            "accounted": accounted, "strange_weights": strange,
         });
         return output::text(&format!("{result:#}\n"));
     }
@@ -137,6 +150,9 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<()> {
             "      consensus {:.6}, incentive {:.6}, dividend {:.6}: {} units, which {follows} from the weights\n",
             line.consensus, line.incentive, line.dividend, line.paid
         );
+    }
+    for (name, window) in &strange {
+        text += &format!("    {name} set weights after window {window} that are NOT those of its split\n");
     }
     #[allow(clippy::cast_precision_loss)] // shown in tokens; the units stand beside
     let tokens = total as f64 / UNITS as f64;
@@ -168,16 +184,50 @@ impl Events {
                 stake: value["stake"].as_u64().unwrap_or_default(),
             }),
             Some("epoch") => self.epochs.push(serde_json::from_value(value)?),
+            Some("weights") => {
+                let validator = ss58::decode(&text(&value, "validator"))?;
+                let split = self.splits.get(&validator).cloned().unwrap_or_default();
+                let set = serde_json::from_value(value["weights"].take())?;
+                self.weights.push(Weights { validator, set, split });
+            }
             Some(_) => {}
             None => {
                 let validator = ss58::decode(&text(&value, "validator"))?;
                 if let Some(map) = value.as_object_mut() {
                     map.remove("validator");
                 }
-                self.rounds.push((validator, serde_json::from_value(value)?));
+                let event: Event = serde_json::from_value(value)?;
+                self.split(validator, &event);
+                self.rounds.push((validator, event));
             }
         }
         Ok(())
+    }
+
+    /// Gathers the split of a window from its events.
+    fn split(&mut self, validator: Hotkey, event: &Event) {
+        let split = self.splits.entry(validator).or_default();
+        if split.0 != event.window {
+            *split = (event.window, Incentives::default());
+        }
+        match &event.kind {
+            EventKind::Paid { hotkey, share } => {
+                split.1.shares.insert(*hotkey, *share);
+            }
+            EventKind::Split { burn, .. } => split.1.burn = *burn,
+            _ => {}
+        }
+    }
+
+    /// Validators whose weights on chain are not those of the split they judged, with the window.
+    fn strange_weights(&self, manifest: &Manifest) -> Vec<(String, u64)> {
+        let pays = self.epochs.last().map(|epoch| epoch.pays.as_slice()).unwrap_or_default();
+        let uids: BTreeMap<Hotkey, u16> =
+            pays.iter().filter_map(|pay| Some((ss58::decode(&pay.hotkey).ok()?, pay.uid))).collect();
+        let owner = manifest.chain.ledger.owner.and_then(|owner| uids.get(&owner).copied());
+        let strange = |w: &&Weights| chain_weights(&w.split.1, &uids, owner) != w.set;
+        let named = |w: &Weights| (self.name(&ss58::encode(&w.validator)), w.split.0);
+        self.weights.iter().filter(strange).map(named).collect()
     }
 
     /// A node by hotkey (SS58 or hex) or name.
@@ -218,8 +268,8 @@ impl Events {
                 consensus: of(&found.consensus),
                 incentive: of(&found.incentive),
                 dividend: of(&found.dividends),
-                paid: pay.server + pay.validator,
-                recomputed: units(&again.servers) + units(&again.validators),
+                paid: pay.server.saturating_add(pay.validator),
+                recomputed: units(&again.servers).saturating_add(units(&again.validators)),
             })
         };
         self.epochs.iter().filter_map(line).collect()

@@ -78,15 +78,18 @@ impl Validator {
         let run = world.run;
         let (rules, data) = (&run.manifest.gauntlet.loss, &run.corpus.train);
         let opening = world.opening(closing.window)?;
+        // Nobody's claim may leave no sequence for a fair comparison: together they keep half of the text from it at most.
+        let passed = closing.checks.values().filter(|check| matches!(check, Check::Passed { .. })).count();
+        let most = run.sequences / (2 * passed.max(1) as u64);
         let mut given = BTreeSet::new();
         for (hotkey, check) in &closing.checks {
             if let Check::Passed { count } = check {
                 let assignment = run.assignment(&opening, hotkey)?;
-                let count = (*count).min(run.manifest.window.max_sequences);
-                given.extend((0..u64::from(count)).map(|i| assignment.at(i)));
+                let count = u64::from((*count).min(run.manifest.window.max_sequences));
+                given.extend((0..count.min(most)).map(|i| assignment.at(i)));
             }
         }
-        // Claims that leave no sequence for a fair comparison cost everybody this window's evaluation, and nothing else.
+        // A text that is too short for it leaves the window without evaluation, which is nobody's fault.
         let drawn =
             random_sequences(seed, run.sequences, rules.eval_random_sequences, |id| given.contains(&id));
         let Ok(random) = drawn else { return Ok(BTreeMap::new()) };

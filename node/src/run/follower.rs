@@ -16,9 +16,12 @@ use gauntlet::{Digest, Hotkey};
 use gauntlet_demo::Submission;
 
 use super::identity::verify;
-use super::records::{Standing, backed, bar_proven, expected, served, stake_behind, statements};
+use super::records::{Standing, anchored, bar_proven, expected, named, served, stake_behind, statements};
 use super::theta::{Shared, Theta};
 use super::{World, bundle, statement};
+
+/// Windows in which two records of one leader are looked for.
+const SEARCHED: u64 = 16;
 
 /// Submissions a record lists, each with its owner.
 pub(crate) type Listed = Vec<(Hotkey, Arc<Submission>)>;
@@ -36,9 +39,10 @@ pub(crate) struct Follower {
     accepted: BTreeMap<u64, Listed>,
     /// Proofs on chain that were judged.
     proofs: usize,
-    /// Whether it keeps the newest record with its objects, for others who cannot have them from their owners.
+    /// Whether it serves each record it applied with its objects, for others who cannot have them from their owners.
     serves: bool,
-    newest: Option<(SignedRecord, Vec<Vec<u8>>)>,
+    /// Windows below it hold nothing of ours that may be deleted.
+    forgotten: u64,
 }
 
 /// θ and the records that lead to it.
@@ -80,7 +84,7 @@ impl Follower {
             accepted,
             proofs: 0,
             serves: false,
-            newest: None,
+            forgotten: 0,
         }
     }
 
@@ -161,19 +165,25 @@ impl Follower {
         Ok(succession::order(&world.stakes(w)?, self.place.records.barred(), w))
     }
 
-    /// Keeps the newest record with its objects from now on.
+    /// Serves what it applies from now on.
     pub(crate) fn serve(&mut self) {
         self.serves = true;
     }
 
-    /// The newest record applied, and its bundle.
-    pub(crate) fn newest(&self) -> Option<(&SignedRecord, Vec<u8>)> {
-        let (signed, objects) = self.newest.as_ref()?;
-        Some((signed, bundle::seal(objects.iter().map(Vec::as_slice))))
+    /// Deletes what this node put in windows that nobody needs any more.
+    pub(crate) fn forget(&mut self, world: &World<'_>) -> Result<()> {
+        let keep = world.run.manifest.window.keep;
+        let Some(until) = self.window().checked_sub(keep).filter(|_| keep > 0) else { return Ok(()) };
+        // Far behind after a start: what is older was deleted before it.
+        for w in self.forgotten.max(until.saturating_sub(keep))..until {
+            world.forget(&self.me, w)?;
+        }
+        self.forgotten = until;
+        Ok(())
     }
 
-    /// Takes the proofs of equivocation that the chain holds: a proven leader leads no more, from the window on that was
-    /// being closed when the proof was sealed. Which of its earlier records counts, anchors and later records say.
+    /// Takes the proofs of equivocation that the chain holds: a proven leader leads no more. Which of its earlier records
+    /// counts, majorities and later records say.
     pub(crate) fn read_proofs(&mut self, world: &World<'_>) -> Result<()> {
         let barred = bar_proven(world, &mut self.place.records, self.proofs)?;
         bar_proven(world, &mut self.anchor.records, self.proofs)?;
@@ -182,12 +192,12 @@ impl Follower {
     }
 
     /// Takes anchors that the chain shows, and goes back where they name another record than the one followed. An anchor
-    /// counts where validators with more than half of the stake stand behind its record.
+    /// counts where validators with more than half of the stake made it.
     pub(crate) fn read_anchors(&mut self, world: &World<'_>) -> Result<()> {
-        for (_, by, anchor) in world.chain.anchors(self.anchor.records.next_window())? {
-            let Some(signed) = backed(world, &self.me, by, anchor)? else { continue };
+        let barred = self.place.records.barred().clone();
+        for (window, record) in anchored(world, &barred, self.anchor.records.next_window())? {
             let place = self.place.clone();
-            match self.place.records.anchored(anchor.window, anchor.record) {
+            match self.place.records.anchored(window, record) {
                 // The place a node goes back to is the newest one the chain has confirmed.
                 Anchored::Confirmed { next_window } if next_window == self.window() => {
                     self.anchor = self.place.clone();
@@ -195,8 +205,10 @@ impl Follower {
                 }
                 Anchored::RollBack { .. } => {
                     self.place = place;
-                    let trail = self.trail(world, signed)?;
-                    self.retrace(world, anchor.window, None, &trail)?;
+                    if let Some(signed) = named(world, &self.me, window, record)? {
+                        let trail = self.trail(world, signed)?;
+                        self.retrace(world, window, None, &trail)?;
+                    }
                 }
                 Anchored::Confirmed { .. } | Anchored::Old | Anchored::Ahead => {}
             }
@@ -255,7 +267,7 @@ impl Follower {
     fn candidates(&self, world: &World<'_>, w: u64) -> Result<Vec<SignedRecord>> {
         let mut found = Vec::new();
         for signed in self.records_of(world, w)? {
-            found.push((stake_behind(world, &self.me, &signed)?, signed));
+            found.push((stake_behind(world, &self.me, self.place.records.barred(), &signed)?.0, signed));
         }
         found.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.record.leader.cmp(&b.1.record.leader)));
         Ok(found.into_iter().map(|(_, signed)| signed).collect())
@@ -271,11 +283,32 @@ impl Follower {
         let Some(w) = self.window().checked_sub(1) else { return Ok(Tally::default()) };
         let said: Vec<Statement> =
             self.statements(world, w)?.into_iter().map(|said| said.statement).collect();
-        Ok(Tally::count(&self.place.records.head(), &said, &world.stakes(w)?, &verify)?)
+        let (stakes, head) = (world.stakes(w)?, self.place.records.head());
+        let mut tally = Tally::count(&head, &said, &stakes, &verify)?;
+        // Who leads says so by leading.
+        if let Some(signed) = named(world, &self.me, w, head)? {
+            let stake = stakes.get(&signed.record.leader).copied().unwrap_or(0);
+            tally.silent = tally.silent.saturating_sub(stake);
+            tally.agree = tally.agree.saturating_add(stake);
+        }
+        Ok(tally)
     }
 
-    /// Two records of one leader for window `w`, if any were seen.
-    pub(crate) fn equivocation(&self, world: &World<'_>, w: u64) -> Result<Option<Equivocation>> {
+    /// Two records of one leader that leads on, for a window since the last anchor, if any were seen.
+    pub(crate) fn equivocation(&self, world: &World<'_>) -> Result<Option<Equivocation>> {
+        // Where no anchor comes, older ones are of no more use.
+        let from = self.anchor.records.next_window().max(self.window().saturating_sub(SEARCHED));
+        for w in (from..=self.window()).rev() {
+            let found = self.equivocation_in(world, w)?;
+            let known = |e: &Equivocation| self.place.records.barred().contains_key(&e.first.record.leader);
+            if let Some(found) = found.filter(|e| !known(e)) {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    fn equivocation_in(&self, world: &World<'_>, w: u64) -> Result<Option<Equivocation>> {
         let mut seen: BTreeMap<Hotkey, SignedRecord> = BTreeMap::new();
         for signed in self.records_of(world, w)? {
             match seen.get(&signed.record.leader) {
@@ -314,6 +347,11 @@ impl Follower {
             _ => self.candidates(world, w)?.into_iter().next(),
         };
         let Some(newest) = newest else { return Ok(result) };
+        // Any leader can make up a past, so it must be the majority's.
+        let (behind, all) = stake_behind(world, &self.me, self.place.records.barred(), &newest)?;
+        if behind <= all / 2 {
+            return Ok(result);
+        }
         let trail = self.trail(world, newest)?;
         let own = self.followed.iter().all(|(w, hash)| trail.get(w).is_none_or(|(theirs, _)| theirs == hash));
         if own { Ok(result) } else { self.retrace(world, last, leader, &trail) }
@@ -331,6 +369,10 @@ impl Follower {
             let w = self.window();
             let records = match (trail.get(&w), leader) {
                 (Some((_, signed)), _) => vec![signed.clone()],
+                // Of its two records nobody knows which counts: the next leader's does.
+                (None, Some(leader)) if w == last && self.place.records.barred().contains_key(&leader) => {
+                    Vec::new()
+                }
                 (None, Some(leader)) if w == last => self.record_of(world, w, &leader)?.into_iter().collect(),
                 (None, _) => self.candidates(world, w)?,
             };
@@ -379,13 +421,36 @@ impl Follower {
             let theta = self.shared.apply(world.run, world.compute.cpu(), &self.place.theta, &listed)?;
             self.followed.insert(w, records.head());
             self.place = Place { theta, records };
-            self.newest = self.serves.then(|| (signed.clone(), bytes));
+            if self.serves && signed.record.leader != self.me {
+                self.put_copy(world, signed, &bytes);
+            }
             let listed = listed.into_iter().map(|(hotkey, _, submission)| (hotkey, submission)).collect();
             self.accepted.insert(w, listed);
             self.accepted.retain(|window, _| window.saturating_add(kept(world)) > w);
             return Ok(Followed::Applied);
         }
         Ok(refused)
+    }
+
+    /// Puts a record and its bundle where others find them too. They have others to turn to where this fails.
+    fn put_copy(&self, world: &World<'_>, signed: &SignedRecord, objects: &[Vec<u8>]) {
+        let (w, keys) = (signed.record.window, &world.run.keys);
+        let bundle = bundle::seal(objects.iter().map(Vec::as_slice));
+        if let (Some(bucket), Ok(record)) = (world.buckets.of(&self.me, &self.me), signed.to_bytes()) {
+            let _ = bucket.put(&keys.bundle(w), &bundle).and_then(|()| bucket.put(&keys.record(w), &record));
+        }
+    }
+
+    /// Whether this node could follow a record from where it stands: it extends what it has, and all objects are there.
+    pub(crate) fn could_follow(&self, world: &World<'_>, signed: &SignedRecord) -> Result<bool> {
+        let mut records = self.place.records.clone();
+        if records.barred().contains_key(&signed.record.leader) {
+            return Ok(false);
+        }
+        let standing = Standing::new(world, &records, signed.record.window)?;
+        let here = standing.here(world, self.place.theta.hash)?;
+        let extends = records.extend(signed, &here, &world.run.record_limits(), &verify).is_ok();
+        Ok(extends && self.objects(world, signed)?.is_ok())
     }
 
     /// Exactly the bytes a record lists, by hash: from their owners, else from any validator's bundle.

@@ -1,8 +1,9 @@
 //! `judge/{hotkey}`: by what a validator judged a window, and what it remembered of each peer before. Anyone can judge the
 //! window again from it, and so see whether a leader's choice of the gather set follows from its own facts (PROTOCOL 7.8).
 //!
-//! The losses in it are the validator's word. All else can be compared: with the chain, with the record, with its judgement
-//! of the window before.
+//! Compared are: the seed, the step, who took part with what stake, the gather set and the commitments with chain and
+//! record, and the state before with the one that the leader's judgement of the window before ended in, where that was
+//! judged again. Losses, overlaps and checks of peers that are not listed are the validator's word.
 
 use std::collections::BTreeMap;
 
@@ -57,9 +58,16 @@ fn message(before: &[u8], facts: &RoundFacts) -> Result<Vec<u8>> {
     Ok([SIGNED_AS, &Digest::of(before).0, &facts].concat())
 }
 
-/// Bytes that no judgement of so many registered hotkeys exceeds.
-pub(crate) fn limit(registered: usize) -> u64 {
-    (1 << 20) + 16_384 * registered as u64
+/// Bytes that no honest judgement of a run exceeds: what is known of everybody registered, and overlaps of all that are
+/// looked at with one another and with what was accepted lately.
+pub(crate) fn limit(world: &World<'_>) -> u64 {
+    let rules = &world.run.manifest.gauntlet;
+    let registered = u64::from(world.run.manifest.chain.ledger.subnet.registry.max_uids);
+    let places = u64::from(rules.selection.places) + u64::from(rules.selection.reserve);
+    let looked_at = registered.min(places.saturating_add(u64::from(rules.fast.sample)));
+    let accepted = rules.overlap.replay_windows.saturating_mul(places);
+    let overlaps = looked_at.saturating_mul(looked_at.saturating_add(accepted));
+    (1 << 20_u64) + registered.saturating_mul(4_096).saturating_add(overlaps.saturating_mul(96))
 }
 
 /// What another validator's judgement came to when it was judged again.
@@ -91,8 +99,7 @@ pub(crate) struct Public<'a> {
 pub(crate) fn audit(world: &World<'_>, me: &Hotkey, public: &Public<'_>) -> Audit {
     let (w, leader) = (public.record.window, public.record.leader);
     let Some(bucket) = world.buckets.of(me, &leader) else { return Audit::Unknown };
-    let limit = limit(usize::from(world.run.manifest.chain.ledger.subnet.registry.max_uids));
-    let bytes = match bucket.get(&world.run.keys.judgement(w, &leader), limit) {
+    let bytes = match bucket.get(&world.run.keys.judgement(w, &leader), limit(world)) {
         Ok(bytes) => bytes,
         Err(fault) if fault.unknown().is_some() => return Audit::Unknown,
         Err(_) => return Audit::Contradicts("a leader publishes its judgement"),

@@ -17,6 +17,9 @@ use crate::files;
 /// Version of the formats and rules of a run; another one is another network.
 pub(crate) const PROTOCOL: u16 = 1;
 
+/// Blocks and windows in any setting at most.
+const MOST: u64 = 5_000_000;
+
 /// Everything that all nodes of a run must agree on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -143,7 +146,15 @@ impl WindowSection {
 impl Manifest {
     /// Reads a TOML file. Errors name the line and the key.
     pub(crate) fn read(path: &Path) -> Result<Self> {
-        let manifest: Self = files::parse_toml(path, &files::read(path)?)?;
+        let text = files::read(path)?;
+        let mut manifest: Self = files::parse_toml(path, &text)?;
+        let given: toml::Table = files::parse_toml(path, &text)?;
+        if let Some(toml::Value::Table(given)) = given.get("chain").and_then(|chain| chain.get("ledger")) {
+            // What a table leaves out has the ledger's defaults, not those of the part it describes.
+            let mut ledger = toml::Table::try_from(LedgerRules::default())?;
+            fill(&mut ledger, given);
+            manifest.chain.ledger = ledger.try_into()?;
+        }
         manifest.check().map_err(|e| e.context(path.display().to_string()))?;
         Ok(manifest)
     }
@@ -182,14 +193,14 @@ impl Manifest {
             ("window.max_sequences", w.max_sequences.into()),
             ("chain.windows_per_weights", self.chain.windows_per_weights),
         ];
-        // More blocks than ten years of seconds no run has.
-        if let Some((key, value)) = positive.iter().find(|(_, value)| !(1..=300_000_000).contains(value)) {
-            return wrong(key, format!("{value} is not in 1..=300000000"));
+        // A chain refuses to jump further than ten million blocks.
+        if let Some((key, value)) = positive.iter().find(|(_, value)| !(1..=MOST).contains(value)) {
+            return wrong(key, format!("{value} is not in 1..={MOST}"));
         }
         // A joiner starts from a checkpoint that an anchor vouches for, and needs what came since.
         let least = (2 * w.checkpoint_every).max(w.checkpoint_every + w.anchor_every + 2);
-        if w.keep > 0 && !(least..=300_000_000).contains(&w.keep) {
-            return wrong("window.keep", format!("{} is not 0, and not in {least}..=300000000", w.keep));
+        if w.keep > 0 && !(least..=MOST).contains(&w.keep) {
+            return wrong("window.keep", format!("{} is not 0, and not in {least}..={MOST}", w.keep));
         }
         let closing = w.commit + w.reveal + 1 + 2 * w.record;
         if closing > w.blocks {
@@ -205,7 +216,7 @@ impl Manifest {
             let problem = "needs a hotkey to burn to: set chain.ledger.owner, or this to 0";
             return wrong("gauntlet.incentive.burn", problem.into());
         }
-        self.chain.ledger.check().map_err(|e| Usage(format!("chain.ledger.{e}")))?;
+        self.chain.ledger.check().map_err(|e| Usage(e.to_string().replacen("chain.", "chain.ledger.", 1)))?;
         match &self.optimizer {
             Optimizer::Demo(demo) => {
                 let layout = demo_layout(&Layout::new(&config)).map_err(|e| Usage(format!("model: {e}")))?;
@@ -243,6 +254,18 @@ impl DataSection {
         let tokenizer = &corpus.tokenizer;
         let (hash, vocab, eos) = (corpus.hash.clone(), tokenizer.vocab_size(), tokenizer.eos_id());
         Self { hash, tokenizer: tokenizer.hash_hex(), vocab, eos, seq }
+    }
+}
+
+/// Replaces what `given` names.
+fn fill(table: &mut toml::Table, given: &toml::Table) {
+    for (key, value) in given {
+        match (table.get_mut(key), value) {
+            (Some(toml::Value::Table(inner)), toml::Value::Table(given)) => fill(inner, given),
+            _ => {
+                table.insert(key.clone(), value.clone());
+            }
+        }
     }
 }
 

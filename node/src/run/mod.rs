@@ -24,7 +24,7 @@ pub(crate) mod values;
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use gauntlet::{Digest, Hotkey};
 
 use crate::chain::{Chain, ChainError, Roster};
@@ -63,16 +63,15 @@ impl World<'_> {
         self.block(self.run.manifest.window.opens(w))
     }
 
-    /// Deletes what `owner` put in the window that a node standing at window `next` need not keep any more, and its
-    /// checkpoint.
-    pub(crate) fn forget(&self, owner: &Hotkey, next: u64) -> Result<()> {
-        let keep = self.run.manifest.window.keep;
-        let (Some(old), Some(bucket)) = (next.checked_sub(keep + 1), self.buckets.of(owner, owner)) else {
-            return Ok(());
-        };
-        if keep == 0 {
-            return Ok(());
-        }
+    /// Puts an object into the bucket of `owner`, whose node this is.
+    pub(crate) fn put(&self, owner: &Hotkey, key: &str, bytes: &[u8]) -> Result<()> {
+        let Some(bucket) = self.buckets.of(owner, owner) else { bail!("{owner}: has no bucket") };
+        Ok(bucket.put(key, bytes)?)
+    }
+
+    /// Deletes what `owner` put in window `old`, and its checkpoint; the record stays.
+    pub(crate) fn forget(&self, owner: &Hotkey, old: u64) -> Result<()> {
+        let Some(bucket) = self.buckets.of(owner, owner) else { return Ok(()) };
         bucket.forget(&self.run.keys, owner, old)?;
         // One that cannot be replayed from helps nobody.
         checkpoint::withdraw(self.run, old, &bucket)

@@ -10,9 +10,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail, ensure};
-use gauntlet::incentive::Incentives;
 use gauntlet::record::chain::RecordChain;
-use gauntlet::{Digest, Hotkey, State};
+use gauntlet::{Digest, Hotkey};
 use serde::{Deserialize, Serialize};
 
 use super::World;
@@ -21,7 +20,7 @@ use super::follower::{Follower, Place};
 use super::identity::Identity;
 use super::peer::Peer;
 use super::theta::{Shared, Theta};
-use super::validator::Validator;
+use super::validator::{Memory, Validator};
 use crate::files;
 use crate::storage::ss58;
 
@@ -55,9 +54,12 @@ struct SavedPlace {
 
 #[derive(Serialize, Deserialize)]
 enum Role {
-    Miner { momentum: Digest, submissions: u64, unsettled: Option<u64> },
-    Validator { state: Vec<u8>, incentives: Option<Incentives> },
+    Miner { momentum: Digest, submissions: u64, unsettled: Option<u64>, sealed: Option<Sealed> },
+    Validator(Box<Memory>),
 }
+
+/// A window, and the object that a miner has made for it: a restart must not make another.
+pub(crate) type Sealed = (u64, Vec<u8>);
 
 /// A node's state in short.
 pub(crate) struct Summary {
@@ -76,7 +78,7 @@ pub(crate) fn read(bytes: &[u8]) -> Option<Summary> {
     let Saved { run, hotkey, place, role, .. } = postcard::from_bytes(body).ok()?;
     let role = match role {
         Role::Miner { .. } => "miner",
-        Role::Validator { .. } => "validator",
+        Role::Validator(_) => "validator",
     };
     Some(Summary {
         run,
@@ -102,35 +104,34 @@ impl Disk {
         Ok(Self { folder })
     }
 
-    /// Keeps a miner.
-    pub(crate) fn save_miner(&self, run: Digest, peer: &Peer) -> Result<()> {
+    /// Keeps a miner, and what it made for the window it is in: before it is committed to, and once the window is closed.
+    pub(crate) fn save_miner(&self, run: Digest, peer: &Peer, sealed: Option<Sealed>) -> Result<()> {
         let (momentum, unsettled) = peer.memory();
-        let role = Role::Miner {
-            momentum: self.put(momentum.coefficients())?,
-            submissions: momentum.submissions(),
-            unsettled,
-        };
-        self.save(run, &peer.follower, role)
+        let (submissions, momentum) = (momentum.submissions(), self.put(momentum.coefficients())?);
+        self.save(run, &peer.follower, Role::Miner { momentum, submissions, unsettled, sealed })
     }
 
-    /// Keeps a validator.
+    /// Keeps a validator: once it has read the commitments to a window, before it publishes a record, and once the window
+    /// is closed.
     pub(crate) fn save_validator(&self, run: Digest, validator: &Validator) -> Result<()> {
-        let (state, incentives) = validator.memory();
-        let role = Role::Validator { state: state.to_bytes()?, incentives: incentives.cloned() };
-        self.save(run, &validator.follower, role)
+        self.save(run, &validator.follower, Role::Validator(Box::new(validator.memory()?)))
     }
 
     /// A miner as it was saved. Errors: nothing there, damage, another run, hotkey or role.
-    pub(crate) fn miner(&self, world: &World<'_>, identity: Identity, shared: Shared) -> Result<Peer> {
-        let saved = self.read(world.run.id, identity.hotkey())?;
-        let Role::Miner { momentum, submissions, unsettled } = saved.role else {
+    pub(crate) fn miner(
+        &self,
+        world: &World<'_>,
+        identity: Identity,
+        shared: Shared,
+    ) -> Result<(Peer, Option<Sealed>)> {
+        let Saved { place, anchor, followed, role, .. } = self.read(world.run.id, identity.hotkey())?;
+        let Role::Miner { momentum, submissions, unsettled, sealed } = role else {
             bail!("{}: is of a validator, not of a miner; use another folder", self.folder.display());
         };
-        let follower =
-            self.follower(world, saved.place, saved.anchor, saved.followed, identity.hotkey(), shared)?;
+        let follower = self.follower(world, place, anchor, followed, identity.hotkey(), shared)?;
         let mut peer = Peer::new(world, identity, follower)?;
         peer.remember(&self.get(momentum)?, submissions, unsettled)?;
-        Ok(peer)
+        Ok((peer, sealed))
     }
 
     /// A validator as it was saved. Errors: as [`Self::miner`].
@@ -140,15 +141,13 @@ impl Disk {
         identity: Identity,
         shared: Shared,
     ) -> Result<Validator> {
-        let saved = self.read(world.run.id, identity.hotkey())?;
-        let Role::Validator { state, incentives } = saved.role else {
+        let Saved { place, anchor, followed, role, .. } = self.read(world.run.id, identity.hotkey())?;
+        let Role::Validator(memory) = role else {
             bail!("{}: is of a miner, not of a validator; use another folder", self.folder.display());
         };
-        let follower =
-            self.follower(world, saved.place, saved.anchor, saved.followed, identity.hotkey(), shared)?;
+        let follower = self.follower(world, place, anchor, followed, identity.hotkey(), shared)?;
         let mut validator = Validator::new(identity, follower);
-        let state = State::from_bytes(&state).with_context(|| format!("{}", self.folder.display()))?;
-        validator.remember(state, incentives);
+        validator.remember(*memory).with_context(|| format!("{}", self.folder.display()))?;
         Ok(validator)
     }
 
@@ -262,7 +261,10 @@ impl Disk {
         let cannot = || format!("cannot tidy {}", self.folder.display());
         for entry in std::fs::read_dir(&self.folder).with_context(cannot)? {
             let entry = entry.with_context(cannot)?;
-            if entry.file_name().to_str().is_none_or(|name| !kept.contains(name)) {
+            // Only what this program names so: parts, and temporary files.
+            let name = entry.file_name();
+            let ours = |name: &&str| name.ends_with(".f32") || name.ends_with(".tmp");
+            if name.to_str().filter(ours).is_some_and(|name| !kept.contains(name)) {
                 std::fs::remove_file(entry.path()).with_context(cannot)?;
             }
         }

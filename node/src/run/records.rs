@@ -1,6 +1,6 @@
 //! Records as nodes find them: where they are served, who stands behind them, what the chain says about who may lead.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::Result;
 use gauntlet::record::chain::RecordChain;
@@ -35,50 +35,87 @@ pub(super) fn statements(world: &World<'_>, me: &Hotkey, w: u64) -> Result<Vec<s
     Ok(world.stakes(w)?.keys().filter_map(read).collect())
 }
 
-/// Stake of the validators that stand behind a record: its leader's, and of all whose statement is about it. A statement
-/// that differs on a submission still says that this is the record of the window.
-pub(super) fn stake_behind(world: &World<'_>, me: &Hotkey, signed: &SignedRecord) -> Result<u64> {
-    let stakes = world.stakes(signed.record.window)?;
+/// The stake that counts in window `w`: of validators that were not barred by then.
+fn counting(world: &World<'_>, barred: &BTreeMap<Hotkey, u64>, w: u64) -> Result<BTreeMap<Hotkey, u64>> {
+    let mut stakes = world.stakes(w)?;
+    stakes.retain(|hotkey, _| !barred.contains_key(hotkey));
+    Ok(stakes)
+}
+
+fn sum<'a>(stakes: impl IntoIterator<Item = &'a u64>) -> u64 {
+    stakes.into_iter().fold(0, |sum, stake| sum.saturating_add(*stake))
+}
+
+/// Stake of the validators that stand behind a record: its leader's, and of all who say that they could follow it, and
+/// all stake that counts. Somebody who differs on a submission still stands behind the record.
+pub(super) fn stake_behind(
+    world: &World<'_>,
+    me: &Hotkey,
+    barred: &BTreeMap<Hotkey, u64>,
+    signed: &SignedRecord,
+) -> Result<(u64, u64)> {
+    let stakes = counting(world, barred, signed.record.window)?;
     let about = |said: &statement::Said| said.seen.record == signed.record;
     let said = statements(world, me, signed.record.window)?.into_iter().filter(about);
     let behind: BTreeSet<Hotkey> =
         said.map(|said| said.statement.validator).chain([signed.record.leader]).collect();
-    Ok(behind.iter().filter_map(|validator| stakes.get(validator)).fold(0, |sum, s| sum.saturating_add(*s)))
+    Ok((sum(behind.iter().filter_map(|validator| stakes.get(validator))), sum(stakes.values())))
 }
 
-/// The record that an anchor names, where its leader anchored it and validators with more than half of the stake stand
-/// behind it.
-pub(crate) fn backed(
+/// Records that validators with more than half of the stake have anchored, from window `from` on, in order. A validator's
+/// first anchor of a window counts.
+pub(crate) fn anchored(
     world: &World<'_>,
-    me: &Hotkey,
-    by: Hotkey,
-    anchor: Anchor,
-) -> Result<Option<SignedRecord>> {
-    let stakes = world.stakes(anchor.window)?;
-    let half = stakes.values().fold(0_u64, |sum, stake| sum.saturating_add(*stake)) / 2;
-    let named = |signed: &SignedRecord| signed.record.hash().is_ok_and(|hash| hash == anchor.record);
-    let copies = stakes.keys().filter_map(|holder| served(world, me, anchor.window, holder));
-    let seen = statements(world, me, anchor.window)?.into_iter().map(|said| said.seen);
-    let found = copies.chain(seen).find(named);
-    let Some(signed) = found.filter(|s| s.record.leader == by && s.check_signature(&verify).is_ok()) else {
-        return Ok(None);
-    };
-    Ok((stake_behind(world, me, &signed)? > half).then_some(signed))
+    barred: &BTreeMap<Hotkey, u64>,
+    from: u64,
+) -> Result<Vec<(u64, Digest)>> {
+    let mut said: BTreeMap<u64, BTreeMap<Hotkey, Digest>> = BTreeMap::new();
+    for (_, by, Anchor { window, record }) in world.chain.anchors(from)? {
+        said.entry(window).or_default().entry(by).or_insert(record);
+    }
+    let mut found = Vec::new();
+    for (window, said) in said {
+        let stakes = counting(world, barred, window)?;
+        let mut behind: BTreeMap<Digest, u64> = BTreeMap::new();
+        for (by, record) in said {
+            let stake = behind.entry(record).or_default();
+            *stake = stake.saturating_add(stakes.get(&by).copied().unwrap_or(0));
+        }
+        let half = sum(stakes.values()) / 2;
+        found.extend(
+            behind.into_iter().filter(|(_, stake)| *stake > half).map(|(record, _)| (window, record)),
+        );
+    }
+    Ok(found)
+}
+
+/// The record of window `w` with hash `wanted`, from whoever serves it.
+pub(crate) fn named(world: &World<'_>, me: &Hotkey, w: u64, wanted: Digest) -> Result<Option<SignedRecord>> {
+    let stakes = world.stakes(w)?;
+    let is = |signed: &SignedRecord| signed.record.hash().is_ok_and(|hash| hash == wanted);
+    let copies = stakes.keys().filter_map(|holder| served(world, me, w, holder));
+    let found = copies.filter(is).find(|signed| signed.check_signature(&verify).is_ok());
+    if found.is_some() {
+        return Ok(found);
+    }
+    Ok(statements(world, me, w)?.into_iter().map(|said| said.seen).find(is))
 }
 
 /// Bars the leaders that the chain holds proofs against, but for the first `known` proofs; gives how many there are now.
 pub(crate) fn bar_proven(world: &World<'_>, records: &mut RecordChain, known: usize) -> Result<usize> {
-    let proofs = world.chain.equivocations()?;
-    for (block, _, bytes) in proofs.iter().skip(known) {
+    let proofs = world.chain.equivocations(known)?;
+    for (block, _, bytes) in &proofs {
         // Anything can be reported; what does not hold proves nothing.
         let Ok(proof) = postcard::from_bytes::<Equivocation>(bytes) else { continue };
-        let window = &world.run.manifest.window;
+        let (window, record) = (&world.run.manifest.window, &proof.first.record);
+        if !world.stakes(record.window)?.contains_key(&record.leader) {
+            continue;
+        }
+        // What it led before stays, or who follows later could not: majorities say which of its two records counts.
         let open = block.saturating_sub(window.start_block) / window.blocks;
-        // The closing of a window lies in the next one.
-        let from = proof.first.record.window.max(open.saturating_sub(1));
-        let _ = records.bar(&proof, from, &verify);
+        let _ = records.bar(&proof, open.max(record.window.saturating_add(1)), &verify);
     }
-    Ok(proofs.len())
+    Ok(known + proofs.len())
 }
 
 /// What the chain says about who may lead and send, for the check of a record.

@@ -12,6 +12,7 @@ use gauntlet::record::{Accepted, PROTOCOL_VERSION, Record, SignedRecord};
 use gauntlet::submission::Commitment;
 use gauntlet::{Digest, Finished, Hotkey, Round, State};
 use gauntlet_demo::Submission;
+use serde::{Deserialize, Serialize};
 
 use super::follower::Follower;
 use super::identity::Identity;
@@ -20,7 +21,6 @@ use super::records::expected;
 use super::statement::Said;
 use super::{World, bundle, checkpoint, reader};
 use crate::chain::Anchor;
-use crate::storage::Fault;
 
 /// A validator with its state.
 pub(crate) struct Validator {
@@ -33,6 +33,20 @@ pub(crate) struct Validator {
     incentives: Option<Incentives>,
     /// The state in which each leader's newest audited judgement ended, by hash.
     audited: BTreeMap<Hotkey, (u64, Digest)>,
+    /// The newest record it signed: two of one window would be a proof against it.
+    signed: Option<SignedRecord>,
+}
+
+/// What a restart needs.
+#[derive(Clone, Default, Serialize, Deserialize)]
+pub(super) struct Memory {
+    /// [`State::to_bytes`].
+    pub(super) state: Vec<u8>,
+    pub(super) incentives: Option<Incentives>,
+    pub(super) audited: BTreeMap<Hotkey, (u64, Digest)>,
+    pub(super) signed: Option<SignedRecord>,
+    /// Commitments as read at their deadline, with the window, and whether others were out of reach then.
+    pub(super) read: Option<(u64, BTreeMap<Hotkey, Commitment>, bool)>,
 }
 
 /// A window being closed.
@@ -40,6 +54,8 @@ pub(super) struct Closing {
     pub(super) window: u64,
     pub(super) gather: Vec<Hotkey>,
     commitments: BTreeMap<Hotkey, Commitment>,
+    /// Whether others were out of reach when the commitments were read: then they are read again.
+    cut_off: bool,
     pub(super) checks: BTreeMap<Hotkey, Check>,
     pub(super) objects: BTreeMap<Hotkey, Sent>,
     finished: Option<Finished>,
@@ -56,6 +72,20 @@ pub(crate) struct Judged {
     pub(crate) finished: Finished,
 }
 
+impl Closing {
+    fn new(window: u64, commitments: BTreeMap<Hotkey, Commitment>, cut_off: bool) -> Self {
+        let (checks, objects) = (BTreeMap::new(), BTreeMap::new());
+        Self { window, gather: Vec::new(), commitments, cut_off, checks, objects, finished: None }
+    }
+}
+
+/// What came of [`Validator::afterwards`].
+#[derive(Default)]
+pub(crate) struct Afterwards {
+    pub(crate) weights: Option<Vec<(u16, u16)>>,
+    pub(crate) refused: Vec<String>,
+}
+
 impl Validator {
     /// A validator that remembers nobody.
     pub(crate) fn new(identity: Identity, mut follower: Follower) -> Self {
@@ -67,6 +97,7 @@ impl Validator {
             open: None,
             incentives: None,
             audited: BTreeMap::new(),
+            signed: None,
         }
     }
 
@@ -79,14 +110,25 @@ impl Validator {
         &self.state
     }
 
-    /// What a restart needs: its state, and the newest split.
-    pub(super) fn memory(&self) -> (&State, Option<&Incentives>) {
-        (&self.state, self.incentives.as_ref())
+    /// What a restart needs. Errors: a state without stored form.
+    pub(super) fn memory(&self) -> Result<Memory> {
+        let unjudged = self.open.as_ref().filter(|closing| closing.window == self.follower.window());
+        Ok(Memory {
+            state: self.state.to_bytes()?,
+            incentives: self.incentives.clone(),
+            audited: self.audited.clone(),
+            signed: self.signed.clone(),
+            read: unjudged.map(|c| (c.window, c.commitments.clone(), c.cut_off)),
+        })
     }
 
-    /// Goes on from a saved memory.
-    pub(super) fn remember(&mut self, state: State, incentives: Option<Incentives>) {
-        (self.state, self.incentives) = (state, incentives);
+    /// Goes on from a saved memory. Errors: a damaged state.
+    pub(super) fn remember(&mut self, memory: Memory) -> Result<()> {
+        self.state = State::from_bytes(&memory.state)?;
+        (self.incentives, self.audited, self.signed) = (memory.incentives, memory.audited, memory.signed);
+        self.open =
+            memory.read.map(|(window, commitments, cut_off)| Closing::new(window, commitments, cut_off));
+        Ok(())
     }
 
     /// Reads all commitments to window `w`, at their deadline.
@@ -95,17 +137,38 @@ impl Validator {
         if self.follower.window() != w || self.open.as_ref().is_some_and(|closing| closing.window == w) {
             return Ok(());
         }
+        self.settle_state();
         let (me, phase) = (self.hotkey(), world.commit_phase(w)?);
         let commitments = reader::commitments(world, &me, world.roster(w)?.miners(), w, phase);
-        self.open = Some(Closing {
-            window: w,
-            gather: Vec::new(),
-            commitments,
-            checks: BTreeMap::new(),
-            objects: BTreeMap::new(),
-            finished: None,
-        });
+        let cut_off = !self.reaches_others(world, &commitments, w)?;
+        self.open = Some(Closing::new(w, commitments, cut_off));
         Ok(())
+    }
+
+    /// Whether its own network works, as far as it can tell: at least half of the other validators answer or, where there
+    /// are none, any peer does.
+    fn reaches_others(
+        &self,
+        world: &World<'_>,
+        commitments: &BTreeMap<Hotkey, Commitment>,
+        w: u64,
+    ) -> Result<bool> {
+        let me = self.hotkey();
+        if self.own_storage(world, w) == Reach::Unreachable {
+            return Ok(false);
+        }
+        let stakes = world.stakes(w)?;
+        let others: Vec<&Hotkey> = stakes.keys().filter(|other| **other != me).collect();
+        if others.is_empty() {
+            let unknown = |c: &Commitment| matches!(c, Commitment::Unknown(_));
+            return Ok(commitments.is_empty() || !commitments.values().all(unknown));
+        }
+        let key = world.run.keys.record(w);
+        let answers = |other: &&&Hotkey| {
+            let bucket = world.buckets.of(&me, other);
+            bucket.is_some_and(|bucket| !matches!(bucket.head(&key), Err(fault) if fault.unknown().is_some()))
+        };
+        Ok(2 * others.iter().filter(answers).count() >= others.len())
     }
 
     /// Judges window `w`: fast evaluation, losses, scores. Only a validator that stands at `w` can.
@@ -115,6 +178,21 @@ impl Validator {
         }
         let unjudged = |closing: &mut Closing| closing.window == w && closing.finished.is_none();
         let Some(mut closing) = self.open.take_if(unjudged) else { return Ok(None) };
+        if closing.cut_off {
+            // The stores' clocks say what was in time.
+            let (me, phase) = (self.hotkey(), world.commit_phase(w)?);
+            let commitments = reader::commitments(world, &me, world.roster(w)?.miners(), w, phase);
+            closing = Closing::new(w, commitments, false);
+            if !self.reaches_others(world, &closing.commitments, w)? {
+                self.open = Some(Closing { cut_off: true, ..closing });
+                return Ok(None);
+            }
+        }
+        // After a roll-back: it knows what it thinks of this window.
+        if self.state.next_window > w {
+            self.open = Some(closing);
+            return Ok(None);
+        }
         self.mark_late(world, &mut closing)?;
         let reveal = world.block(world.run.manifest.window.record_opens(w))?;
         closing.gather = self.gather(world, &closing, &reveal);
@@ -137,7 +215,7 @@ impl Validator {
         self.open = Some(closing);
         let facts = RoundFacts { window: facts, checks, losses };
         let judgement = Judgement::new(&self.identity, &self.state, facts.clone())?;
-        self.put(world, &world.run.keys.judgement(w, &self.hotkey()), &judgement.to_bytes()?)?;
+        world.put(&self.hotkey(), &world.run.keys.judgement(w, &self.hotkey()), &judgement.to_bytes()?)?;
         Ok(Some(Judged { facts, finished }))
     }
 
@@ -215,18 +293,14 @@ impl Validator {
         Ok(())
     }
 
-    /// The record of window `w` by this validator, and its bundle; none where it has too little to go by: who reaches
-    /// less than half of the others leaves its turn to the next.
-    pub(crate) fn record(&self, world: &World<'_>, w: u64) -> Result<Option<(SignedRecord, Vec<u8>)>> {
+    /// The record of window `w` by this validator, and its bundle; none where it has not judged the window. Save the node
+    /// before it is published: it signs one record a window, whatever happens.
+    pub(crate) fn record(&mut self, world: &World<'_>, w: u64) -> Result<Option<(SignedRecord, Vec<u8>)>> {
         let Some(closing) = self.open.as_ref().filter(|c| c.window == w && self.follower.window() == w)
         else {
             return Ok(None);
         };
         let Some(finished) = &closing.finished else { return Ok(None) };
-        let unknown = closing.commitments.values().filter(|c| matches!(c, Commitment::Unknown(_))).count();
-        if 2 * unknown > closing.commitments.len() {
-            return Ok(None);
-        }
         let sent = |hotkey: &Hotkey| closing.objects.get(hotkey).map(|sent| (*hotkey, sent));
         let objects: Vec<(Hotkey, &Sent)> = finished.outcome.accepted.iter().filter_map(sent).collect();
         let bundle = bundle::seal(objects.iter().map(|(_, sent)| sent.bytes.as_slice()));
@@ -235,6 +309,10 @@ impl Validator {
             content: Digest::of(&sent.bytes),
             size: sent.bytes.len() as u64,
         });
+        if let Some(signed) = self.signed.as_ref().filter(|signed| signed.record.window == w) {
+            let same = signed.record.bundle == Digest::of(&bundle);
+            return Ok(same.then(|| (signed.clone(), bundle)));
+        }
         let commitments = closing.commitments.iter().filter_map(|(hotkey, commitment)| match commitment {
             Commitment::InTime(digest) => Some((*hotkey, *digest)),
             _ => None,
@@ -252,7 +330,9 @@ impl Validator {
             published: world.chain.head()?.number,
             leader: self.hotkey(),
         };
-        Ok(Some((self.sign(record)?, bundle)))
+        let signed = self.sign(record)?;
+        self.signed = Some(signed.clone());
+        Ok(Some((signed, bundle)))
     }
 
     /// Signs a record.
@@ -261,28 +341,23 @@ impl Validator {
         Ok(SignedRecord { record, signature })
     }
 
-    /// Publishes a record and its bundle; the bundle first, so that who sees the record can have it. A record that it
-    /// signed for the window before stays: two would be a proof against it. Whether this one is out.
-    pub(crate) fn publish(&self, world: &World<'_>, signed: &SignedRecord, bundle: &[u8]) -> Result<bool> {
+    /// Publishes a record and its bundle; the bundle first, so that who sees the record can have it.
+    pub(crate) fn publish(&self, world: &World<'_>, signed: &SignedRecord, bundle: &[u8]) -> Result<()> {
         let (w, me) = (signed.record.window, self.hotkey());
-        let Some(bucket) = world.buckets.of(&me, &me) else { bail!("{me}: has no bucket") };
-        match bucket.head(&world.run.keys.record(w)) {
-            Err(Fault::Absent) => {}
-            Err(fault) => return Err(fault.into()),
-            Ok(_) => return Ok(false),
-        }
-        self.put(world, &world.run.keys.bundle(w), bundle)?;
-        match bucket.put_new(&world.run.keys.record(w), &signed.to_bytes()?) {
-            Ok(()) => Ok(true),
-            Err(Fault::Exists) => Ok(false),
-            Err(fault) => Err(fault.into()),
-        }
+        world.put(&me, &world.run.keys.bundle(w), bundle)?;
+        world.put(&me, &world.run.keys.record(w), &signed.to_bytes()?)
     }
 
-    /// Says what it thinks of the record `signed`; `None` where it knows nothing of the window.
+    /// Says what it thinks of the record `signed`; `None` where it knows nothing of the window, or could not follow the
+    /// record: who says something stands behind it.
     pub(crate) fn state_view(&mut self, world: &World<'_>, signed: &SignedRecord) -> Result<Option<View>> {
         let w = signed.record.window;
-        let Some(closing) = self.open.as_ref().filter(|c| c.window == w) else { return Ok(None) };
+        let Some(closing) = self.open.as_ref().filter(|c| c.window == w && c.finished.is_some()) else {
+            return Ok(None);
+        };
+        if !self.follower.could_follow(world, signed)? {
+            return Ok(None);
+        }
         let gather = closing.gather.iter().copied().collect();
         let (commitments, checks) = (&closing.commitments, &closing.checks);
         // A copy passes its own check and is left out by the round's verdict: that is no difference.
@@ -316,30 +391,51 @@ impl Validator {
             self.audited.insert(leader, (w, state));
         }
         let said = Said::new(&self.identity, signed, view)?;
-        self.put(world, &world.run.keys.agreement(w, &self.hotkey()), &said.to_bytes()?)?;
+        world.put(&self.hotkey(), &world.run.keys.agreement(w, &self.hotkey()), &said.to_bytes()?)?;
         Ok(Some(view))
     }
 
-    /// Keeps the state of window `w` once its record is applied, and serves the bundle as well.
+    /// Keeps the state of a window once its record is applied, and takes back what is old.
     pub(crate) fn settle(&mut self, world: &World<'_>) -> Result<Option<State>> {
+        self.follower.forget(world)?;
+        Ok(self.settle_state().then(|| self.state.clone()))
+    }
+
+    fn settle_state(&mut self) -> bool {
         let window = self.follower.window();
-        let Some(closing) = self.open.take_if(|closing| closing.window < window) else { return Ok(None) };
-        world.forget(&self.hotkey(), window)?;
-        if let Some((signed, bundle)) = self.follower.newest() {
-            let record = (world.run.keys.record(signed.record.window), signed.to_bytes()?);
-            let own = signed.record.leader == self.hotkey();
-            if !own {
-                self.put(world, &world.run.keys.bundle(signed.record.window), &bundle)?;
-                self.put(world, &record.0, &record.1)?;
+        let finished = self.open.take_if(|closing| closing.window < window).and_then(|c| c.finished);
+        let Some(finished) = finished else { return false };
+        self.state = finished.state;
+        true
+    }
+
+    /// What a validator does every so many windows, once window `w` is closed: weights, anchor, checkpoint. Gives the
+    /// weights it set, and what the chain refused: no permit yet, too soon; then the next time.
+    pub(crate) fn afterwards(&self, world: &mut World<'_>, w: u64) -> Result<Afterwards> {
+        let (window, mut after) = (&world.run.manifest.window, Afterwards::default());
+        let (anchors, checkpoints) = (window.anchor_every, window.checkpoint_every);
+        if (w + 1).is_multiple_of(world.run.manifest.chain.windows_per_weights) {
+            match self.set_weights(world) {
+                Ok(weights) => after.weights = weights,
+                Err(error) => after.refused.push(format!("weights: {error:#}")),
             }
         }
-        let Some(finished) = closing.finished else { return Ok(None) };
-        self.state = finished.state;
-        Ok(Some(self.state.clone()))
+        if self.follower.window() != w + 1 {
+            return Ok(after);
+        }
+        if (w + 1).is_multiple_of(anchors)
+            && let Err(error) = self.anchor(world, w)
+        {
+            after.refused.push(format!("anchor: {error:#}"));
+        }
+        if (w + 1).is_multiple_of(checkpoints) {
+            self.checkpoint(world)?;
+        }
+        Ok(after)
     }
 
     /// Sets weights by the newest split.
-    pub(crate) fn set_weights(&self, world: &mut World<'_>) -> Result<Option<Vec<(u16, u16)>>> {
+    fn set_weights(&self, world: &mut World<'_>) -> Result<Option<Vec<(u16, u16)>>> {
         let Some(incentives) = &self.incentives else { return Ok(None) };
         let graph = world.chain.metagraph()?;
         let uids: BTreeMap<Hotkey, u16> = graph.neurons.iter().map(|n| (n.hotkey, n.uid)).collect();
@@ -354,22 +450,15 @@ impl Validator {
     }
 
     /// Anchors the record of window `w` on chain.
-    pub(crate) fn anchor(&self, world: &mut World<'_>, w: u64) -> Result<()> {
+    fn anchor(&self, world: &mut World<'_>, w: u64) -> Result<()> {
         let record = self.follower.records().head();
         Ok(world.chain.anchor(self.hotkey(), Anchor { window: w, record })?)
     }
 
     /// Publishes a checkpoint of where it stands.
-    pub(crate) fn checkpoint(&self, world: &World<'_>) -> Result<()> {
+    fn checkpoint(&self, world: &World<'_>) -> Result<()> {
         let me = self.hotkey();
         let Some(bucket) = world.buckets.of(&me, &me) else { bail!("{me}: has no bucket") };
         checkpoint::publish(world, &self.follower, &bucket)
-    }
-
-    fn put(&self, world: &World<'_>, key: &str, bytes: &[u8]) -> Result<()> {
-        let me = self.hotkey();
-        let Some(bucket) = world.buckets.of(&me, &me) else { bail!("{me}: has no bucket") };
-        bucket.put(key, bytes)?;
-        Ok(())
     }
 }

@@ -171,10 +171,7 @@ impl Log {
     /// A validator's state, kept with every window.
     pub(crate) fn state(&mut self, validator: Hotkey, state: &State) -> Result<()> {
         let path = self.states.join(format!("{}.state", ss58::encode(&validator)));
-        let temporary = path.with_extension("tmp");
-        std::fs::write(&temporary, state.to_bytes()?)
-            .and_then(|()| std::fs::rename(&temporary, &path))
-            .with_context(|| format!("cannot write {}", path.display()))
+        crate::files::write(&path, state.to_bytes()?)
     }
 
     /// A peer's share of the split of a window, by a validator.

@@ -46,7 +46,7 @@ use crate::run::persist::Disk;
 use crate::run::theta::{Shared, Theta};
 use crate::run::validator::Validator;
 use baseline::Baseline;
-use behaviours::{Act, make};
+use behaviours::{Act, Draft, make};
 use buckets::SimBuckets;
 use log::Log;
 use node::{Judge, Miner};
@@ -71,6 +71,8 @@ pub(crate) struct Simulation {
     shared: Shared,
     baseline: Option<Baseline>,
     log: Log,
+    /// Holds what nodes keep on their disks, as long as the simulation lasts.
+    disks: Option<tempfile::TempDir>,
 }
 
 /// What a window came to, for whoever shows it.
@@ -125,6 +127,7 @@ impl Simulation {
             shared: Shared::default(),
             baseline: None,
             log: Log::create(out)?,
+            disks: None,
         };
         if settings.baseline {
             simulation.baseline = Some(Baseline::new(&simulation.compute, &simulation.initial)?);
@@ -142,7 +145,17 @@ impl Simulation {
             let follower = self.follower(hotkey);
             let name = format!("validator-{}", i + 1);
             self.log.meet(hotkey, &name, &kind.to_string(), 0.0, *stake)?;
-            self.judges.push(Judge { name, kind: *kind, validator: Validator::new(identity, follower) });
+            let disk = match kind {
+                ValidatorKind::Restart(_) => Some(self.disk(&hotkey)?),
+                _ => None,
+            };
+            self.judges.push(Judge {
+                name,
+                kind: *kind,
+                validator: Validator::new(identity, follower),
+                withheld: None,
+                disk,
+            });
         }
         if let Some(owner) = self.run.manifest.chain.ledger.owner {
             self.chain.register(owner, owner).context("cannot register chain.ledger.owner")?;
@@ -163,8 +176,12 @@ impl Simulation {
                 };
                 let kind = entry.kind.clone();
                 self.log.meet(identity.hotkey(), &name, &kind.to_string(), entry.speed, 0)?;
-                let miner =
-                    Miner { name, kind, behaviour, identity, peer: None, budget, from, until, draft: None };
+                let disk = match kind {
+                    Kind::Restart(_) => Some(self.disk(&identity.hotkey())?),
+                    _ => None,
+                };
+                let (peer, draft) = (None, None);
+                let miner = Miner { name, kind, behaviour, identity, peer, budget, from, until, draft, disk };
                 self.miners.push(miner);
             }
         }
@@ -225,24 +242,51 @@ impl Simulation {
         Ok(())
     }
 
-    /// Nodes that are killed before window `w` come back with nothing but what they kept.
+    /// Where a node that will be killed keeps its state.
+    fn disk(&mut self, hotkey: &Hotkey) -> Result<Disk> {
+        let root = match &self.disks {
+            Some(root) => root,
+            None => {
+                self.disks.insert(tempfile::tempdir().context("no temporary folder for what nodes keep")?)
+            }
+        };
+        Disk::new(root.path(), hotkey)
+    }
+
+    /// Nodes with a disk keep what a restart needs.
+    pub(super) fn save(&self) -> Result<()> {
+        for miner in &self.miners {
+            if let (Some(disk), Some(peer)) = (&miner.disk, &miner.peer) {
+                let sealed = miner.draft.as_ref().map(|draft| (peer.follower.window(), draft.object.clone()));
+                disk.save_miner(self.run.id, peer, sealed)?;
+            }
+        }
+        for judge in &self.judges {
+            if let Some(disk) = &judge.disk {
+                disk.save_validator(self.run.id, &judge.validator)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Nodes that are killed in window `w` come back with nothing but what they kept.
     fn restart(&mut self, w: u64) -> Result<()> {
-        let root = tempfile::tempdir().context("no temporary folder for what nodes keep")?;
-        let (run, shared) = (self.run.id, self.shared.clone());
+        let shared = self.shared.clone();
         let world = world!(self);
         for miner in self.miners.iter_mut().filter(|miner| miner.kind == Kind::Restart(w)) {
-            if let Some(peer) = miner.peer.take() {
-                let disk = Disk::new(root.path(), &peer.hotkey())?;
-                disk.save_miner(run, &peer)?;
-                drop(peer);
-                miner.peer = Some(disk.miner(&world, miner.identity.clone(), shared.clone())?);
+            if let (Some(disk), Some(peer)) = (&miner.disk, miner.peer.take()) {
+                drop((peer, miner.draft.take()));
+                let (peer, sealed) = disk.miner(&world, miner.identity.clone(), shared.clone())?;
+                let sealed = sealed.filter(|(window, _)| *window == peer.follower.window());
+                miner.draft = sealed.map(|(_, object)| Draft::made(object));
+                miner.peer = Some(peer);
             }
         }
         for judge in self.judges.iter_mut().filter(|judge| judge.kind == ValidatorKind::Restart(w)) {
-            let disk = Disk::new(root.path(), &judge.validator.hotkey())?;
-            disk.save_validator(run, &judge.validator)?;
-            let identity = judge.validator.identity.clone();
-            judge.validator = disk.validator(&world, identity, shared.clone())?;
+            if let Some(disk) = &judge.disk {
+                let identity = judge.validator.identity.clone();
+                judge.validator = disk.validator(&world, identity, shared.clone())?;
+            }
         }
         Ok(())
     }
@@ -256,8 +300,9 @@ impl Simulation {
         let window = self.run.manifest.window.clone();
         self.advance_to(window.opens(w));
         if let Some(last) = w.checked_sub(1) {
-            // Who missed something has the time until now to catch up.
-            self.follow(last, None)?;
+            self.catch_up(last)?;
+            self.miners.iter_mut().for_each(|miner| miner.draft = None);
+            self.save()?;
             self.restart(w)?;
             self.join(w)?;
         }
@@ -275,6 +320,9 @@ impl Simulation {
         for judge in &mut self.judges {
             judge.validator.read_commitments(&world, w)?;
         }
+        // And killed again, between commitment and object.
+        self.save()?;
+        self.restart(w)?;
         self.each_draft(w, |act, behaviour, draft| behaviour.reveal(act, draft))?;
         self.advance_to(window.record_opens(w));
         self.each_draft(w, |act, behaviour, draft| behaviour.overdue(act, draft))?;
@@ -332,7 +380,14 @@ impl Simulation {
             };
             let mut world = world!(self);
             let mut act = Act { peer, world: &mut world, window: w, budget: miner.budget };
-            miner.draft = miner.behaviour.draft(&mut act)?;
+            miner.draft = match miner.behaviour.draft(&mut act) {
+                // It sends nothing in this window, as any miner would.
+                Err(error) if is_not_finite(&error) => {
+                    self.log.trouble(w, &miner.name, &format!("{error:#}"))?;
+                    None
+                }
+                draft => draft?,
+            };
             if let Some(loss) = miner.draft.as_ref().and_then(|d| d.loss).filter(|_| miner.kind.is_honest()) {
                 sum += loss * f64::from(miner.budget);
                 ids.extend(act.peer.assigned(act.world, w, miner.budget)?);
@@ -364,6 +419,11 @@ impl Simulation {
         let sizes = drafts.map(|draft| draft.object.len() as u64).filter(|size| *size > 0);
         sizes.fold((0, 0), |(bytes, count), size| (bytes + size, count + 1))
     }
+}
+
+/// Whether a gradient was no number.
+fn is_not_finite(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(gauntlet_demo::Error::NonFinite { .. }))
 }
 
 /// The key of a simulated node.

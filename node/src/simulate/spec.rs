@@ -86,8 +86,10 @@ pub(crate) enum ValidatorKind {
     SilentLeader(u64),
     /// Signs two records in this window.
     EquivocatingLeader(u64),
-    /// Lists, in this window, an object that nobody can have.
+    /// Lists, in this window, an object that nobody can have, and anchors that record.
     WithholdingLeader(u64),
+    /// Says nothing in its turn of this window, and in the next shows a record of that turn with another on top of it.
+    ForkingLeader(u64),
     /// From this window on selects the miner of the lowest hotkey, and nobody else.
     FavouringLeader(u64),
     /// Honest otherwise; from this window on anchors hashes of no record.
@@ -106,7 +108,7 @@ impl ValidatorKind {
 }
 
 /// Names that `--validators` knows.
-const VALIDATORS: &str = "honest, silent-leader@W, equivocating-leader@W, withholding-leader@W, favouring-leader@W, \
+const VALIDATORS: &str = "honest, silent-leader@W, equivocating-leader@W, withholding-leader@W, forking-leader@W, favouring-leader@W, \
     garbage-anchors@W, offline@W, restart@W";
 
 /// Names that `--peers` knows.
@@ -322,6 +324,7 @@ impl FromStr for ValidatorKind {
             Some(("silent-leader", w)) => Ok(Self::SilentLeader(window(w)?)),
             Some(("equivocating-leader", w)) => Ok(Self::EquivocatingLeader(window(w)?)),
             Some(("withholding-leader", w)) => Ok(Self::WithholdingLeader(window(w)?)),
+            Some(("forking-leader", w)) => Ok(Self::ForkingLeader(window(w)?)),
             Some(("favouring-leader", w)) => Ok(Self::FavouringLeader(window(w)?)),
             Some(("garbage-anchors", w)) => Ok(Self::GarbageAnchors(window(w)?)),
             Some(("offline", w)) => Ok(Self::Offline(window(w)?)),
@@ -338,6 +341,7 @@ impl fmt::Display for ValidatorKind {
             Self::SilentLeader(w) => write!(f, "silent-leader@{w}"),
             Self::EquivocatingLeader(w) => write!(f, "equivocating-leader@{w}"),
             Self::WithholdingLeader(w) => write!(f, "withholding-leader@{w}"),
+            Self::ForkingLeader(w) => write!(f, "forking-leader@{w}"),
             Self::FavouringLeader(w) => write!(f, "favouring-leader@{w}"),
             Self::GarbageAnchors(w) => write!(f, "garbage-anchors@{w}"),
             Self::Offline(w) => write!(f, "offline@{w}"),
@@ -367,7 +371,7 @@ mod tests {
         assert_eq!(validators("2").unwrap(), [ValidatorKind::Honest; 2]);
         let all = VALIDATORS.replace("@W", "@7");
         let written: Vec<String> = validators(&all).unwrap().iter().map(ToString::to_string).collect();
-        assert_eq!((written.len(), written.join(", ")), (8, all));
+        assert_eq!((written.len(), written.join(", ")), (9, all));
     }
 
     #[test]

@@ -162,7 +162,7 @@ impl Simulation {
             theta_hash: theta.to_string(),
             stalled: self
                 .observer()
-                .map_or(0, |j| (last.window + 1).saturating_sub(j.validator.follower.window())),
+                .map_or(0, |j| (windows.len() as u64).saturating_sub(j.validator.follower.window())),
             disputed: windows.iter().filter(|w| w.disputed).map(|w| w.window).collect(),
             all_agree,
             validation_loss: last.validation,

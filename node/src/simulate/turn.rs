@@ -10,8 +10,8 @@ use super::spec::{Kind, ValidatorKind};
 use super::{Simulation, WindowResult};
 use crate::chain::Anchor;
 use crate::run::World;
+use crate::run::checkpoint;
 use crate::run::follower::{Followed, Follower};
-use crate::run::manifest::WindowSection;
 use crate::storage::ss58;
 
 impl Simulation {
@@ -53,6 +53,7 @@ impl Simulation {
         while opens + turn * length < end {
             self.advance_to(opens + turn * length);
             self.read_chain()?;
+            self.judge(w)?;
             let Some(leader) = self.turn_of(w, turn)? else { break };
             turn += 1;
             self.publish(w, leader)?;
@@ -91,14 +92,17 @@ impl Simulation {
 
     fn publish(&mut self, w: u64, leader: Hotkey) -> Result<()> {
         let world = world!(self);
-        let Some(judge) = self.judges.iter().find(|judge| judge.validator.hotkey() == leader) else {
+        let Some(judge) = self.judges.iter_mut().find(|judge| judge.validator.hotkey() == leader) else {
             return Ok(());
         };
         if matches!(judge.kind, ValidatorKind::SilentLeader(from) if w >= from) {
             return Ok(());
         }
+        let Some((mut signed, mut bundle)) = judge.validator.record(&world, w)? else { return Ok(()) };
         let validator = &judge.validator;
-        let Some((mut signed, mut bundle)) = validator.record(&world, w)? else { return Ok(()) };
+        if let Some(disk) = &judge.disk {
+            disk.save_validator(world.run.id, validator)?;
+        }
         match judge.kind {
             ValidatorKind::WithholdingLeader(at) if at == w => {
                 let mut record = signed.record.clone();
@@ -110,6 +114,18 @@ impl Simulation {
                     }
                 }
                 (signed, bundle) = (validator.sign(record)?, Vec::new());
+                world.chain.anchor(leader, Anchor { window: w, record: signed.record.hash()? })?;
+            }
+            ValidatorKind::ForkingLeader(at) if at == w => {
+                judge.withheld = Some(signed);
+                return Ok(());
+            }
+            ValidatorKind::ForkingLeader(at) if at + 1 == w => {
+                if let Some(withheld) = judge.withheld.take() {
+                    world.put(&leader, &world.run.keys.record(at), &withheld.to_bytes()?)?;
+                    let previous = withheld.record.hash()?;
+                    signed = validator.sign(gauntlet::record::Record { previous, ..signed.record })?;
+                }
             }
             ValidatorKind::FavouringLeader(from) if w >= from => {
                 let mut record = signed.record.clone();
@@ -134,10 +150,11 @@ impl Simulation {
             second.put(&world.run.keys.bundle(w), &bundle)?;
             second.put(&world.run.keys.record(w), &signed.to_bytes()?)?;
         }
-        if validator.publish(&world, &signed, &bundle)? {
-            self.log.record(w, &signed)?;
+        // What a store refuses now it may take in the next turn.
+        if let Err(error) = validator.publish(&world, &signed, &bundle) {
+            return self.log.trouble(w, &judge.name, &format!("record not published: {error:#}"));
         }
-        Ok(())
+        self.log.record(w, &signed)
     }
 
     /// The other validators say what they think of the leader's record.
@@ -161,11 +178,8 @@ impl Simulation {
         let miners = self.miners.iter().filter_map(|miner| miner.peer.as_ref());
         let miners = miners.map(|peer| (peer.hotkey(), &peer.follower));
         for (by, follower) in judges.chain(miners) {
-            let Some(proof) = follower.equivocation(&world, w)? else { continue };
+            let Some(proof) = follower.equivocation(&world)? else { continue };
             let leader = proof.first.record.leader;
-            if follower.records().barred().contains_key(&leader) {
-                continue;
-            }
             let bytes = postcard::to_allocvec(&proof).context("a proof has no stored form")?;
             world.chain.report_equivocation(by, &bytes)?;
             self.log.equivocation(w, by, leader)?;
@@ -185,8 +199,38 @@ impl Simulation {
         Ok(())
     }
 
+    /// Who missed something takes the records up to window `w`, from a checkpoint where their objects are gone.
+    pub(super) fn catch_up(&mut self, w: u64) -> Result<()> {
+        self.read_chain()?;
+        self.follow(w, None)?;
+        let keep = self.run.manifest.window.keep;
+        let shared = self.shared.clone();
+        let world = world!(self);
+        let far_behind = |follower: &Follower| keep > 0 && follower.window() + keep <= w;
+        for peer in self.miners.iter_mut().filter_map(|miner| miner.peer.as_mut()) {
+            if far_behind(&peer.follower)
+                && let Some(joined) = checkpoint::join(&world, peer.hotkey(), shared.clone())?
+                && joined.window() > peer.follower.window()
+            {
+                peer.follower = joined;
+                peer.follower.follow(&world, w, None)?;
+            }
+        }
+        for validator in self.judges.iter_mut().map(|judge| &mut judge.validator) {
+            if far_behind(&validator.follower)
+                && let Some(mut joined) = checkpoint::join(&world, validator.hotkey(), shared.clone())?
+                && joined.window() > validator.follower.window()
+            {
+                joined.serve();
+                validator.follower = joined;
+                validator.follower.follow(&world, w, None)?;
+            }
+        }
+        self.settle(w, None)
+    }
+
     /// Everybody follows the records up to window `w`.
-    pub(super) fn follow(&mut self, w: u64, leader: Option<Hotkey>) -> Result<()> {
+    fn follow(&mut self, w: u64, leader: Option<Hotkey>) -> Result<()> {
         let world = world!(self);
         let log = &mut self.log;
         let mut one = |world: &World<'_>, name: &str, follower: &mut Follower| -> Result<()> {
@@ -211,13 +255,11 @@ impl Simulation {
 
     /// Settles state and momentum of a window that was closed, sets weights, anchors, publishes checkpoints.
     fn settle(&mut self, w: u64, leader: Option<Hotkey>) -> Result<()> {
-        let WindowSection { anchor_every, checkpoint_every, .. } = self.run.manifest.window;
-        let every = self.run.manifest.chain.windows_per_weights;
         let world = world!(self);
         for miner in &mut self.miners {
             if let Some(peer) = &mut miner.peer {
                 peer.settle();
-                peer.forget(&world)?;
+                peer.follower.forget(&world)?;
             }
         }
         for judge in &mut self.judges {
@@ -229,32 +271,19 @@ impl Simulation {
             if leader.is_none() {
                 continue;
             }
-            if (w + 1).is_multiple_of(every) {
-                // The chain may refuse: no permit yet, too soon. Then the next time.
-                match validator.set_weights(&mut world) {
-                    Ok(Some(weights)) => self.log.weights(w, validator.hotkey(), &weights)?,
-                    Ok(None) => {}
-                    Err(error) => self.log.trouble(w, &judge.name, &format!("weights: {error:#}"))?,
-                }
+            let after = validator.afterwards(&mut world, w)?;
+            if let Some(weights) = after.weights {
+                self.log.weights(w, validator.hotkey(), &weights)?;
             }
-            let validator = &judge.validator;
+            for what in after.refused {
+                self.log.trouble(w, &judge.name, &what)?;
+            }
             if matches!(judge.kind, ValidatorKind::GarbageAnchors(from) if w >= from) {
                 // Of a window followed, of the next, and of one that nobody will see.
                 for window in [w, w + 1, 1 << 40] {
                     let record = gauntlet::Digest::of(&window.to_le_bytes());
                     world.chain.anchor(validator.hotkey(), Anchor { window, record })?;
                 }
-            }
-            if Some(validator.hotkey()) != leader || validator.follower.window() != w + 1 {
-                continue;
-            }
-            if (w + 1).is_multiple_of(anchor_every)
-                && let Err(error) = validator.anchor(&mut world, w)
-            {
-                self.log.trouble(w, &judge.name, &format!("anchor: {error:#}"))?;
-            }
-            if (w + 1).is_multiple_of(checkpoint_every) {
-                validator.checkpoint(&world)?;
             }
         }
         Ok(())

@@ -47,7 +47,7 @@ fn calls_show_when_their_block_is_sealed() {
     ledger.anchor(key(1), anchor).unwrap();
     ledger.report_equivocation(key(1), b"proof").unwrap();
     assert!(ledger.metagraph().unwrap().neurons.is_empty());
-    assert!(ledger.anchors(0).unwrap().is_empty() && ledger.equivocations().unwrap().is_empty());
+    assert!(ledger.anchors(0).unwrap().is_empty() && ledger.equivocations(0).unwrap().is_empty());
     pass(&height, 1);
     let graph = ledger.metagraph().unwrap();
     assert_eq!((graph.block, graph.neurons[0].registered_at), (10, 10));
@@ -55,7 +55,7 @@ fn calls_show_when_their_block_is_sealed() {
     assert_eq!(graph.neuron(&key(9)), None);
     assert_eq!(ledger.anchors(4).unwrap(), [(10, key(1), anchor)], "once, though said twice");
     assert!(ledger.anchors(5).unwrap().is_empty());
-    assert_eq!(ledger.equivocations().unwrap(), [(10, key(1), b"proof".to_vec())]);
+    assert_eq!(ledger.equivocations(0).unwrap(), [(10, key(1), b"proof".to_vec())]);
 }
 
 #[test]

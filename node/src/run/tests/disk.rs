@@ -11,18 +11,19 @@ fn a_miner_goes_on_with_its_momentum() {
     kept.train(&mut world, &[1, 2]).unwrap();
     lost.train(&mut world, &[1, 2]).unwrap();
     let disk = Disk::new(folder.path(), &kept.hotkey()).unwrap();
-    disk.save_miner(world.run.id, &lost).unwrap();
+    disk.save_miner(world.run.id, &lost, Some((0, vec![7]))).unwrap();
     let place = folder.path().join(ss58::encode(&kept.hotkey()));
     let parts = || std::fs::read_dir(&place).unwrap().count();
     assert_eq!(parts(), 3, "the state, θ, the momentum");
-    let mut back = disk.miner(&world, identity(1), Shared::default()).unwrap();
+    let (mut back, sealed) = disk.miner(&world, identity(1), Shared::default()).unwrap();
+    assert_eq!(sealed, Some((0, vec![7])));
     drop(lost);
     for ids in [[3, 4], [5, 6]] {
         let (sent, loss) = kept.train(&mut world, &ids).unwrap();
         let (again, same) = back.train(&mut world, &ids).unwrap();
         assert_eq!((sent.encode(), loss), (again.encode(), same));
     }
-    disk.save_miner(world.run.id, &back).unwrap();
+    disk.save_miner(world.run.id, &back, None).unwrap();
     assert_eq!(parts(), 3, "the old momentum is gone");
 }
 
@@ -42,7 +43,7 @@ fn what_is_wrong_with_a_disk_is_named() {
         text
     };
     assert!(refused(&world, 1).contains("cannot read"));
-    disk.save_miner(world.run.id, &peer).unwrap();
+    disk.save_miner(world.run.id, &peer, None).unwrap();
     assert!(refused(&other.world(), 1).contains("is of run"));
     assert!(refused(&world, 2).contains("is of 5"), "of another hotkey");
     let place = folder.path().join(ss58::encode(&peer.hotkey()));
@@ -62,7 +63,7 @@ fn what_is_wrong_with_a_disk_is_named() {
     assert!(refused(&world, 1).contains("format 9"));
     disk.save_validator(world.run.id, &validator).unwrap();
     assert!(refused(&world, 3).contains("of a validator"));
-    disk.save_miner(world.run.id, &peer).unwrap();
+    disk.save_miner(world.run.id, &peer, None).unwrap();
     let part = std::fs::read_dir(&place).unwrap().map(|e| e.unwrap().path());
     let part = part
         .filter(|path| path.extension().is_some_and(|e| e == "f32"))

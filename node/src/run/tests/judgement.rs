@@ -45,7 +45,7 @@ fn judged() -> Judged {
     let (signed, _) = validator.record(&world, 0).unwrap().unwrap();
     let key = world.run.keys.judgement(0, &validator.hotkey());
     let bytes =
-        world.buckets.of(&validator.hotkey(), &validator.hotkey()).unwrap().get(&key, limit(256)).unwrap();
+        world.buckets.of(&validator.hotkey(), &validator.hotkey()).unwrap().get(&key, limit(&world)).unwrap();
     let judgement = Judgement::from_bytes(&bytes).unwrap();
     let (roster, reveal) = (world.roster(0).unwrap(), world.block(window.record_opens(0)).unwrap());
     let gather = judgement.facts.window.gather.clone();
@@ -140,9 +140,9 @@ fn every_contradiction_is_seen() {
 
 #[test]
 fn a_judgement_is_its_validators() {
-    let judged = judged();
+    let mut judged = judged();
     let bytes = judged.judgement.to_bytes().unwrap();
-    assert!(bytes.len() as u64 <= limit(3));
+    assert!(bytes.len() as u64 <= limit(&judged.small.world()));
     for at in (0..bytes.len()).step_by(11) {
         let mut bad = bytes.clone();
         bad[at] ^= 1;

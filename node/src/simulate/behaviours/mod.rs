@@ -31,6 +31,11 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
+    /// Made before a restart.
+    pub(super) fn made(object: Vec<u8>) -> Self {
+        Self::new(object, None)
+    }
+
     /// Made on the common state.
     fn new(object: Vec<u8>, loss: Option<f64>) -> Self {
         Self { object, loss, state: None }
