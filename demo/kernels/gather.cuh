@@ -1,0 +1,124 @@
+// The sums of one chunk over a gather, in integers (demo/src/aggregate.rs, PROTOCOL 6.1).
+//
+// A = Σ value·s_p over the n peers that sent a coefficient, c = f32(A) / f32(n). Integer sums: the order in which
+// threads add is irrelevant.
+#pragma once
+
+#include "inverse.cuh"
+
+/// Most submissions of one gather.
+constexpr uint32_t MAX_PEERS = 4096;
+/// Strengths are below 49: |value·s_p| < 2⁴⁹.
+constexpr int STRENGTHS = 64;
+/// Strength of a peer that sends nothing in the chunk.
+constexpr uint8_t SILENT = 255;
+
+/// How one peer's tensor is brought to unit norm; the same fields as `cuda::gather::Scale`.
+struct Scale {
+    uint64_t unit;  // s_p
+    int32_t e_max;
+    uint32_t unused;
+};
+
+/// Decoded submissions side by side: exponents [peer][chunk], indices and levels [peer][entry], scales
+/// [peer][tensor].
+struct Gather {
+    const int16_t* exponents;
+    const uint16_t* indices;
+    const int8_t* levels;
+    const Scale* scales;
+    uint64_t chunks, entries;
+    uint32_t tensors, peers;
+};
+
+struct GatherShared {
+    unsigned long long sums[SUMS];  // A
+    uint32_t counts[SUMS];          // n, then the bits of c
+    uint32_t strengths_seen[STRENGTHS];  // peers of each strength
+    uint32_t scratch[WARPS];
+    uint32_t median;
+    uint8_t strengths[MAX_PEERS];
+};
+
+__device__ __forceinline__ long long toward_zero(long long x, uint32_t shift) {
+    long long sign = x >> 63;
+    return ((((x ^ sign) - sign) >> min(shift, 63u)) ^ sign) - sign;
+}
+
+/// Left shift of a peer's levels in a chunk; negative where it sends nothing that counts.
+__device__ __forceinline__ int shift_of(const Gather& g, uint32_t peer, uint32_t tensor, uint32_t chunk) {
+    int e = g.exponents[peer * g.chunks + chunk];
+    return e == EMPTY ? -1 : EXPONENT_RANGE - (g.scales[uint64_t(peer) * g.tensors + tensor].e_max - e);
+}
+
+/// Each peer's strength, and which coefficients are sent at all. One warp a peer.
+__device__ __forceinline__ void gather_strengths(const Gather& g, const Chunk& c, uint32_t chunk, GatherShared& sh,
+                                                 InverseShared& seen) {
+    uint32_t lane = threadIdx.x % 32;
+    for (uint32_t peer = threadIdx.x / 32; peer < g.peers; peer += WARPS) {
+        int left = shift_of(g, peer, c.tensor, chunk), top = 0;
+        uint64_t first = peer * g.entries + c.entries;
+        for (uint32_t i = lane; left >= 0 && i < c.k; i += 32) {
+            int level = g.levels[first + i];
+            if (level == 0) continue;
+            top = max(top, abs(level));
+            uint32_t index = g.indices[first + i], a = index / c.w, b = index % c.w;
+            atomicOr(&seen.seen[2 * b + a % 2], 1u << a / 2);
+        }
+#pragma unroll
+        for (int bits = 16; bits > 0; bits >>= 1) top = max(top, __shfl_xor_sync(ALL_LANES, top, bits));
+        if (lane == 0) {
+            uint64_t unit = g.scales[uint64_t(peer) * g.tensors + c.tensor].unit;
+            uint8_t strength = top > 0 ? 63 - __clzll((uint64_t(top) << left) * unit) : SILENT;
+            sh.strengths[peer] = strength;
+            if (top > 0) atomicAdd(&sh.strengths_seen[strength % STRENGTHS], 1u);
+        }
+    }
+}
+
+/// The lower median of the strengths, by the thread that finds it.
+__device__ __forceinline__ void gather_median(GatherShared& sh) {
+    if (threadIdx.x >= STRENGTHS) return;
+    uint32_t below = 0, all = 0;
+#pragma unroll 8
+    for (uint32_t i = 0; i < STRENGTHS; i++) {
+        uint32_t n = sh.strengths_seen[i];
+        below += i < threadIdx.x ? n : 0;
+        all += n;
+    }
+    uint32_t rank = (max(all, 1u) - 1) / 2;
+    if (below <= rank && rank < below + sh.strengths_seen[threadIdx.x]) sh.median = threadIdx.x;
+}
+
+/// Adds what all peers send in columns `first` ≤ b < `end`, and leaves their c in place of the sums.
+__device__ __forceinline__ void gather_columns(const Gather& g, const Chunk& c, uint32_t chunk, uint32_t first,
+                                               uint32_t end, GatherShared& sh, const InverseShared& seen) {
+    uint32_t skipped = seen.before[2 * first], n = seen.before[2 * end] - skipped;
+    for (uint32_t i = threadIdx.x; i < n; i += THREADS) {
+        sh.sums[i] = 0;
+        sh.counts[i] = 0;
+    }
+    __syncthreads();
+    for (uint32_t peer = threadIdx.x / 32; peer < g.peers; peer += WARPS) {
+        uint32_t strength = sh.strengths[peer];
+        if (strength == SILENT) continue;
+        uint32_t excess = strength > sh.median + 1 ? strength - sh.median : 0;
+        uint64_t from = peer * g.entries + c.entries;
+        uint64_t unit = g.scales[uint64_t(peer) * g.tensors + c.tensor].unit << shift_of(g, peer, c.tensor, chunk);
+        for (uint32_t i = threadIdx.x % 32; i < c.k; i += 32) {
+            long long level = g.levels[from + i];
+            uint32_t index = g.indices[from + i], a = index / c.w, b = index % c.w;
+            if (level == 0 || b < first || b >= end) continue;
+            uint32_t at = place_of(seen, a, b) - skipped;
+            long long x = toward_zero(level * static_cast<long long>(unit), excess);
+            atomicAdd(&sh.sums[at], static_cast<unsigned long long>(x));
+            atomicAdd(&sh.counts[at], 1u);
+        }
+    }
+    __syncthreads();
+    for (uint32_t i = threadIdx.x; i < n; i += THREADS) {
+        float sum = __ll2float_rn(static_cast<long long>(sh.sums[i]));
+        sh.counts[i] = __float_as_uint(__fdiv_rn(sum, __uint2float_rn(sh.counts[i])));
+    }
+    __syncthreads();
+}
