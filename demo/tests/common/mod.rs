@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
 pub(crate) mod golden;
+pub(crate) mod inputs;
 
 use gauntlet_demo::{Codebook, DemoConfig, Format, Layout, Schedule, Subtract};
 use serde_json::Value;

@@ -1,0 +1,92 @@
+//! What the kernels know of a [`Format`], on the device: tensors, bases, the codebook.
+
+use crate::codebook::Codebook;
+use crate::error::{Error, Result};
+use crate::format::Format;
+use crate::gpu::memory::Buffer;
+use gauntlet_gpu::Device;
+use std::sync::Arc;
+
+/// Tables of one format on one device, shared by everything that works with them.
+pub struct Tables<D: Device> {
+    pub(super) device: Arc<D>,
+    pub(super) format: Arc<Format>,
+    /// `Tensor` of demo/kernels/chunks.cuh.
+    pub(super) tensors: Buffer<D, u8>,
+    pub(super) n_tensors: u32,
+    pub(super) n_chunks: u32,
+    /// `Basis` of demo/kernels/chunks.cuh, one for each edge that occurs.
+    pub(super) bases: Buffer<D, f32>,
+    /// The level of each magnitude in half units.
+    pub(super) level_of: Buffer<D, i8>,
+}
+
+impl<D: Device> Tables<D> {
+    /// Writes the tables of `format` to the device.
+    ///
+    /// Refuses the codebook of f32 values, which only the CPU has, and formats of 2³² chunks.
+    pub fn new(device: Arc<D>, format: Arc<Format>) -> Result<Arc<Self>> {
+        let refuse = |field, reason: &str| Err(Error::Config { field, reason: reason.into() });
+        if format.codebook().is_exact() {
+            return refuse("bits", "f32 values are for measurements on the CPU; choose 1 to 8 on a GPU");
+        }
+        let (Ok(n_tensors), Ok(n_chunks)) =
+            (u32::try_from(format.layout().tensors().len()), u32::try_from(format.chunks()))
+        else {
+            return refuse("chunk", "a GPU numbers chunks in 32 bits; choose larger chunks");
+        };
+        let (tensors, bases) = describe(&format);
+        Ok(Arc::new(Self {
+            tensors: Buffer::from_slice(&device, &tensors)?,
+            n_tensors,
+            n_chunks,
+            bases: Buffer::from_slice(&device, &bases)?,
+            level_of: Buffer::from_slice(&device, &levels_of(format.codebook()))?,
+            device,
+            format,
+        }))
+    }
+
+    /// The format.
+    pub fn format(&self) -> &Arc<Format> {
+        &self.format
+    }
+
+    /// The device.
+    pub fn device(&self) -> &Arc<D> {
+        &self.device
+    }
+}
+
+/// The tensors' bytes, and the bases they name.
+fn describe(format: &Format) -> (Vec<u8>, Vec<f32>) {
+    let (mut tensors, mut bases, mut edges) = (Vec::new(), Vec::new(), Vec::<usize>::new());
+    for (_, plan) in format.plans() {
+        let Some((bh, bw)) = format.bases(&plan.grid) else { continue };
+        let numbers = [bh, bw].map(|basis| {
+            edges.iter().position(|&n| n == basis.n).unwrap_or_else(|| {
+                edges.push(basis.n);
+                for part in [basis.rows.as_flattened(), basis.even.as_flattened(), basis.odd.as_flattened()] {
+                    bases.extend_from_slice(part);
+                }
+                edges.len() - 1
+            })
+        });
+        for long in [plan.offset, plan.first_entry] {
+            tensors.extend((long as u64).to_le_bytes());
+        }
+        let grid = &plan.grid;
+        let [basis_h, basis_w] = numbers;
+        for word in [plan.first_chunk, grid.chunks(), grid.h, grid.w, grid.per_band, plan.k, basis_h, basis_w]
+        {
+            tensors.extend((word as u32).to_le_bytes());
+        }
+    }
+    (tensors, bases)
+}
+
+/// The level nearest to 0…255 half units; 0 is not sent.
+fn levels_of(book: &Codebook) -> Vec<i8> {
+    // With scale 1 a value counts units.
+    (0..=255_u8).map(|half_units| book.quantise(f32::from(half_units) / 2.0, 1.0)).collect()
+}
