@@ -16,6 +16,10 @@ constexpr int EMPTY = -32768;
 /// Exponents below a tensor's largest by more than this are lost.
 constexpr int EXPONENT_RANGE = 14;
 
+/// Chunks of a tensor that share one group of a payload.
+constexpr uint32_t GROUP = 64;
+constexpr uint32_t NO_RICE = 0xffffffffu;
+
 /// One tensor; the same fields as `cuda::table::Tensor`.
 struct Tensor {
     uint64_t offset;       // first element in θ
@@ -26,6 +30,8 @@ struct Tensor {
     uint32_t per_band;  // chunks side by side
     uint32_t k;
     uint32_t basis_h, basis_w;  // numbers of bases
+    uint32_t first_group;       // among the groups of all tensors
+    uint32_t rice;              // Rice parameter, NO_RICE where every index is sent
 };
 
 /// A basis of edge n: `rows[k][j]` = F[j, k], `even[j][b]` = F[j, 2b], `odd[j][b]` = F[j, 2b+1], j < ⌈n/2⌉; unused

@@ -53,11 +53,11 @@ extern "C" __global__ void quantise_chunks(const Tensor* tensors, uint32_t n_ten
 }
 HOST_KERNEL(quantise_chunks);
 
-/// One block a tensor: empties the chunks that lie more than 14 binary orders below the largest, since receivers
-/// could not see them, and computes the least-squares scale ŝ = Σ v·q / Σ q² of what is left, in the order of chunks.
+/// One block a tensor: its largest exponent; empties the chunks that lie more than 14 binary orders below it, since
+/// receivers could not see them, and computes the least-squares scale ŝ = Σ v·q / Σ q² of what is left, in the order of chunks.
 extern "C" __global__ void __launch_bounds__(SETTLE)
     settle_tensors(const Tensor* tensors, int16_t* exponents, uint16_t* indices, int8_t* levels,
-                   const double2* products, double* scales) {
+                   const double2* products, int32_t* top_of, double* scales) {
     __shared__ int tops[SETTLE / 32];
     __shared__ double2 tile[SETTLE];
     const Tensor& t = tensors[blockIdx.x];
@@ -94,7 +94,9 @@ extern "C" __global__ void __launch_bounds__(SETTLE)
         }
         __syncthreads();
     }
-    if (threadIdx.x == 0) scales[blockIdx.x] = qq > 0.0 ? __ddiv_rn(vq, qq) : 0.0;
+    if (threadIdx.x != 0) return;
+    top_of[blockIdx.x] = top;
+    scales[blockIdx.x] = qq > 0.0 ? __ddiv_rn(vq, qq) : 0.0;
 }
 HOST_KERNEL(settle_tensors);
 

@@ -10,7 +10,7 @@ use common::inputs::*;
 use gauntlet_demo::gpu::{self, Buffer, Tables};
 use gauntlet_demo::{
     Aggregate, Applied, Codebook, Error, Format, Momentum, OuterStep, Recorded, StrengthCap, Submission,
-    Subtract, Values, bench, golden, outer_step, simd::Simd, theta_hash,
+    Subtract, Values, bench, golden, outer_step, simd::Simd, synthetic, theta_hash,
 };
 use gauntlet_gpu::emulated::Emulated;
 use std::path::Path;
@@ -45,7 +45,9 @@ fn same_submission(found: &Submission, expected: &Submission, what: &str) {
 fn compare_momenta(device: &Arc<Emulated>, format: &Arc<Format>, subtract: Subtract, seed: u64) {
     let tables = Tables::new(Arc::clone(device), Arc::clone(format)).unwrap();
     let mut expected = Momentum::new(Arc::clone(format), 0.9, 1, subtract).unwrap();
-    let mut found = gpu::Momentum::new(tables, 0.9, 1, subtract).unwrap();
+    let mut gather = gpu::Gather::new(Arc::clone(&tables), 1).unwrap();
+    let mut found = gpu::Momentum::new(Arc::clone(&tables), 0.9, 1, subtract).unwrap();
+    let mut repeated = gpu::Momentum::new(tables, 0.9, 1, subtract).unwrap();
     for window in 0..6 {
         let grads = gradient(format.layout(), seed, window);
         let on_device = Buffer::from_slice(device, &grads).unwrap();
@@ -53,9 +55,15 @@ fn compare_momenta(device: &Arc<Emulated>, format: &Arc<Format>, subtract: Subtr
         let sent = expected.step(&grads, 0.25).unwrap();
         let got = found.step(on_device.view(), 0.25).unwrap();
         same_submission(&got, &sent, &what);
+        let payload = sent.encode();
+        same(&repeated.step_payload(on_device.view(), 0.25).unwrap(), &payload, &format!("{what}: bytes"));
+        gather.clear();
+        gather.add_payload([1; 32], &payload).unwrap();
+        same_submission(&gather.submission(0).unwrap(), &sent, &format!("{what}: read"));
         let recorded = if window % 2 == 0 { Recorded::Yes } else { Recorded::No };
         expected.settle(recorded);
         found.settle(recorded).unwrap();
+        repeated.settle(recorded).unwrap();
         same(&bits(&found.coefficients().unwrap()), &bits(expected.coefficients()), &format!("{what}: m"));
     }
     assert_eq!(found.submissions(), expected.submissions());
@@ -148,6 +156,39 @@ fn gathers_and_steps_are_the_cpus() {
             compare_gathers(&device, &format, &sent, cap, &what);
         }
     }
+}
+
+#[test]
+fn payloads_are_refused_as_on_the_cpu() {
+    let (device, seed) = (device(), seed());
+    let mut refused = 0;
+    for (shapes, topk, book) in formats() {
+        let format = odd_format(&shapes, topk, book);
+        let tables = Tables::new(Arc::clone(&device), Arc::clone(&format)).unwrap();
+        let mut gather = gpu::Gather::new(tables, 2).unwrap();
+        // What lies in the place before must not show.
+        gather.add([9; 32], &submission(&format, seed, 3)).unwrap();
+        let payload = submission(&format, seed + 1, 1).encode();
+        for change in 0..60 {
+            let mut bytes = payload.clone();
+            let at = (synthetic::mix(seed + change) % bytes.len() as u64) as usize;
+            match change % 6 {
+                0..=3 => bytes[at] ^= 1 << (change / 6 % 8),
+                4 => bytes.truncate(at),
+                _ => bytes.extend(vec![0; at % 9]),
+            }
+            gather.clear();
+            let what = format!("seed {seed}, {format:?}, change {change} at {at}");
+            match (gather.add_payload([1; 32], &bytes), Submission::decode(&format, &bytes)) {
+                (Ok(()), Ok(sent)) => same_submission(&gather.submission(0).unwrap(), &sent, &what),
+                (found, expected) => {
+                    assert_eq!(found.err(), expected.err(), "{what}");
+                    refused += 1;
+                }
+            }
+        }
+    }
+    assert!(refused > 100, "{refused}");
 }
 
 #[test]

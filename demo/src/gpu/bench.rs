@@ -15,13 +15,15 @@ use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Nanoseconds per parameter, each from the first launch to the last result on the device.
+/// Nanoseconds per parameter, each from the first launch until the device is done.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct NsPerParam {
-    /// Gradient to levels and indices, what was sent subtracted.
+    /// Gradient to payload, what was sent subtracted.
     pub encode: Time,
     /// Reading gradient and momentum and writing momentum once.
     pub momentum_traffic: Time,
+    /// One payload on the host to a submission on the device.
+    pub read_payload: Time,
     /// All submissions on the device to the next θ.
     pub decode_aggregate_apply: Time,
     /// Reading and writing θ once.
@@ -41,6 +43,8 @@ pub struct Report {
     pub topk: usize,
     /// Bits of a code.
     pub bits: u32,
+    /// Bytes of one payload.
+    pub bytes: usize,
     /// Times.
     pub ns_per_param: NsPerParam,
     /// Encode over its traffic, medians: at most 4 is wanted.
@@ -63,15 +67,16 @@ pub fn run<D: Device>(device: &Arc<D>, setup: &Setup, clock: &dyn Fn() -> Durati
     let mut gather = Gather::new(Arc::clone(&bench.tables), peers)?;
     // θ begins as the last gradient, as in the benchmark of the CPU.
     let mut theta = Buffer::zeros(device, layout.len())?;
-    let (encode, last, momentum_traffic) = bench.encode(&mut theta, &mut gather)?;
+    let encoded = bench.encode(&mut theta, &mut gather)?;
     let apply = bench.apply(&mut theta, &mut gather)?;
     let hash = crate::theta_hash(layout, &theta.to_vec()?)?;
-    let trial = bench.trial(&theta, &mut gather, &last)?;
+    let trial = bench.trial(&theta, &mut gather, &encoded.last)?;
     let theta_traffic = bench.repeat(|streams| streams.theta(&bench.tables, theta.view_mut()))?;
     let ns = |times: Vec<Duration>| time(times, layout.len());
     let ns_per_param = NsPerParam {
-        encode: ns(encode),
-        momentum_traffic: ns(momentum_traffic),
+        encode: ns(encoded.encode),
+        momentum_traffic: ns(encoded.traffic),
+        read_payload: ns(encoded.read),
         decode_aggregate_apply: ns(apply),
         theta_traffic: ns(theta_traffic),
         trial: ns(trial),
@@ -81,11 +86,21 @@ pub fn run<D: Device>(device: &Arc<D>, setup: &Setup, clock: &dyn Fn() -> Durati
         peers,
         topk: setup.topk,
         bits: setup.bits,
+        bytes: encoded.bytes,
         encode_over_traffic: ns_per_param.encode.median / ns_per_param.momentum_traffic.median,
         apply_over_traffic: ns_per_param.decode_aggregate_apply.median / ns_per_param.theta_traffic.median,
         ns_per_param,
         theta_hash: crate::error::hex(&hash),
     })
+}
+
+/// Times of the sending side, and the last submission.
+struct Encoded {
+    encode: Vec<Duration>,
+    read: Vec<Duration>,
+    traffic: Vec<Duration>,
+    bytes: usize,
+    last: Submission,
 }
 
 struct Bench<'a, D: Device> {
@@ -112,33 +127,34 @@ impl<D: Device> Bench<'_, D> {
         (0..self.setup.runs.max(1)).map(|_| self.timed(|| work(&streams))).collect()
     }
 
-    /// Every peer's gradient to its submission; the first `runs` peers a second time, when their momentum has a past.
-    /// Also gives the last submission, and the times of the traffic alone.
-    fn encode(
-        &self,
-        grads: &mut Buffer<D, f32>,
-        gather: &mut Gather<D>,
-    ) -> Result<(Vec<Duration>, Submission, Vec<Duration>)> {
+    /// Every peer's gradient to its payload, and that into the gather; the first `runs` peers encode a second time, when
+    /// their momentum has a past. Then the traffic alone.
+    fn encode(&self, grads: &mut Buffer<D, f32>, gather: &mut Gather<D>) -> Result<Encoded> {
         let (config, layout) = (&self.config, self.tables.format.layout());
         let tables = Arc::clone(&self.tables);
         let mut momentum = Momentum::new(tables, config.decay, config.momentum_warmup, config.subtract)?;
         let zeros = vec![0.0; layout.len()];
         let mut host = zeros.clone();
-        let (mut times, mut last) = (Vec::new(), Submission::empty(Arc::clone(&self.tables.format)));
-        for peer in 0..self.setup.peers.max(1) {
+        let (mut encode, mut read, mut bytes) = (Vec::new(), Vec::new(), 0);
+        let peers = self.setup.peers.max(1);
+        for peer in 0..peers {
             momentum.restore(&zeros, config.momentum_warmup)?;
             for window in 0..if peer < self.setup.runs { 2 } else { 1 } {
                 synthetic::gradient(layout, window, peer as u64, &mut host);
                 grads.upload(0, &host)?;
-                times.push(self.timed(|| momentum.queue(grads.view(), RATE))?);
+                encode.push(self.timed(|| {
+                    momentum.queue(grads.view(), RATE)?;
+                    momentum.queue_payload()
+                })?);
                 if window == 0 {
-                    last = momentum.submission()?;
-                    gather.add(hotkey(peer as u64), &last)?;
+                    let payload = momentum.payload()?;
+                    bytes = payload.len();
+                    read.push(self.timed(|| gather.add_payload(hotkey(peer as u64), &payload))?);
                 }
             }
         }
         let traffic = self.repeat(|streams| momentum.stream(streams, grads.view()))?;
-        Ok((times, last, traffic))
+        Ok(Encoded { encode, read, traffic, bytes, last: gather.submission(peers - 1)? })
     }
 
     fn apply(&self, theta: &mut Buffer<D, f32>, gather: &mut Gather<D>) -> Result<Vec<Duration>> {

@@ -2,8 +2,9 @@
 
 use crate::aggregate::{MAX_PEERS, StrengthCap};
 use crate::error::{Error, Result};
-use crate::gpu::launch::{GatherKernels, Gathered, SCALE_BYTES, Sent};
+use crate::gpu::launch::{GatherKernels, Gathered, SCALE_BYTES, Sent, SentMut};
 use crate::gpu::memory::{Buffer, View, ViewMut};
+use crate::gpu::payload::{Reader, Verdict};
 use crate::gpu::tables::Tables;
 use crate::outer_step::{Applied, OuterStep, Rates, check_rate, trial_rate};
 use crate::submission::{Submission, Values};
@@ -21,6 +22,7 @@ pub struct Gather<D: Device> {
     levels: Buffer<D, i8>,
     /// `Scale` of demo/kernels/gather.cuh.
     scales: Buffer<D, u64>,
+    reader: Reader<D>,
 }
 
 impl<D: Device> Gather<D> {
@@ -38,6 +40,7 @@ impl<D: Device> Gather<D> {
             indices: Buffer::zeros(device, capacity * format.entries())?,
             levels: Buffer::zeros(device, capacity * format.entries())?,
             scales: Buffer::zeros(device, capacity * tables.n_tensors as usize * SCALE_BYTES / 8)?,
+            reader: Reader::new(&tables)?,
             tables,
         })
     }
@@ -51,12 +54,7 @@ impl<D: Device> Gather<D> {
     pub fn add(&mut self, hotkey: [u8; 32], submission: &Submission) -> Result<()> {
         let format = &self.tables.format;
         format.check(&submission.format)?;
-        if self.hotkeys.contains(&hotkey) {
-            return Err(Error::DuplicatePeer { hotkey });
-        }
-        if self.hotkeys.len() == self.capacity {
-            return Err(Error::TooManyPeers { limit: self.capacity });
-        }
+        self.has_room(hotkey)?;
         let Values::Levels(levels) = &submission.values else { return Err(Error::Format) };
         let place = self.hotkeys.len();
         self.exponents.upload(place * format.chunks(), &submission.exponents)?;
@@ -64,6 +62,48 @@ impl<D: Device> Gather<D> {
         self.levels.upload(place * format.entries(), levels)?;
         self.hotkeys.push(hotkey);
         Ok(())
+    }
+
+    /// Adds a peer's submission by its payload, decoded on the device. What [`Submission::decode`] refuses is refused
+    /// with the same error.
+    pub fn add_payload(&mut self, hotkey: [u8; 32], payload: &[u8]) -> Result<()> {
+        self.has_room(hotkey)?;
+        let out = SentMut {
+            exponents: self.exponents.view_mut(),
+            indices: self.indices.view_mut(),
+            levels: self.levels.view_mut(),
+        };
+        match self.reader.decode(&self.tables, payload, &out, self.hotkeys.len())? {
+            Verdict::Canonical => self.hotkeys.push(hotkey),
+            // The CPU has the last word on what is valid.
+            Verdict::Faulty => self.add(hotkey, &Submission::decode(&self.tables.format, payload)?)?,
+        }
+        Ok(())
+    }
+
+    fn has_room(&self, hotkey: [u8; 32]) -> Result<()> {
+        if self.hotkeys.contains(&hotkey) {
+            return Err(Error::DuplicatePeer { hotkey });
+        }
+        if self.hotkeys.len() == self.capacity {
+            return Err(Error::TooManyPeers { limit: self.capacity });
+        }
+        Ok(())
+    }
+
+    /// A gathered submission, by the order in which they came.
+    pub fn submission(&self, place: usize) -> Result<Submission> {
+        let format = &self.tables.format;
+        if place >= self.len() {
+            return Err(Error::Length { what: "the gather", expected: self.len(), found: place });
+        }
+        let (chunks, entries) = (format.chunks(), format.entries());
+        Ok(Submission {
+            exponents: self.exponents.download(place * chunks..(place + 1) * chunks)?,
+            indices: self.indices.download(place * entries..(place + 1) * entries)?,
+            values: Values::Levels(self.levels.download(place * entries..(place + 1) * entries)?),
+            format: Arc::clone(format),
+        })
     }
 
     /// Submissions gathered.

@@ -14,8 +14,8 @@ use gauntlet_gpu::{Arg, Device, Grid, Kernel};
 const CHUNK_THREADS: u32 = 128;
 /// Chunks such a block does, one after the other: enough to share a basis, few enough that all blocks end together.
 const CHUNKS_PER_BLOCK: u32 = 8;
-/// Threads of the other kernels: SETTLE and SCALE in submission.cu and gather.cu.
-const THREADS: u32 = 256;
+/// Threads of the other kernels: among them SETTLE and SCALE in submission.cu and gather.cu.
+pub(super) const THREADS: u32 = 256;
 /// Bytes of `Scale` in gather.cuh.
 pub(super) const SCALE_BYTES: usize = 16;
 
@@ -160,16 +160,18 @@ impl EncodeKernels {
         unsafe { launch(t, self.quantise, Grid::new(t.n_chunks.div_ceil(THREADS), THREADS), &args) }
     }
 
-    /// Empties chunks that receivers cannot see; ŝ of each tensor into `scales`.
+    /// Empties chunks that receivers cannot see; e_max of each tensor into `tops`, ŝ into `scales`.
     pub(super) fn settle<D: Device>(
         &self,
         t: &Tables<D>,
         sent: &SentMut<'_>,
         products: View<'_, f64>,
+        tops: &ViewMut<'_, i32>,
         scales: &ViewMut<'_, f64>,
     ) -> Result<()> {
         check_sent(t, 1, [sent.exponents.len, sent.indices.len, sent.levels.len])?;
         check("products", 2 * t.n_chunks as usize, products.len)?;
+        check("largest exponents", t.n_tensors as usize, tops.len)?;
         check("scales", t.n_tensors as usize, scales.len)?;
         let args = [
             read(t.tensors.view()),
@@ -177,6 +179,7 @@ impl EncodeKernels {
             write(&sent.indices),
             write(&sent.levels),
             read(products),
+            write(tops),
             write(scales),
         ];
         // SAFETY: lengths were checked.
@@ -348,7 +351,12 @@ fn chunk_grid<D: Device>(t: &Tables<D>) -> Grid {
 ///
 /// # Safety
 /// As [`Device::launch`].
-unsafe fn launch<D: Device>(t: &Tables<D>, kernel: Kernel, grid: Grid, args: &[Arg]) -> Result<()> {
+pub(super) unsafe fn launch<D: Device>(
+    t: &Tables<D>,
+    kernel: Kernel,
+    grid: Grid,
+    args: &[Arg],
+) -> Result<()> {
     if grid.blocks.contains(&0) {
         return Ok(());
     }
@@ -356,23 +364,27 @@ unsafe fn launch<D: Device>(t: &Tables<D>, kernel: Kernel, grid: Grid, args: &[A
     Ok(unsafe { t.device.launch(kernel, grid, args) }?)
 }
 
-fn read<T: Word>(view: View<'_, T>) -> Arg {
+pub(super) fn read<T: Word>(view: View<'_, T>) -> Arg {
     Arg::Ptr(view.address)
 }
 
-fn write<T: Word>(view: &ViewMut<'_, T>) -> Arg {
+pub(super) fn write<T: Word>(view: &ViewMut<'_, T>) -> Arg {
     Arg::Ptr(view.address)
 }
 
-fn check(what: &'static str, expected: usize, found: usize) -> Result<()> {
+pub(super) fn check(what: &'static str, expected: usize, found: usize) -> Result<()> {
     if expected == found { Ok(()) } else { Err(Error::Length { what, expected, found }) }
 }
 
-fn at_least(what: &'static str, expected: usize, found: usize) -> Result<()> {
+pub(super) fn at_least(what: &'static str, expected: usize, found: usize) -> Result<()> {
     if expected <= found { Ok(()) } else { Err(Error::Length { what, expected, found }) }
 }
 
-fn check_sent<D: Device>(t: &Tables<D>, peers: u32, [exponents, indices, levels]: [usize; 3]) -> Result<()> {
+pub(super) fn check_sent<D: Device>(
+    t: &Tables<D>,
+    peers: u32,
+    [exponents, indices, levels]: [usize; 3],
+) -> Result<()> {
     let peers = peers as usize;
     at_least("exponents", peers * t.n_chunks as usize, exponents)?;
     at_least("indices", peers * t.format.entries(), indices)?;

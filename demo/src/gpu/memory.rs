@@ -20,7 +20,7 @@ pub trait Word: Copy + Default + sealed::Sealed {}
 macro_rules! words {
     ($($word:ty),*) => { $(impl sealed::Sealed for $word {} impl Word for $word {})* };
 }
-words!(f32, f64, i8, i16, u8, u16, u32, u64);
+words!(f32, f64, i8, i16, i32, u8, u16, u32, u64);
 
 /// Elements of a device, owned.
 pub struct Buffer<D: Device, T: Word> {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! grads ─ encode_chunks ─▶ m, indices, values ─ quantise_chunks, settle_tensors ─▶ Submission ─ subtract_chunks ─▶ m
+//! Submission ─ measure_groups, place_groups, write_groups ─▶ bytes ─ read_groups ─▶ Submission
 //! Submissions ─ scale_tensors ─▶ s_p ─ apply_gather ─▶ θ
 //! ```
 //!
@@ -16,6 +17,7 @@ mod gather;
 mod launch;
 mod memory;
 mod momentum;
+mod payload;
 mod tables;
 
 pub use gather::Gather;

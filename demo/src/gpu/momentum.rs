@@ -3,6 +3,7 @@
 use crate::error::{Error, Result};
 use crate::gpu::launch::{ChosenMut, EncodeKernels, EncodeRates, Sent, SentMut, StreamKernels};
 use crate::gpu::memory::{Buffer, View};
+use crate::gpu::payload::Writer;
 use crate::gpu::tables::Tables;
 use crate::momentum::{Recorded, Subtract};
 use crate::submission::{Submission, Values};
@@ -35,6 +36,9 @@ pub struct Momentum<D: Device> {
     exponents: Buffer<D, i16>,
     indices: Buffer<D, u16>,
     levels: Buffer<D, i8>,
+    /// e_max of each tensor.
+    tops: Buffer<D, i32>,
+    writer: Writer<D>,
 }
 
 impl<D: Device> Momentum<D> {
@@ -56,6 +60,8 @@ impl<D: Device> Momentum<D> {
             exponents: Buffer::zeros(device, chunks)?,
             indices: Buffer::zeros(device, entries)?,
             levels: Buffer::zeros(device, entries)?,
+            tops: Buffer::zeros(device, tables.n_tensors as usize)?,
+            writer: Writer::new(&tables)?,
             decay,
             warmup,
             subtract,
@@ -71,6 +77,24 @@ impl<D: Device> Momentum<D> {
     pub fn step(&mut self, grads: View<'_, f32>, lr: f32) -> Result<Submission> {
         self.queue(grads, lr)?;
         self.submission()
+    }
+
+    /// The step, with the bytes to send instead of what they stand for: those of [`Submission::encode`].
+    pub fn step_payload(&mut self, grads: View<'_, f32>, lr: f32) -> Result<Vec<u8>> {
+        self.queue(grads, lr)?;
+        self.queue_payload()?;
+        self.payload()
+    }
+
+    /// The bytes written last.
+    pub(super) fn payload(&self) -> Result<Vec<u8>> {
+        self.writer.payload()
+    }
+
+    /// Writes the last submission's bytes on the device.
+    pub(super) fn queue_payload(&mut self) -> Result<()> {
+        let (exponents, indices, levels) = (self.exponents.view(), self.indices.view(), self.levels.view());
+        self.writer.queue(&self.tables, Sent { exponents, indices, levels }, self.tops.view())
     }
 
     /// The step without the copy of what is sent to the host.
@@ -134,7 +158,8 @@ impl<D: Device> Momentum<D> {
         };
         let products = self.products.view_mut();
         kernels.quantise(tables, self.largest.view(), self.values.view(), &sent, &products)?;
-        kernels.settle(tables, &sent, self.products.view(), &self.scales.view_mut())?;
+        let (tops, scales) = (self.tops.view_mut(), self.scales.view_mut());
+        kernels.settle(tables, &sent, self.products.view(), &tops, &scales)?;
         let bad = self.first_bad.to_vec()?;
         let tensors = tables.format.layout().tensors();
         match bad.first().and_then(|&bad| tensors.get(bad as usize)) {
@@ -158,7 +183,7 @@ impl<D: Device> Momentum<D> {
     }
 
     /// The last submission.
-    pub(super) fn submission(&self) -> Result<Submission> {
+    fn submission(&self) -> Result<Submission> {
         Ok(Submission {
             exponents: self.exponents.to_vec()?,
             indices: self.indices.to_vec()?,

@@ -7,6 +7,11 @@ use crate::gpu::memory::Buffer;
 use gauntlet_gpu::Device;
 use std::sync::Arc;
 
+/// Where every index is sent: NO_RICE in chunks.cuh.
+const NO_RICE: u32 = u32::MAX;
+/// A code without a level: UNKNOWN in payload.cu.
+const UNKNOWN: i8 = i8::MIN;
+
 /// Tables of one format on one device, shared by everything that works with them.
 pub struct Tables<D: Device> {
     pub(super) device: Arc<D>,
@@ -15,10 +20,15 @@ pub struct Tables<D: Device> {
     pub(super) tensors: Buffer<D, u8>,
     pub(super) n_tensors: u32,
     pub(super) n_chunks: u32,
+    pub(super) n_groups: u32,
     /// `Basis` of demo/kernels/chunks.cuh, one for each edge that occurs.
     pub(super) bases: Buffer<D, f32>,
     /// The level of each magnitude in half units.
     pub(super) level_of: Buffer<D, i8>,
+    /// The code of each level, at level + 127.
+    pub(super) codes: Buffer<D, u8>,
+    /// The level of each code.
+    pub(super) level_of_code: Buffer<D, i8>,
 }
 
 impl<D: Device> Tables<D> {
@@ -35,13 +45,17 @@ impl<D: Device> Tables<D> {
         else {
             return refuse("chunk", "a GPU numbers chunks in 32 bits; choose larger chunks");
         };
-        let (tensors, bases) = describe(&format);
+        let (tensors, bases, n_groups) = describe(&format);
+        let book = format.codebook();
         Ok(Arc::new(Self {
             tensors: Buffer::from_slice(&device, &tensors)?,
             n_tensors,
             n_chunks,
+            n_groups,
             bases: Buffer::from_slice(&device, &bases)?,
-            level_of: Buffer::from_slice(&device, &levels_of(format.codebook()))?,
+            level_of: Buffer::from_slice(&device, &levels_of(book))?,
+            codes: Buffer::from_slice(&device, &book.codes())?,
+            level_of_code: Buffer::from_slice(&device, &levels_of_codes(book))?,
             device,
             format,
         }))
@@ -58,9 +72,10 @@ impl<D: Device> Tables<D> {
     }
 }
 
-/// The tensors' bytes, and the bases they name.
-fn describe(format: &Format) -> (Vec<u8>, Vec<f32>) {
+/// The tensors' bytes, the bases they name, and the number of groups.
+fn describe(format: &Format) -> (Vec<u8>, Vec<f32>, u32) {
     let (mut tensors, mut bases, mut edges) = (Vec::new(), Vec::new(), Vec::<usize>::new());
+    let mut groups = 0;
     for (_, plan) in format.plans() {
         let Some((bh, bw)) = format.bases(&plan.grid) else { continue };
         let numbers = [bh, bw].map(|basis| {
@@ -81,12 +96,21 @@ fn describe(format: &Format) -> (Vec<u8>, Vec<f32>) {
         {
             tensors.extend((word as u32).to_le_bytes());
         }
+        for word in [groups, plan.rice.unwrap_or(NO_RICE)] {
+            tensors.extend(word.to_le_bytes());
+        }
+        groups += plan.groups().count() as u32;
     }
-    (tensors, bases)
+    (tensors, bases, groups)
 }
 
 /// The level nearest to 0…255 half units; 0 is not sent.
 fn levels_of(book: &Codebook) -> Vec<i8> {
     // With scale 1 a value counts units.
     (0..=255_u8).map(|half_units| book.quantise(f32::from(half_units) / 2.0, 1.0)).collect()
+}
+
+/// The level of each code, for 256 codes whatever the bits.
+fn levels_of_codes(book: &Codebook) -> Vec<i8> {
+    (0..256).map(|code| book.level(code).unwrap_or(UNKNOWN)).collect()
 }
