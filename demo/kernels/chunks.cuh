@@ -32,6 +32,8 @@ struct Tensor {
     uint32_t basis_h, basis_w;  // numbers of bases
     uint32_t first_group;       // among the groups of all tensors
     uint32_t rice;              // Rice parameter, NO_RICE where every index is sent
+    uint32_t reciprocal;        // ⌈2¹⁸/w⌉
+    uint32_t unused;
 };
 
 /// A basis of edge n: `rows[k][j]` = F[j, k], `even[j][b]` = F[j, 2b], `odd[j][b]` = F[j, 2b+1], j < ⌈n/2⌉; unused
@@ -51,7 +53,11 @@ struct Chunk {
     uint64_t stride;   // from one of its rows in θ to the next
     uint32_t h, w, k;
     uint32_t basis_h, basis_w;
+    uint32_t reciprocal;
     bool vector;  // its rows can be read four elements at a time
+
+    /// Row of an index: exact, since 4095·(⌈2¹⁸/w⌉·w − 2¹⁸) < 2¹⁸.
+    __device__ __forceinline__ uint32_t row(uint32_t index) const { return (index * reciprocal) >> 18; }
 };
 
 /// The tensor of chunk `chunk`: the last that starts at or before it.
@@ -68,9 +74,9 @@ __device__ __forceinline__ uint32_t tensor_of(const Tensor* tensors, uint32_t n,
     return low;
 }
 
-__device__ __forceinline__ Chunk locate(const Tensor* tensors, uint32_t n, uint32_t chunk) {
-    Chunk c;
-    c.tensor = tensor_of(tensors, n, chunk);
+/// Finds a chunk; `c` is the one before, which often lies in the same tensor, or has tensor 0.
+__device__ __forceinline__ void locate(const Tensor* tensors, uint32_t n, uint32_t chunk, Chunk& c) {
+    if (chunk - tensors[c.tensor].first_chunk >= tensors[c.tensor].chunks) c.tensor = tensor_of(tensors, n, chunk);
     const Tensor& t = tensors[c.tensor];
     uint32_t number = chunk - t.first_chunk;
     uint32_t band = number / t.per_band, x = number % t.per_band;
@@ -83,8 +89,8 @@ __device__ __forceinline__ Chunk locate(const Tensor* tensors, uint32_t n, uint3
     c.first = t.offset + uint64_t(number) * t.h * t.w;
     c.entries = t.first_entry + uint64_t(number) * t.k;
     c.origin = t.offset + uint64_t(band) * t.h * c.stride + uint64_t(x) * t.w;
+    c.reciprocal = t.reciprocal;
     c.vector = t.w % 4 == 0 && t.offset % 4 == 0;
-    return c;
 }
 
 __device__ __forceinline__ bool aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }

@@ -59,8 +59,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, 5)
     __shared__ __align__(16) ForwardShared forward;
     __shared__ __align__(16) SelectShared selection;
     uint32_t basis_h = 0xffffffffu, basis_w = 0xffffffffu;
+    Chunk c;
+    c.tensor = 0;
     for (uint32_t chunk = blockIdx.x; chunk < n_chunks; chunk += gridDim.x) {
-        Chunk c = locate(tensors, n_tensors, chunk);
+        locate(tensors, n_tensors, chunk, c);
         if (c.basis_h != basis_h) load_basis(forward.basis_h, bases[c.basis_h]);
         if (c.basis_w != basis_w) load_basis(forward.basis_w, bases[c.basis_w]);
         basis_h = c.basis_h;

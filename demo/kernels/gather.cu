@@ -86,8 +86,10 @@ __device__ __forceinline__ void decode_chunks(const Tensor* tensors, uint32_t n_
     __shared__ __align__(16) InverseShared inverse;
     __shared__ __align__(16) GatherShared sums;
     uint32_t basis_w = 0xffffffffu;
+    Chunk c;
+    c.tensor = 0;
     for (uint32_t chunk = blockIdx.x; chunk < n_chunks; chunk += gridDim.x) {
-        Chunk c = locate(tensors, g.tensors, chunk);
+        locate(tensors, g.tensors, chunk, c);
         if (c.basis_w != basis_w) {
             __syncthreads();
             const float4* rows = reinterpret_cast<const float4*>(bases[c.basis_w].rows);
@@ -103,7 +105,7 @@ __device__ __forceinline__ void decode_chunks(const Tensor* tensors, uint32_t n_
         __syncthreads();
         gather_strengths(g, c, chunk, sums, inverse);
         __syncthreads();
-        if (cap) gather_median(sums);
+        if (cap && threadIdx.x < 32) gather_median(sums);
         uint32_t total, before = sum_before(__popc(inverse.seen[threadIdx.x]), sums.scratch, total);
         inverse.before[threadIdx.x] = before;
         if (threadIdx.x == 0) inverse.before[2 * EDGE] = total;
@@ -112,7 +114,7 @@ __device__ __forceinline__ void decode_chunks(const Tensor* tensors, uint32_t n_
         for (uint32_t first = 0; first < c.w; first += step) {
             uint32_t end = min(first + step, c.w);
             gather_columns(g, c, chunk, first, end, sums, inverse);
-            inverse_rows(bases[c.basis_h], c.h, first, end, sums.counts, inverse);
+            inverse_rows(bases[c.basis_h], c.h, first, end, sums.terms, inverse);
             __syncthreads();
         }
         float left[4][4], right[4][4];

@@ -32,8 +32,9 @@ struct Gather {
 };
 
 struct GatherShared {
-    unsigned long long sums[SUMS];  // A
-    uint32_t counts[SUMS];          // n, then the bits of c
+    uint2 terms[SUMS];      // A, low word first; then the bits of c, and its row a
+    uint32_t counts[SUMS];  // n
+    uint8_t rows[SUMS];     // a
     uint32_t strengths_seen[STRENGTHS];  // peers of each strength
     uint32_t scratch[WARPS];
     uint32_t median;
@@ -43,6 +44,13 @@ struct GatherShared {
 __device__ __forceinline__ long long toward_zero(long long x, uint32_t shift) {
     long long sign = x >> 63;
     return ((((x ^ sign) - sign) >> min(shift, 63u)) ^ sign) - sign;
+}
+
+/// sum += x, by two words: each carry is seen by the thread that makes it, so that the order does not matter.
+__device__ __forceinline__ void add(uint2& sum, long long x) {
+    uint32_t low = static_cast<uint32_t>(x), high = static_cast<uint32_t>(x >> 32);
+    uint32_t old = atomicAdd(&sum.x, low);
+    atomicAdd(&sum.y, high + (old + low < low));
 }
 
 /// Left shift of a peer's levels in a chunk; negative where it sends nothing that counts.
@@ -62,7 +70,7 @@ __device__ __forceinline__ void gather_strengths(const Gather& g, const Chunk& c
             int level = g.levels[first + i];
             if (level == 0) continue;
             top = max(top, abs(level));
-            uint32_t index = g.indices[first + i], a = index / c.w, b = index % c.w;
+            uint32_t index = g.indices[first + i], a = c.row(index), b = index - a * c.w;
             atomicOr(&seen.seen[2 * b + a % 2], 1u << a / 2);
         }
 #pragma unroll
@@ -76,27 +84,34 @@ __device__ __forceinline__ void gather_strengths(const Gather& g, const Chunk& c
     }
 }
 
-/// The lower median of the strengths, by the thread that finds it.
+/// The lower median of the strengths, by one warp: lane l has strengths 2l and 2l+1.
 __device__ __forceinline__ void gather_median(GatherShared& sh) {
-    if (threadIdx.x >= STRENGTHS) return;
-    uint32_t below = 0, all = 0;
-#pragma unroll 8
-    for (uint32_t i = 0; i < STRENGTHS; i++) {
-        uint32_t n = sh.strengths_seen[i];
-        below += i < threadIdx.x ? n : 0;
-        all += n;
+    uint32_t lane = threadIdx.x, low = sh.strengths_seen[2 * lane], high = sh.strengths_seen[2 * lane + 1];
+    uint32_t end = low + high;
+#pragma unroll
+    for (int by = 1; by < 32; by *= 2) {
+        uint32_t below = __shfl_up_sync(ALL_LANES, end, by);
+        if (int(lane) >= by) end += below;
     }
+    uint32_t all = __shfl_sync(ALL_LANES, end, 31), first = end - low - high;
     uint32_t rank = (max(all, 1u) - 1) / 2;
-    if (below <= rank && rank < below + sh.strengths_seen[threadIdx.x]) sh.median = threadIdx.x;
+    if (first <= rank && rank < end) sh.median = 2 * lane + (rank >= first + low);
 }
 
-/// Adds what all peers send in columns `first` ≤ b < `end`, and leaves their c in place of the sums.
+/// Adds what all peers send in columns `first` ≤ b < `end`, and leaves c and a in place of the sums.
 __device__ __forceinline__ void gather_columns(const Gather& g, const Chunk& c, uint32_t chunk, uint32_t first,
                                                uint32_t end, GatherShared& sh, const InverseShared& seen) {
     uint32_t skipped = seen.before[2 * first], n = seen.before[2 * end] - skipped;
     for (uint32_t i = threadIdx.x; i < n; i += THREADS) {
-        sh.sums[i] = 0;
+        sh.terms[i] = make_uint2(0, 0);
         sh.counts[i] = 0;
+    }
+    // Thread t has word t.
+    if (2 * first <= threadIdx.x && threadIdx.x < 2 * end) {
+        uint32_t at = seen.before[threadIdx.x] - skipped;
+        for (uint32_t bits = seen.seen[threadIdx.x]; bits; bits &= bits - 1) {
+            sh.rows[at++] = static_cast<uint8_t>(2 * (__ffs(bits) - 1) + threadIdx.x % 2);
+        }
     }
     __syncthreads();
     for (uint32_t peer = threadIdx.x / 32; peer < g.peers; peer += WARPS) {
@@ -107,18 +122,19 @@ __device__ __forceinline__ void gather_columns(const Gather& g, const Chunk& c, 
         uint64_t unit = g.scales[uint64_t(peer) * g.tensors + c.tensor].unit << shift_of(g, peer, c.tensor, chunk);
         for (uint32_t i = threadIdx.x % 32; i < c.k; i += 32) {
             long long level = g.levels[from + i];
-            uint32_t index = g.indices[from + i], a = index / c.w, b = index % c.w;
+            uint32_t index = g.indices[from + i], a = c.row(index), b = index - a * c.w;
             if (level == 0 || b < first || b >= end) continue;
             uint32_t at = place_of(seen, a, b) - skipped;
-            long long x = toward_zero(level * static_cast<long long>(unit), excess);
-            atomicAdd(&sh.sums[at], static_cast<unsigned long long>(x));
+            long long x = level * static_cast<long long>(unit);
+            add(sh.terms[at], excess == 0 ? x : toward_zero(x, excess));
             atomicAdd(&sh.counts[at], 1u);
         }
     }
     __syncthreads();
     for (uint32_t i = threadIdx.x; i < n; i += THREADS) {
-        float sum = __ll2float_rn(static_cast<long long>(sh.sums[i]));
-        sh.counts[i] = __float_as_uint(__fdiv_rn(sum, __uint2float_rn(sh.counts[i])));
+        uint2 words = sh.terms[i];
+        float sum = __ll2float_rn(static_cast<long long>(uint64_t(words.y) << 32 | words.x));
+        sh.terms[i] = make_uint2(__float_as_uint(__fdiv_rn(sum, __uint2float_rn(sh.counts[i]))), sh.rows[i]);
     }
     __syncthreads();
 }

@@ -2,7 +2,8 @@
 //
 // T[i, b] over the row frequency a, then Δ[i, j] over b; each output is its own chain over the even and its own over
 // the odd frequencies, ascending, of fused multiply-adds from +0. Zeros do not change a chain but for the sign of a
-// zero, which no sign of Δ shows.
+// zero, which no sign of Δ shows. For the same reason the middle of an odd edge, which is E, may be E + O: there all odd
+// frequencies of the basis are 0.
 #pragma once
 
 #include "chunks.cuh"
@@ -23,36 +24,48 @@ __device__ __forceinline__ uint32_t place_of(const InverseShared& sh, uint32_t a
     return sh.before[word] + __popc(sh.seen[word] & ((1u << a / 2) - 1));
 }
 
-/// E or O of row `i` in one column: over the set bits of `word`, with `c` the bits of the first one's coefficient.
-__device__ __forceinline__ float row_chain(const InverseShared& sh, const Basis& basis, uint32_t word, uint32_t i,
-                                           const uint32_t* c) {
-    float acc = 0.0f;
-    for (uint32_t seen = sh.seen[word]; seen; seen &= seen - 1) {
-        uint32_t a = 2 * (__ffs(seen) - 1) + word % 2;
-        acc = __fmaf_rn(__ldg(&basis.rows[a][i]), __uint_as_float(*c++), acc);
+/// E or O of rows i…i+3 in one column: over terms (bits of c, row a), a ascending.
+__device__ __forceinline__ void row_chains(const Basis& basis, uint32_t i, const uint2* terms, uint32_t n,
+                                           float (&acc)[4]) {
+#pragma unroll 2
+    for (uint32_t s = 0; s < n; s++) {
+        float c = __uint_as_float(terms[s].x), f[4];
+        *reinterpret_cast<float4*>(f) = __ldg(reinterpret_cast<const float4*>(&basis.rows[terms[s].y][i]));
+#pragma unroll
+        for (int q = 0; q < 4; q++) acc[q] = __fmaf_rn(f[q], c, acc[q]);
     }
-    return acc;
 }
 
-/// T[·, b] for `first` ≤ b < `end`, one warp a column, lane i rows i and h−1−i; `c` are the bits of the coefficients
-/// sent in these columns, in their order.
+/// T[·, b] for `first` ≤ b < `end`, eight lanes a column, each four rows and their mirrors; `terms` are what is sent in
+/// these columns.
 __device__ __forceinline__ void inverse_rows(const Basis& basis, uint32_t h, uint32_t first, uint32_t end,
-                                             const uint32_t* c, InverseShared& sh) {
-    uint32_t i = threadIdx.x % 32, skipped = sh.before[2 * first];
-    for (uint32_t b = first + threadIdx.x / 32; b < end; b += WARPS) {
-        float even = row_chain(sh, basis, 2 * b, i, c + sh.before[2 * b] - skipped);
-        float odd = row_chain(sh, basis, 2 * b + 1, i, c + sh.before[2 * b + 1] - skipped);
-        if (i < h / 2) {
-            sh.t[b][i] = __fadd_rn(even, odd);
-            sh.t[b][h - 1 - i] = __fsub_rn(even, odd);
-        } else if (2 * i + 1 == h) {
-            sh.t[b][i] = even;
+                                             const uint2* terms, InverseShared& sh) {
+    uint32_t i = threadIdx.x % 8 * 4, skipped = sh.before[2 * first];
+    for (uint32_t b = first + threadIdx.x / 8; b < end; b += THREADS / 8) {
+        uint32_t from = sh.before[2 * b], middle = sh.before[2 * b + 1], to = sh.before[2 * b + 2];
+        float even[4] = {}, odd[4] = {};
+        row_chains(basis, i, terms + from - skipped, middle - from, even);
+        row_chains(basis, i, terms + middle - skipped, to - middle, odd);
+        float low[4], high[4];
+#pragma unroll
+        for (int q = 0; q < 4; q++) {
+            low[q] = __fadd_rn(even[q], odd[q]);
+            high[q] = __fsub_rn(even[q], odd[q]);
+        }
+        if (h == EDGE) {
+            *reinterpret_cast<float4*>(&sh.t[b][i]) = make_float4(low[0], low[1], low[2], low[3]);
+            *reinterpret_cast<float4*>(&sh.t[b][EDGE - 4 - i]) = make_float4(high[3], high[2], high[1], high[0]);
+        } else {
+#pragma unroll
+            for (int q = 0; q < 4; q++) {
+                if (i + q < (h + 1) / 2) sh.t[b][i + q] = low[q];
+                if (i + q < h / 2) sh.t[b][h - 1 - i - q] = high[q];
+            }
         }
     }
 }
 
-/// Rows 4·(t/8)…+3 of Δ, its columns 4·(t%8)…+3 as E + O in `left` and their mirrors as E − O in `right`; the middle
-/// column of an odd width is E, in `left`.
+/// Rows 4·(t/8)…+3 of Δ, its columns 4·(t%8)…+3 as E + O in `left` and their mirrors as E − O in `right`.
 __device__ __forceinline__ void inverse_columns(uint32_t w, const InverseShared& sh, float (&left)[4][4],
                                                 float (&right)[4][4]) {
     uint32_t i = threadIdx.x / 8 * 4, j = threadIdx.x % 8 * 4;
@@ -77,8 +90,7 @@ __device__ __forceinline__ void inverse_columns(uint32_t w, const InverseShared&
     for (int r = 0; r < 4; r++) {
 #pragma unroll
         for (int q = 0; q < 4; q++) {
-            bool middle = 2 * (j + q) + 1 == w;
-            left[r][q] = middle ? even[r][q] : __fadd_rn(even[r][q], odd[r][q]);
+            left[r][q] = __fadd_rn(even[r][q], odd[r][q]);
             right[r][q] = __fsub_rn(even[r][q], odd[r][q]);
         }
     }

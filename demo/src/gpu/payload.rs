@@ -177,10 +177,37 @@ fn group_grid<D: Device>(t: &Tables<D>) -> Grid {
 mod tests {
     use super::*;
     use crate::gpu::emulated;
-    use crate::submission::Submission;
+    use crate::submission::{Submission, Values};
     use crate::synthetic::{mix, normal};
     use crate::{Codebook, Layout, Momentum, Subtract};
     use std::sync::Arc;
+
+    #[test]
+    fn gaps_longer_than_a_word_of_zeros_are_read() {
+        let device = emulated();
+        let layout = Layout::from_shapes([("a", vec![64, 64])]).unwrap();
+        let format = Format::new(layout, 64, 64, Codebook::default()).unwrap();
+        let tables = Tables::new(Arc::clone(&device), Arc::clone(&format)).unwrap();
+        let mut reader = Reader::new(&tables).unwrap();
+        // The Rice parameter is 5: 1,024 places apart are 32 zeros, and 4,032 are 126.
+        for last in [62 + 1024, 62 + 1025, 62 + 1056, 62 + 1057, 3000, 4095] {
+            let indices: Vec<u16> = (0..63).chain([last]).collect();
+            let levels = Values::Levels(vec![40; 64]);
+            let sent = Submission::new(Arc::clone(&format), vec![3], indices.clone(), levels).unwrap();
+            let mut buffers = (
+                Buffer::zeros(&device, 1).unwrap(),
+                Buffer::zeros(&device, 64).unwrap(),
+                Buffer::zeros(&device, 64).unwrap(),
+            );
+            let out = SentMut {
+                exponents: buffers.0.view_mut(),
+                indices: buffers.1.view_mut(),
+                levels: buffers.2.view_mut(),
+            };
+            assert_eq!(reader.decode(&tables, &sent.encode(), &out, 0), Ok(Verdict::Canonical), "{last}");
+            assert_eq!(buffers.1.to_vec().unwrap(), indices);
+        }
+    }
 
     #[test]
     fn the_device_sees_every_fault_and_no_other() {

@@ -96,12 +96,17 @@ fn describe(format: &Format) -> (Vec<u8>, Vec<f32>, u32) {
         {
             tensors.extend((word as u32).to_le_bytes());
         }
-        for word in [groups, plan.rice.unwrap_or(NO_RICE)] {
+        for word in [groups, plan.rice.unwrap_or(NO_RICE), reciprocal(grid.w as u32), 0] {
             tensors.extend(word.to_le_bytes());
         }
         groups += plan.groups().count() as u32;
     }
     (tensors, bases, groups)
+}
+
+/// ⌈2¹⁸/w⌉, by which kernels divide an index.
+fn reciprocal(w: u32) -> u32 {
+    (1_u32 << 18).div_ceil(w)
 }
 
 /// The level nearest to 0…255 half units; 0 is not sent.
@@ -113,4 +118,18 @@ fn levels_of(book: &Codebook) -> Vec<i8> {
 /// The level of each code, for 256 codes whatever the bits.
 fn levels_of_codes(book: &Codebook) -> Vec<i8> {
     (0..256).map(|code| book.level(code).unwrap_or(UNKNOWN)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chunk::{MAX_CHUNK, MAX_EDGE};
+
+    #[test]
+    fn reciprocals_divide_every_index() {
+        for w in 1..=MAX_EDGE as u32 {
+            let index = 0..MAX_CHUNK as u32;
+            assert!(index.into_iter().all(|i| (i * reciprocal(w)) >> 18 == i / w), "{w}");
+        }
+    }
 }
