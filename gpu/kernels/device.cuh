@@ -10,7 +10,8 @@
 #include <math_constants.h>
 #include <stdint.h>
 #define HOST_KERNEL(name) static_assert(true, #name)
-#define DYNAMIC_SHARED(name) extern __shared__ __align__(128) unsigned char name[]
+extern __shared__ __align__(128) unsigned char dynamic_shared[];
+#define DYNAMIC_SHARED(name) unsigned char* name = dynamic_shared
 #else
 #include "host/cuda_host.h"
 #define CUDART_INF_F INFINITY

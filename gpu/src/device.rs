@@ -55,6 +55,49 @@ impl Arg {
     }
 }
 
+/// Type of a matrix's elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Number {
+    /// 4 bytes.
+    F32,
+    /// 2 bytes.
+    Bf16,
+}
+
+/// A factor of a product, row-major.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Factor {
+    /// Address of the first element.
+    pub address: u64,
+    /// Elements from one stored row to the next.
+    pub stride: usize,
+    /// Whether the matrix is stored transposed.
+    pub transposed: bool,
+}
+
+/// `out[m, n] (=|+=) a[m, k] · b[k, n]`, sums in f32, `out` without gaps between its rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LibraryProduct {
+    /// Rows of the output.
+    pub m: usize,
+    /// Columns of the output.
+    pub n: usize,
+    /// Length of the sums.
+    pub k: usize,
+    /// Left factor.
+    pub a: Factor,
+    /// Right factor.
+    pub b: Factor,
+    /// Address of the output.
+    pub out: u64,
+    /// Type of both factors.
+    pub factors: Number,
+    /// Type of the output.
+    pub output: Number,
+    /// Whether the output is added to.
+    pub add: bool,
+}
+
 /// A device that runs one stream of copies and kernels, in order.
 pub trait Device: Send + Sync {
     /// Owned memory of the device.
@@ -102,6 +145,42 @@ pub trait Device: Send + Sync {
     /// # Errors
     /// When the device, or anything queued before, failed.
     unsafe fn download(&self, from: u64, to: &mut [u8]) -> Result<()>;
+
+    /// Queues setting `bytes` bytes to 0.
+    ///
+    /// # Safety
+    /// `bytes` bytes from `at` on lie in live memory of this device.
+    ///
+    /// # Errors
+    /// When the device fails.
+    unsafe fn zero(&self, at: u64, bytes: usize) -> Result<()>;
+
+    /// Queues a copy inside the device; the two places do not overlap.
+    ///
+    /// # Safety
+    /// `bytes` bytes from `from` and from `to` on lie in live memory of this device.
+    ///
+    /// # Errors
+    /// When the device fails.
+    unsafe fn copy(&self, from: u64, to: u64, bytes: usize) -> Result<()>;
+
+    /// Queues a matrix product by the vendor's library; `false` where the device has none, or none for this
+    /// product, and nothing was queued.
+    ///
+    /// # Safety
+    /// The matrices lie in live memory of this device.
+    ///
+    /// # Errors
+    /// When the library fails.
+    unsafe fn library_product(&self, _: &LibraryProduct) -> Result<bool> {
+        Ok(false)
+    }
+
+    /// Bytes free and in all.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn memory(&self) -> Result<(usize, usize)>;
 
     /// Waits for everything queued.
     ///

@@ -151,6 +151,22 @@ impl Device for Emulated {
         Ok(())
     }
 
+    unsafe fn zero(&self, at: u64, bytes: usize) -> Result<()> {
+        // SAFETY: by this function's contract.
+        unsafe { (at as *mut u8).write_bytes(0, bytes) };
+        Ok(())
+    }
+
+    unsafe fn copy(&self, from: u64, to: u64, bytes: usize) -> Result<()> {
+        // SAFETY: by this function's contract.
+        unsafe { std::ptr::copy_nonoverlapping(from as *const u8, to as *mut u8, bytes) };
+        Ok(())
+    }
+
+    fn memory(&self) -> Result<(usize, usize)> {
+        Ok((usize::MAX, usize::MAX))
+    }
+
     fn wait(&self) -> Result<()> {
         Ok(())
     }

@@ -26,6 +26,27 @@ pub enum GpuError {
         /// The reason.
         reason: String,
     },
+    /// A size a kernel cannot take.
+    #[error("{what}: {value} is more than a GPU kernel here can take; choose a smaller batch")]
+    TooLarge {
+        /// What is too large.
+        what: &'static str,
+        /// Its value.
+        value: usize,
+    },
+    /// Elements that a buffer does not hold.
+    #[error("elements {start}..+{len} of a buffer of {held}")]
+    Outside {
+        /// First element.
+        start: usize,
+        /// Number of elements.
+        len: usize,
+        /// Elements the buffer holds.
+        held: usize,
+    },
+    /// What the kernels do not do.
+    #[error("{0}")]
+    Unsupported(String),
     /// The driver, or a program that kernels are built with, cannot be used.
     #[error("{0}")]
     Unavailable(String),

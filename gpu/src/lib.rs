@@ -12,5 +12,5 @@ mod device;
 pub mod emulated;
 mod error;
 
-pub use device::{Arg, Device, Grid, Kernel};
+pub use device::{Arg, Device, Factor, Grid, Kernel, LibraryProduct, Number};
 pub use error::{GpuError, Result};

@@ -1,5 +1,5 @@
-// f32 to bf16 and back, element by element. `n` elements; addresses are aligned to the element.
-#include "ptx.cuh"
+// f32 to bf16: logits' gradients and weights as tensor cores read them. `n` elements.
+#include "vector.cuh"
 
 /// `to[i] = round(from[i])`, ties to even.
 extern "C" __global__ void __launch_bounds__(256)
@@ -17,11 +17,3 @@ extern "C" __global__ void __launch_bounds__(256)
     for (size_t end = i + 8 < n ? i + 8 : n; i < end; i++) to[i] = from_f32<bf16>(from[i]);
 }
 HOST_KERNEL(cast_f32_bf16);
-
-/// `to[i] = from[i]`, exactly.
-extern "C" __global__ void __launch_bounds__(256)
-    cast_bf16_f32(const bf16* __restrict__ from, float* __restrict__ to, unsigned long long n) {
-    size_t i = size_t(blockIdx.x) * 256 + threadIdx.x;
-    if (i < n) to[i] = to_f32(from[i]);
-}
-HOST_KERNEL(cast_bf16_f32);

@@ -63,6 +63,9 @@ pub enum ModelError {
     /// candle refused an operation.
     #[error("candle: {0}")]
     Candle(#[from] candle_core::Error),
+    /// A GPU refused or failed.
+    #[error("GPU: {0}")]
+    Gpu(#[from] gauntlet_gpu::GpuError),
     /// The thread pool could not be started.
     #[error("cannot start {threads} threads: {reason}")]
     Threads {
