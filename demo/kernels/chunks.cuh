@@ -17,7 +17,7 @@ constexpr int EMPTY = -32768;
 constexpr int EXPONENT_RANGE = 14;
 
 /// Chunks of a tensor that share one group of a payload.
-constexpr uint32_t GROUP = 64;
+constexpr uint32_t GROUP_CHUNKS = 64;
 constexpr uint32_t NO_RICE = 0xffffffffu;
 
 /// One tensor; the same fields as `cuda::table::Tensor`.
@@ -91,6 +91,15 @@ __device__ __forceinline__ void locate(const Tensor* tensors, uint32_t n, uint32
     c.origin = t.offset + uint64_t(band) * t.h * c.stride + uint64_t(x) * t.w;
     c.reciprocal = t.reciprocal;
     c.vector = t.w % 4 == 0 && t.offset % 4 == 0;
+}
+
+/// Brings a cache line nearer that will be read soon.
+__device__ __forceinline__ void prefetch(const void* p) {
+#ifdef __CUDACC__
+    asm volatile("prefetch.global.L2 [%0];" ::"l"(p));
+#else
+    (void)p;
+#endif
 }
 
 __device__ __forceinline__ bool aligned(const void* p) { return reinterpret_cast<uintptr_t>(p) % 16 == 0; }

@@ -79,10 +79,11 @@ extern "C" __global__ void __launch_bounds__(SCALE)
 }
 HOST_KERNEL(scale_tensors);
 
-/// Decodes chunk after chunk; `write(chunk, left, right)` gets this thread's part of Δ as `inverse_columns` gives it.
-template <class Write>
+/// Decodes chunk after chunk: `output.prepare(chunk)` before, `output.write(chunk, left, right)` with this thread's part
+/// of Δ as `inverse_columns` gives it.
+template <class Output>
 __device__ __forceinline__ void decode_chunks(const Tensor* tensors, uint32_t n_chunks, const Basis* bases,
-                                              const Gather& g, uint32_t cap, Write write) {
+                                              const Gather& g, uint32_t cap, const Output& output) {
     __shared__ __align__(16) InverseShared inverse;
     __shared__ __align__(16) GatherShared sums;
     uint32_t basis_w = 0xffffffffu;
@@ -98,12 +99,14 @@ __device__ __forceinline__ void decode_chunks(const Tensor* tensors, uint32_t n_
             }
             basis_w = c.basis_w;
         }
+        output.prepare(c);
         inverse.seen[threadIdx.x] = 0;
         if (threadIdx.x < STRENGTHS) sums.strengths_seen[threadIdx.x] = 0;
         // Above all strengths: no limit.
         if (threadIdx.x == 0) sums.median = STRENGTHS - 1;
+        gather_shifts(g, c, chunk, sums);
         __syncthreads();
-        gather_strengths(g, c, chunk, sums, inverse);
+        gather_strengths(g, c, sums, inverse);
         __syncthreads();
         if (cap && threadIdx.x < 32) gather_median(sums);
         uint32_t total, before = sum_before(__popc(inverse.seen[threadIdx.x]), sums.scratch, total);
@@ -119,7 +122,7 @@ __device__ __forceinline__ void decode_chunks(const Tensor* tensors, uint32_t n_
         }
         float left[4][4], right[4][4];
         inverse_columns(c.w, inverse, left, right);
-        write(c, left, right);
+        output.write(c, left, right);
     }
 }
 
@@ -152,6 +155,63 @@ __device__ __forceinline__ float4 stepped4(float4 theta, const float (&delta)[4]
                        stepped(theta.z, delta[2], lr, decay), stepped(theta.w, delta[3], lr, decay));
 }
 
+/// θ one outer step on, into `out`, which may be `theta`.
+struct Step {
+    const float* theta;
+    float* out;
+    float lr, decay;
+
+    /// Two lines of 32 elements a row, one a thread.
+    __device__ __forceinline__ void prepare(const Chunk& c) const {
+        uint32_t row = threadIdx.x / 2, column = threadIdx.x % 2 * 32;
+        if (row < c.h && column < c.w) prefetch(theta + c.origin + row * c.stride + column);
+    }
+
+    __device__ __forceinline__ void write(const Chunk& c, const float (&left)[4][4], const float (&right)[4][4]) const {
+        if (c.vector && c.w == EDGE && aligned(theta) && aligned(out)) {
+#pragma unroll
+            for (int r = 0; r < 4; r += 2) write_rows(c, r, left, right);
+        } else {
+            for_each_element(c, left, right, [this](uint64_t at, float delta) {
+                out[at] = stepped(theta[at], delta, lr, decay);
+            });
+        }
+    }
+
+    /// Rows r and r+1 of the thread's four: all loads before the first store, which the compiler may not move them over.
+    __device__ __forceinline__ void write_rows(const Chunk& c, int r, const float (&left)[4][4],
+                                               const float (&right)[4][4]) const {
+        uint32_t row = threadIdx.x / 8 * 4 + r, column = threadIdx.x % 8 * 4;
+        uint64_t near = c.origin + row * c.stride + column, far = near + EDGE - 4 - 2 * column;
+        float4 low[2], high[2];
+#pragma unroll
+        for (int s = 0; s < 2; s++) {
+            if (row + s >= c.h) continue;
+            low[s] = *reinterpret_cast<const float4*>(theta + near + s * c.stride);
+            high[s] = *reinterpret_cast<const float4*>(theta + far + s * c.stride);
+        }
+#pragma unroll
+        for (int s = 0; s < 2; s++) {
+            if (row + s >= c.h) continue;
+            const float(&x)[4] = right[r + s];
+            float mirrored[4] = {x[3], x[2], x[1], x[0]};
+            *reinterpret_cast<float4*>(out + near + s * c.stride) = stepped4(low[s], left[r + s], lr, decay);
+            *reinterpret_cast<float4*>(out + far + s * c.stride) = stepped4(high[s], mirrored, lr, decay);
+        }
+    }
+};
+
+/// Δ itself.
+struct Delta {
+    float* delta;
+
+    __device__ __forceinline__ void prepare(const Chunk&) const {}
+
+    __device__ __forceinline__ void write(const Chunk& c, const float (&left)[4][4], const float (&right)[4][4]) const {
+        for_each_element(c, left, right, [this](uint64_t at, float x) { delta[at] = x; });
+    }
+};
+
 /// out = θ one outer step on; `out` may be `theta`. With d = 1 and the rate c·α of one submission it is the trial.
 extern "C" __global__ void __launch_bounds__(THREADS, 5)
     apply_gather(const Tensor* tensors, const Basis* bases, const int16_t* exponents, const uint16_t* indices,
@@ -159,27 +219,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 5)
                  uint32_t n_tensors, uint32_t peers, uint32_t cap, float lr, float decay, const float* theta,
                  float* out) {
     Gather g = {exponents, indices, levels, scales, n_chunks, n_entries, n_tensors, peers};
-    auto write = [=](const Chunk& c, const float (&left)[4][4], const float (&right)[4][4]) {
-        if (c.vector && c.w == EDGE && aligned(theta) && aligned(out)) {
-            uint32_t column = threadIdx.x % 8 * 4;
-#pragma unroll
-            for (int r = 0; r < 4; r++) {
-                uint32_t i = threadIdx.x / 8 * 4 + r;
-                if (i >= c.h) continue;
-                uint64_t near = c.origin + i * c.stride + column, far = near + EDGE - 4 - 2 * column;
-                float mirrored[4] = {right[r][3], right[r][2], right[r][1], right[r][0]};
-                float4 low = *reinterpret_cast<const float4*>(theta + near);
-                float4 high = *reinterpret_cast<const float4*>(theta + far);
-                *reinterpret_cast<float4*>(out + near) = stepped4(low, left[r], lr, decay);
-                *reinterpret_cast<float4*>(out + far) = stepped4(high, mirrored, lr, decay);
-            }
-        } else {
-            for_each_element(c, left, right, [=](uint64_t at, float delta) {
-                out[at] = stepped(theta[at], delta, lr, decay);
-            });
-        }
-    };
-    decode_chunks(tensors, static_cast<uint32_t>(n_chunks), bases, g, cap, write);
+    decode_chunks(tensors, static_cast<uint32_t>(n_chunks), bases, g, cap, Step{theta, out, lr, decay});
 }
 HOST_KERNEL(apply_gather);
 
@@ -189,9 +229,6 @@ extern "C" __global__ void __launch_bounds__(THREADS, 5)
                   const int8_t* levels, const Scale* scales, uint64_t n_chunks, uint64_t n_entries,
                   uint32_t n_tensors, uint32_t peers, uint32_t cap, float* delta) {
     Gather g = {exponents, indices, levels, scales, n_chunks, n_entries, n_tensors, peers};
-    auto write = [=](const Chunk& c, const float (&left)[4][4], const float (&right)[4][4]) {
-        for_each_element(c, left, right, [=](uint64_t at, float x) { delta[at] = x; });
-    };
-    decode_chunks(tensors, static_cast<uint32_t>(n_chunks), bases, g, cap, write);
+    decode_chunks(tensors, static_cast<uint32_t>(n_chunks), bases, g, cap, Delta{delta});
 }
 HOST_KERNEL(decode_gather);

@@ -10,6 +10,8 @@
 constexpr uint32_t MAX_PEERS = 4096;
 /// Strengths are below 49: |value·s_p| < 2⁴⁹.
 constexpr int STRENGTHS = 64;
+/// Peers whose entries a warp loads together.
+constexpr int PEERS_AT_ONCE = 4;
 /// Strength of a peer that sends nothing in the chunk.
 constexpr uint8_t SILENT = 255;
 
@@ -59,27 +61,62 @@ __device__ __forceinline__ int shift_of(const Gather& g, uint32_t peer, uint32_t
     return e == EMPTY ? -1 : EXPONENT_RANGE - (g.scales[uint64_t(peer) * g.tensors + tensor].e_max - e);
 }
 
-/// Each peer's strength, and which coefficients are sent at all. One warp a peer.
-__device__ __forceinline__ void gather_strengths(const Gather& g, const Chunk& c, uint32_t chunk, GatherShared& sh,
-                                                 InverseShared& seen) {
-    uint32_t lane = threadIdx.x % 32;
-    for (uint32_t peer = threadIdx.x / 32; peer < g.peers; peer += WARPS) {
-        int left = shift_of(g, peer, c.tensor, chunk), top = 0;
-        uint64_t first = peer * g.entries + c.entries;
-        for (uint32_t i = lane; left >= 0 && i < c.k; i += 32) {
-            int level = g.levels[first + i];
-            if (level == 0) continue;
-            top = max(top, abs(level));
-            uint32_t index = g.indices[first + i], a = c.row(index), b = index - a * c.w;
-            atomicOr(&seen.seen[2 * b + a % 2], 1u << a / 2);
+/// Calls `each(u, index, level)` for what this warp's peers `first` + WARPS·u send in the chunk, u < PEERS_AT_ONCE. All
+/// their loads are on their way before the first is used.
+template <class Each>
+__device__ __forceinline__ void for_each_entry(const Gather& g, const Chunk& c, uint32_t first, const GatherShared& sh,
+                                               Each each) {
+    for (uint32_t i = threadIdx.x % 32; i < c.k; i += 32) {
+        uint32_t index[PEERS_AT_ONCE];
+        int level[PEERS_AT_ONCE];
+#pragma unroll
+        for (int u = 0; u < PEERS_AT_ONCE; u++) {
+            uint32_t peer = first + WARPS * u;
+            uint64_t at = peer * g.entries + c.entries + i;
+            bool sends = peer < g.peers && sh.strengths[peer] != SILENT;
+            index[u] = sends ? g.indices[at] : 0;
+            level[u] = sends ? g.levels[at] : 0;
         }
 #pragma unroll
-        for (int bits = 16; bits > 0; bits >>= 1) top = max(top, __shfl_xor_sync(ALL_LANES, top, bits));
-        if (lane == 0) {
-            uint64_t unit = g.scales[uint64_t(peer) * g.tensors + c.tensor].unit;
-            uint8_t strength = top > 0 ? 63 - __clzll((uint64_t(top) << left) * unit) : SILENT;
+        for (int u = 0; u < PEERS_AT_ONCE; u++) {
+            if (level[u] != 0) each(u, index[u], level[u]);
+        }
+    }
+}
+
+/// The shift of each peer's levels, in place of its strength, one thread a peer.
+__device__ __forceinline__ void gather_shifts(const Gather& g, const Chunk& c, uint32_t chunk, GatherShared& sh) {
+    for (uint32_t peer = threadIdx.x; peer < g.peers; peer += THREADS) {
+        int left = shift_of(g, peer, c.tensor, chunk);
+        sh.strengths[peer] = left < 0 ? SILENT : static_cast<uint8_t>(left);
+    }
+}
+
+/// Each peer's strength, and which coefficients are sent at all, after `gather_shifts`. A warp has every WARPS-th peer.
+__device__ __forceinline__ void gather_strengths(const Gather& g, const Chunk& c, GatherShared& sh,
+                                                 InverseShared& seen) {
+    for (uint32_t first = threadIdx.x / 32; first < g.peers; first += WARPS * PEERS_AT_ONCE) {
+        int tops[PEERS_AT_ONCE] = {};
+        for_each_entry(g, c, first, sh, [&](int u, uint32_t index, int level) {
+            tops[u] = max(tops[u], abs(level));
+            uint32_t a = c.row(index), b = index - a * c.w;
+            atomicOr(&seen.seen[2 * b + a % 2], 1u << a / 2);
+        });
+        __syncwarp();
+#pragma unroll
+        for (int u = 0; u < PEERS_AT_ONCE; u++) {
+            uint32_t peer = first + WARPS * u;
+            int top = tops[u];
+#pragma unroll
+            for (int bits = 16; bits > 0; bits >>= 1) top = max(top, __shfl_xor_sync(ALL_LANES, top, bits));
+            if (threadIdx.x % 32 != 0 || peer >= g.peers) continue;
+            uint8_t strength = SILENT;
+            if (top > 0) {
+                uint64_t unit = g.scales[uint64_t(peer) * g.tensors + c.tensor].unit;
+                strength = 63 - __clzll((uint64_t(top) << sh.strengths[peer]) * unit);
+                atomicAdd(&sh.strengths_seen[strength % STRENGTHS], 1u);
+            }
             sh.strengths[peer] = strength;
-            if (top > 0) atomicAdd(&sh.strengths_seen[strength % STRENGTHS], 1u);
         }
     }
 }
@@ -114,21 +151,25 @@ __device__ __forceinline__ void gather_columns(const Gather& g, const Chunk& c, 
         }
     }
     __syncthreads();
-    for (uint32_t peer = threadIdx.x / 32; peer < g.peers; peer += WARPS) {
-        uint32_t strength = sh.strengths[peer];
-        if (strength == SILENT) continue;
-        uint32_t excess = strength > sh.median + 1 ? strength - sh.median : 0;
-        uint64_t from = peer * g.entries + c.entries;
-        uint64_t unit = g.scales[uint64_t(peer) * g.tensors + c.tensor].unit << shift_of(g, peer, c.tensor, chunk);
-        for (uint32_t i = threadIdx.x % 32; i < c.k; i += 32) {
-            long long level = g.levels[from + i];
-            uint32_t index = g.indices[from + i], a = c.row(index), b = index - a * c.w;
-            if (level == 0 || b < first || b >= end) continue;
-            uint32_t at = place_of(seen, a, b) - skipped;
-            long long x = level * static_cast<long long>(unit);
-            add(sh.terms[at], excess == 0 ? x : toward_zero(x, excess));
-            atomicAdd(&sh.counts[at], 1u);
+    for (uint32_t peers = threadIdx.x / 32; peers < g.peers; peers += WARPS * PEERS_AT_ONCE) {
+        long long units[PEERS_AT_ONCE];
+        uint32_t excesses[PEERS_AT_ONCE];
+#pragma unroll
+        for (int u = 0; u < PEERS_AT_ONCE; u++) {
+            uint32_t peer = peers + WARPS * u, strength = peer < g.peers ? sh.strengths[peer] : SILENT;
+            if (strength == SILENT) continue;
+            excesses[u] = strength > sh.median + 1 ? strength - sh.median : 0;
+            uint64_t unit = g.scales[uint64_t(peer) * g.tensors + c.tensor].unit;
+            units[u] = static_cast<long long>(unit << shift_of(g, peer, c.tensor, chunk));
         }
+        for_each_entry(g, c, peers, sh, [&](int u, uint32_t index, int level) {
+            uint32_t a = c.row(index), b = index - a * c.w;
+            if (b < first || b >= end) return;
+            uint32_t at = place_of(seen, a, b) - skipped;
+            long long x = level * units[u];
+            add(sh.terms[at], excesses[u] == 0 ? x : toward_zero(x, excesses[u]));
+            atomicAdd(&sh.counts[at], 1u);
+        });
     }
     __syncthreads();
     for (uint32_t i = threadIdx.x; i < n; i += THREADS) {

@@ -24,14 +24,14 @@ __device__ __forceinline__ Group group_at(const Tensor* tensors, uint32_t n, uin
             high = middle;
         }
     }
-    uint32_t first = (group - tensors[low].first_group) * GROUP;
-    return {low, first, min(first + GROUP, tensors[low].chunks)};
+    uint32_t first = (group - tensors[low].first_group) * GROUP_CHUNKS;
+    return {low, first, min(first + GROUP_CHUNKS, tensors[low].chunks)};
 }
 
 /// Byte length of each group's bit stream, one warp a group.
 extern "C" __global__ void measure_groups(const Tensor* tensors, uint32_t n_tensors, uint32_t n_groups, uint32_t bits,
                                           const int16_t* exponents, const uint16_t* indices, uint32_t* lengths) {
-    uint32_t group = (blockIdx.x * blockDim.x + threadIdx.x) / 32;
+    uint32_t group = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
     if (group >= n_groups) return;
     Group g = group_at(tensors, n_tensors, group);
     const Tensor& t = tensors[g.tensor];

@@ -112,7 +112,7 @@ __device__ __forceinline__ float reduced(float v, double d) {
 extern "C" __global__ void subtract_chunks(const Tensor* tensors, uint32_t n_tensors, uint32_t n_chunks,
                                            const int16_t* exponents, const uint16_t* indices,
                                            const int8_t* levels, const double* scales, float* m) {
-    uint32_t chunk = (blockIdx.x * blockDim.x + threadIdx.x) / 32;
+    uint32_t chunk = blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32;
     if (chunk >= n_chunks) return;
     int e = exponents[chunk];
     if (e == EMPTY) return;

@@ -55,7 +55,7 @@ pub struct Report {
     pub theta_hash: String,
 }
 
-/// Measures on a device that has [`crate::gpu::KERNELS`] loaded. `clock` is any monotonic time.
+/// Measures on a device that has [`crate::gpu::FAT_BINARY`] loaded. `clock` is any monotonic time.
 pub fn run<D: Device>(device: &Arc<D>, setup: &Setup, clock: &dyn Fn() -> Duration) -> Result<Report> {
     let layout = Layout::from_shapes(synthetic::model(setup.params))?;
     let config =

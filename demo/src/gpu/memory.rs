@@ -5,7 +5,7 @@
 )]
 
 use crate::error::{Error, Result};
-use gauntlet_gpu::Device;
+use gauntlet_gpu::{Device, GpuError};
 use std::marker::PhantomData;
 use std::ops::Range;
 use std::sync::Arc;
@@ -34,8 +34,10 @@ pub struct Buffer<D: Device, T: Word> {
 impl<D: Device, T: Word> Buffer<D, T> {
     /// `len` zeros.
     pub fn zeros(device: &Arc<D>, len: usize) -> Result<Self> {
+        let bytes = len.checked_mul(size_of::<T>());
+        let bytes = bytes.ok_or(GpuError::TooLarge { what: "a buffer's length", value: len })?;
         // A driver refuses to allocate nothing.
-        let mem = device.alloc((len * size_of::<T>()).max(1))?;
+        let mem = device.alloc(bytes.max(1))?;
         let address = device.address(&mem);
         Ok(Self { mem, address, len, device: Arc::clone(device), elements: PhantomData })
     }

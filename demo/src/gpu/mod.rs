@@ -8,7 +8,7 @@
 //!
 //! The kernels (`demo/kernels`) follow the CPU's chains of operations: θ after an outer step, momenta and submissions
 //! are equal to the bit. Every buffer is allocated once. Generic over [`Device`], so that tests run kernels and launches
-//! without a GPU; a device must have [`KERNELS`] loaded.
+//! without a GPU; a device must have [`FAT_BINARY`] loaded.
 //!
 //! The measurement codebook of f32 values stays on the CPU.
 
@@ -27,7 +27,7 @@ pub use momentum::Momentum;
 pub use tables::Tables;
 
 /// The kernels of `demo/kernels` as a fat binary: code for sm_80 and sm_90a, PTX for the rest.
-pub static KERNELS: &[u8] = include_bytes!("../../kernels/kernels.fatbin");
+pub static FAT_BINARY: &[u8] = include_bytes!("../../kernels/kernels.fatbin");
 
 /// The kernels run on the CPU, for unit tests.
 #[cfg(test)]

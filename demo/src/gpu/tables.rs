@@ -34,17 +34,19 @@ pub struct Tables<D: Device> {
 impl<D: Device> Tables<D> {
     /// Writes the tables of `format` to the device.
     ///
-    /// Refuses the codebook of f32 values, which only the CPU has, and formats of 2³² chunks.
+    /// Refuses the codebook of f32 values, which only the CPU has, and formats of 2³¹ chunks.
     pub fn new(device: Arc<D>, format: Arc<Format>) -> Result<Arc<Self>> {
         let refuse = |field, reason: &str| Err(Error::Config { field, reason: reason.into() });
         if format.codebook().is_exact() {
             return refuse("bits", "f32 values are for measurements on the CPU; choose 1 to 8 on a GPU");
         }
+        // As i32, so that a block's step to its next chunk stays inside u32.
         let (Ok(n_tensors), Ok(n_chunks)) =
-            (u32::try_from(format.layout().tensors().len()), u32::try_from(format.chunks()))
+            (i32::try_from(format.layout().tensors().len()), i32::try_from(format.chunks()))
         else {
-            return refuse("chunk", "a GPU numbers chunks in 32 bits; choose larger chunks");
+            return refuse("chunk", "a GPU numbers chunks in 31 bits; choose larger chunks");
         };
+        let (n_tensors, n_chunks) = (n_tensors.cast_unsigned(), n_chunks.cast_unsigned());
         let (tensors, bases, n_groups) = describe(&format);
         let book = format.codebook();
         Ok(Arc::new(Self {
