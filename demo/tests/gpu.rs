@@ -12,9 +12,37 @@ use gauntlet_demo::{
     Aggregate, Applied, Codebook, Error, Format, Momentum, OuterStep, Recorded, StrengthCap, Submission,
     Subtract, Values, bench, golden, outer_step, simd::Simd, synthetic, theta_hash,
 };
-use gauntlet_gpu::emulated::Emulated;
+use gauntlet_gpu::{Device, emulated::Emulated};
 use std::path::Path;
 use std::sync::Arc;
+
+/// The tests below on the emulated device. They take any: a device with a driver needs a second list.
+macro_rules! emulated {
+    ($($test:ident),* $(,)?) => {
+        mod emulated {
+            $(
+                #[test]
+                fn $test() {
+                    super::$test(&super::device());
+                }
+            )*
+        }
+    };
+}
+
+emulated! {
+    momenta_and_submissions_are_the_cpus,
+    what_is_not_finite_names_its_tensor_and_keeps_its_chunk,
+    gathers_and_steps_are_the_cpus,
+    payloads_are_refused_as_on_the_cpu,
+    more_coefficients_than_are_summed_at_a_time,
+    opposite_submissions_cancel_and_nothing_decays_theta_alone,
+    capped_values_are_cut_toward_zero,
+    an_independent_implementation_gives_the_same_state,
+    fifty_windows_from_gradients_on_give_the_golden_state,
+    the_benchmark_ends_with_the_cpus_state,
+    what_cannot_be_is_refused,
+}
 
 fn device() -> Arc<Emulated> {
     let kernels = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
@@ -42,7 +70,7 @@ fn same_submission(found: &Submission, expected: &Submission, what: &str) {
 }
 
 /// Six windows of one peer on both, the fourth and fifth without anything new.
-fn compare_momenta(device: &Arc<Emulated>, format: &Arc<Format>, subtract: Subtract, seed: u64) {
+fn compare_momenta<D: Device>(device: &Arc<D>, format: &Arc<Format>, subtract: Subtract, seed: u64) {
     let tables = Tables::new(Arc::clone(device), Arc::clone(format)).unwrap();
     let mut expected = Momentum::new(Arc::clone(format), 0.9, 1, subtract).unwrap();
     let mut gather = gpu::Gather::new(Arc::clone(&tables), 1).unwrap();
@@ -69,21 +97,19 @@ fn compare_momenta(device: &Arc<Emulated>, format: &Arc<Format>, subtract: Subtr
     assert_eq!(found.submissions(), expected.submissions());
 }
 
-#[test]
-fn momenta_and_submissions_are_the_cpus() {
-    let (device, seed) = (device(), seed());
+fn momenta_and_submissions_are_the_cpus<D: Device>(device: &Arc<D>) {
+    let seed = seed();
     for (number, (shapes, topk, book)) in (0..).zip(formats()) {
         let format = odd_format(&shapes, topk, book);
         let subtract = if number % 2 == 0 { Subtract::Always } else { Subtract::WhenRecorded };
-        compare_momenta(&device, &format, subtract, seed + number);
+        compare_momenta(device, &format, subtract, seed + number);
     }
 }
 
-#[test]
-fn what_is_not_finite_names_its_tensor_and_keeps_its_chunk() {
-    let (device, seed) = (device(), seed());
+fn what_is_not_finite_names_its_tensor_and_keeps_its_chunk<D: Device>(device: &Arc<D>) {
+    let seed = seed();
     let format = odd_format(&[vec![128, 64], vec![64, 64], vec![70]], 8, Codebook::default());
-    let tables = Tables::new(Arc::clone(&device), Arc::clone(&format)).unwrap();
+    let tables = Tables::new(Arc::clone(device), Arc::clone(&format)).unwrap();
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let mut expected = Momentum::new(Arc::clone(&format), 0.9, 0, Subtract::Always).unwrap();
         let mut found = gpu::Momentum::new(Arc::clone(&tables), 0.9, 0, Subtract::Always).unwrap();
@@ -94,7 +120,7 @@ fn what_is_not_finite_names_its_tensor_and_keeps_its_chunk() {
         for at in [128 * 64 + 4095, 128 * 64 + 4096 + 69] {
             grads[at] = bad;
         }
-        let on_device = Buffer::from_slice(&device, &grads).unwrap();
+        let on_device = Buffer::from_slice(device, &grads).unwrap();
         let error = expected.step(&grads, 0.5).unwrap_err();
         assert_eq!(error, Error::NonFinite { tensor: "t01".into() });
         assert_eq!(found.step(on_device.view(), 0.5).unwrap_err(), error);
@@ -104,8 +130,8 @@ fn what_is_not_finite_names_its_tensor_and_keeps_its_chunk() {
 }
 
 /// Δ, the outer step and the trial of a gather, on both.
-fn compare_gathers(
-    device: &Arc<Emulated>,
+fn compare_gathers<D: Device>(
+    device: &Arc<D>,
     format: &Arc<Format>,
     sent: &[Submission],
     cap: StrengthCap,
@@ -144,27 +170,25 @@ fn compare_gathers(
     same(&bits(&on_device.to_vec().unwrap()), &bits(&theta), &format!("{what}: θ stays"));
 }
 
-#[test]
-fn gathers_and_steps_are_the_cpus() {
-    let (device, seed) = (device(), seed());
+fn gathers_and_steps_are_the_cpus<D: Device>(device: &Arc<D>) {
+    let seed = seed();
     for (number, (shapes, topk, book)) in (0..).zip(formats()) {
         let format = odd_format(&shapes, topk, book);
         for (peers, cap) in [(1, StrengthCap::Off), (7, StrengthCap::LowerMedian)] {
             let sent: Vec<_> =
                 (0..peers).map(|peer| submission(&format, seed + 100 * number + peer, peer)).collect();
             let what = format!("seed {seed}, {format:?}, {peers} peers, {cap:?}");
-            compare_gathers(&device, &format, &sent, cap, &what);
+            compare_gathers(device, &format, &sent, cap, &what);
         }
     }
 }
 
-#[test]
-fn payloads_are_refused_as_on_the_cpu() {
-    let (device, seed) = (device(), seed());
+fn payloads_are_refused_as_on_the_cpu<D: Device>(device: &Arc<D>) {
+    let seed = seed();
     let mut refused = 0;
     for (shapes, topk, book) in formats() {
         let format = odd_format(&shapes, topk, book);
-        let tables = Tables::new(Arc::clone(&device), Arc::clone(&format)).unwrap();
+        let tables = Tables::new(Arc::clone(device), Arc::clone(&format)).unwrap();
         let mut gather = gpu::Gather::new(tables, 2).unwrap();
         // What lies in the place before must not show.
         gather.add([9; 32], &submission(&format, seed, 3)).unwrap();
@@ -191,32 +215,28 @@ fn payloads_are_refused_as_on_the_cpu() {
     assert!(refused > 100, "{refused}");
 }
 
-#[test]
-fn more_coefficients_than_are_summed_at_a_time() {
-    let (device, seed) = (device(), seed());
+fn more_coefficients_than_are_summed_at_a_time<D: Device>(device: &Arc<D>) {
+    let seed = seed();
     for (shape, topk) in
         [(vec![64, 64], 4096), (vec![64, 64], 300), (vec![63, 61], 700), (vec![64, 18], 1100)]
     {
         let format = odd_format(&[shape], topk, Codebook::with_bits(8).unwrap());
         let sent: Vec<_> = (0..5).map(|peer| submission(&format, seed + peer, peer)).collect();
-        compare_gathers(&device, &format, &sent, StrengthCap::LowerMedian, &format!("seed {seed}, k {topk}"));
+        compare_gathers(device, &format, &sent, StrengthCap::LowerMedian, &format!("seed {seed}, k {topk}"));
     }
 }
 
-#[test]
-fn opposite_submissions_cancel_and_nothing_decays_theta_alone() {
-    let (device, seed) = (device(), seed());
+fn opposite_submissions_cancel_and_nothing_decays_theta_alone<D: Device>(device: &Arc<D>) {
+    let seed = seed();
     let format = odd_format(&[vec![64, 64], vec![50]], 16, Codebook::default());
     let sent = submission(&format, seed, 0);
     let negated = negated(&sent);
-    compare_gathers(&device, &format, &[sent, negated], StrengthCap::LowerMedian, &format!("seed {seed}"));
+    compare_gathers(device, &format, &[sent, negated], StrengthCap::LowerMedian, &format!("seed {seed}"));
     let silent = Submission::empty(Arc::clone(&format));
-    compare_gathers(&device, &format, &[silent.clone(), silent], StrengthCap::LowerMedian, "silent");
+    compare_gathers(device, &format, &[silent.clone(), silent], StrengthCap::LowerMedian, "silent");
 }
 
-#[test]
-fn capped_values_are_cut_toward_zero() {
-    let device = device();
+fn capped_values_are_cut_toward_zero<D: Device>(device: &Arc<D>) {
     let format = odd_format(&[vec![128]], 3, Codebook::with_bits(8).unwrap());
     // Two strong peers against each other in the first chunk, few binary orders of which are left below its unit;
     // rounding down would leave −1 of what cancels.
@@ -227,23 +247,21 @@ fn capped_values_are_cut_toward_zero() {
     };
     let strong = peer(0, 127, 0);
     let sent = [negated(&strong), strong, peer(-1, 1, 10), peer(-1, 1, 20), peer(-1, 1, 30)];
-    compare_gathers(&device, &format, &sent, StrengthCap::LowerMedian, "capped");
+    compare_gathers(device, &format, &sent, StrengthCap::LowerMedian, "capped");
 }
 
-#[test]
-fn an_independent_implementation_gives_the_same_state() {
-    let device = device();
+fn an_independent_implementation_gives_the_same_state<D: Device>(device: &Arc<D>) {
     let format = small_format(Simd::detect());
-    let tables = Tables::new(Arc::clone(&device), Arc::clone(&format)).unwrap();
+    let tables = Tables::new(Arc::clone(device), Arc::clone(&format)).unwrap();
     let mut gather = gpu::Gather::new(tables, PEERS as usize).unwrap();
-    let mut theta = Buffer::from_slice(&device, &small_theta(&format)).unwrap();
+    let mut theta = Buffer::from_slice(device, &small_theta(&format)).unwrap();
     let mut deltas = blake3::Hasher::new();
     for window in 0..3 {
         gather.clear();
         for (peer, number) in (1..).zip(0..PEERS) {
             gather.add([peer; 32], &small_submission(&format, window, number)).unwrap();
         }
-        let mut delta = Buffer::zeros(&device, format.layout().len()).unwrap();
+        let mut delta = Buffer::zeros(device, format.layout().len()).unwrap();
         gather.decode(StrengthCap::LowerMedian, delta.view_mut()).unwrap();
         deltas.update(&delta_hash(&format, &delta.to_vec().unwrap()));
         let lr = (f64::from(window as u32 + 1) / 300.0) as f32;
@@ -254,11 +272,9 @@ fn an_independent_implementation_gives_the_same_state() {
     assert_eq!(hex(&theta_hash(format.layout(), &theta.to_vec().unwrap()).unwrap()), golden::SMALL_THETA);
 }
 
-#[test]
-fn fifty_windows_from_gradients_on_give_the_golden_state() {
-    let device = device();
+fn fifty_windows_from_gradients_on_give_the_golden_state<D: Device>(device: &Arc<D>) {
     let format = fifty_format(Simd::detect());
-    let tables = Tables::new(Arc::clone(&device), Arc::clone(&format)).unwrap();
+    let tables = Tables::new(Arc::clone(device), Arc::clone(&format)).unwrap();
     let mut peers: Vec<_> = (0..8)
         .map(|peer| {
             let subtract = if peer == 3 { Subtract::WhenRecorded } else { Subtract::Always };
@@ -266,9 +282,9 @@ fn fifty_windows_from_gradients_on_give_the_golden_state() {
         })
         .collect();
     let mut gather = gpu::Gather::new(tables, peers.len()).unwrap();
-    let mut theta = Buffer::from_slice(&device, &fifty_theta(&format)).unwrap();
+    let mut theta = Buffer::from_slice(device, &fifty_theta(&format)).unwrap();
     let mut grads = vec![0.0; theta.len()];
-    let mut on_device = Buffer::zeros(&device, grads.len()).unwrap();
+    let mut on_device = Buffer::zeros(device, grads.len()).unwrap();
     for window in 0..50 {
         gather.clear();
         for (peer, momentum) in (0..).zip(&mut peers) {
@@ -285,29 +301,26 @@ fn fifty_windows_from_gradients_on_give_the_golden_state() {
     assert_eq!(hex(&hash), golden::FIFTY_WINDOWS);
 }
 
-#[test]
-fn the_benchmark_ends_with_the_cpus_state() {
+fn the_benchmark_ends_with_the_cpus_state<D: Device>(device: &Arc<D>) {
     let setup = bench::Setup { params: 60_000, peers: 3, topk: 32, bits: 3, runs: 2 };
     let start = std::time::Instant::now();
     let clock = || start.elapsed();
-    let found = gpu::bench::run(&device(), &setup, &clock).unwrap();
+    let found = gpu::bench::run(device, &setup, &clock).unwrap();
     let expected = bench::run(&setup, &clock).unwrap();
     assert_eq!((found.params, found.theta_hash), (expected.params, expected.theta_hash));
     assert!(found.encode_over_traffic > 0.0 && found.apply_over_traffic > 0.0);
 }
 
-#[test]
-fn what_cannot_be_is_refused() {
-    let device = device();
+fn what_cannot_be_is_refused<D: Device>(device: &Arc<D>) {
     let format = small_format(Simd::detect());
-    let tables = Tables::new(Arc::clone(&device), Arc::clone(&format)).unwrap();
+    let tables = Tables::new(Arc::clone(device), Arc::clone(&format)).unwrap();
     let exact = odd_format(&[vec![64]], 4, Codebook::with_bits(32).unwrap());
-    let refused = Tables::new(Arc::clone(&device), exact).err();
+    let refused = Tables::new(Arc::clone(device), exact).err();
     assert!(matches!(refused, Some(Error::Config { field: "bits", .. })));
     let refused = gpu::Momentum::new(Arc::clone(&tables), 1.5, 0, Subtract::Always).err();
     assert!(matches!(refused, Some(Error::Config { field: "decay", .. })));
     let mut momentum = gpu::Momentum::new(Arc::clone(&tables), 0.9, 0, Subtract::Always).unwrap();
-    let mut short = Buffer::zeros(&device, 7).unwrap();
+    let mut short = Buffer::zeros(device, 7).unwrap();
     assert!(matches!(momentum.step(short.view(), 0.1), Err(Error::Length { .. })));
     assert!(matches!(momentum.restore(&[0.0; 7], 0), Err(Error::Length { .. })));
     assert!(matches!(short.upload(5, &[0.0; 3]), Err(Error::Length { .. })));
@@ -321,7 +334,7 @@ fn what_cannot_be_is_refused() {
     assert_eq!(gather.add([3; 32], &sent[2]), Err(Error::TooManyPeers { limit: 2 }));
     let other = odd_format(&[vec![64]], 4, Codebook::default());
     assert_eq!(gather.add([3; 32], &Submission::empty(other)), Err(Error::Format));
-    let mut theta = Buffer::from_slice(&device, &small_theta(&format)).unwrap();
+    let mut theta = Buffer::from_slice(device, &small_theta(&format)).unwrap();
     let cap = StrengthCap::LowerMedian;
     let step = |lr, min_gather| OuterStep { lr, weight_decay: 0.1, min_gather };
     assert_eq!(gather.apply(theta.view_mut(), cap, &step(0.1, 3)), Ok(Applied::TooFew));
