@@ -144,10 +144,11 @@ __device__ __forceinline__ void for_each_element(const Chunk& c, const float (&l
     }
 }
 
-/// fma(−α, sign(Δ), θ·d), the product rounded first; sign(0) = 0.
+/// fma(−α, sign(Δ), θ·d), the product rounded first, sign(0) = 0. A factor of ±1 is exact, so the fused product is a
+/// sum; with 0 it leaves θ·d as it is. Δ is finite.
 __device__ __forceinline__ float stepped(float theta, float delta, float lr, float decay) {
-    float sign = delta > 0.0f ? 1.0f : delta < 0.0f ? -1.0f : 0.0f;
-    return __fmaf_rn(-lr, sign, __fmul_rn(theta, decay));
+    float kept = __fmul_rn(theta, decay);
+    return delta == 0.0f ? kept : __fadd_rn(kept, copysignf(lr, -delta));
 }
 
 __device__ __forceinline__ float4 stepped4(float4 theta, const float (&delta)[4], float lr, float decay) {

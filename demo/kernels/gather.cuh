@@ -102,14 +102,18 @@ __device__ __forceinline__ void gather_strengths(const Gather& g, const Chunk& c
             uint32_t a = c.row(index), b = index - a * c.w;
             atomicOr(&seen.seen[2 * b + a % 2], 1u << a / 2);
         });
-        __syncwarp();
+        // Lane u goes on with peer u.
+        uint32_t lane = threadIdx.x % 32, peer = first + WARPS * lane;
+        int top = 0;
 #pragma unroll
         for (int u = 0; u < PEERS_AT_ONCE; u++) {
-            uint32_t peer = first + WARPS * u;
-            int top = tops[u];
 #pragma unroll
-            for (int bits = 16; bits > 0; bits >>= 1) top = max(top, __shfl_xor_sync(ALL_LANES, top, bits));
-            if (threadIdx.x % 32 != 0 || peer >= g.peers) continue;
+            for (int bits = 16; bits > 0; bits >>= 1) {
+                tops[u] = max(tops[u], __shfl_xor_sync(ALL_LANES, tops[u], bits));
+            }
+            if (int(lane) == u) top = tops[u];
+        }
+        if (lane < PEERS_AT_ONCE && peer < g.peers) {
             uint8_t strength = SILENT;
             if (top > 0) {
                 uint64_t unit = g.scales[uint64_t(peer) * g.tensors + c.tensor].unit;
@@ -118,6 +122,7 @@ __device__ __forceinline__ void gather_strengths(const Gather& g, const Chunk& c
             }
             sh.strengths[peer] = strength;
         }
+        __syncwarp();
     }
 }
 
@@ -152,15 +157,21 @@ __device__ __forceinline__ void gather_columns(const Gather& g, const Chunk& c, 
     }
     __syncthreads();
     for (uint32_t peers = threadIdx.x / 32; peers < g.peers; peers += WARPS * PEERS_AT_ONCE) {
+        // Lane u looks peer u up.
+        uint32_t lane = threadIdx.x % 32, mine = peers + WARPS * lane, excess = 0;
+        long long unit = 0;
+        if (lane < PEERS_AT_ONCE && mine < g.peers && sh.strengths[mine] != SILENT) {
+            uint32_t strength = sh.strengths[mine];
+            excess = strength > sh.median + 1 ? strength - sh.median : 0;
+            uint64_t scale = g.scales[uint64_t(mine) * g.tensors + c.tensor].unit;
+            unit = static_cast<long long>(scale << shift_of(g, mine, c.tensor, chunk));
+        }
         long long units[PEERS_AT_ONCE];
         uint32_t excesses[PEERS_AT_ONCE];
 #pragma unroll
         for (int u = 0; u < PEERS_AT_ONCE; u++) {
-            uint32_t peer = peers + WARPS * u, strength = peer < g.peers ? sh.strengths[peer] : SILENT;
-            if (strength == SILENT) continue;
-            excesses[u] = strength > sh.median + 1 ? strength - sh.median : 0;
-            uint64_t unit = g.scales[uint64_t(peer) * g.tensors + c.tensor].unit;
-            units[u] = static_cast<long long>(unit << shift_of(g, peer, c.tensor, chunk));
+            units[u] = __shfl_sync(ALL_LANES, unit, u);
+            excesses[u] = __shfl_sync(ALL_LANES, excess, u);
         }
         for_each_entry(g, c, peers, sh, [&](int u, uint32_t index, int level) {
             uint32_t a = c.row(index), b = index - a * c.w;
