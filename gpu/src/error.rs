@@ -47,6 +47,9 @@ pub enum GpuError {
     /// What the kernels do not do.
     #[error("{0}")]
     Unsupported(String),
+    /// The driver or one of NVIDIA's libraries reported an error.
+    #[error("{0}")]
+    Failed(String),
     /// The driver, or a program that kernels are built with, cannot be used.
     #[error("{0}")]
     Unavailable(String),

@@ -7,8 +7,12 @@
 //! Invariants: nothing here knows models or the protocol; nothing links to CUDA, so a program starts
 //! without it.
 
+#[cfg(all(feature = "emulate", not(target_feature = "crt-static")))]
+pub mod chosen;
 mod device;
-#[cfg(feature = "emulate")]
+#[cfg(not(target_feature = "crt-static"))]
+pub mod driver;
+#[cfg(all(feature = "emulate", not(target_feature = "crt-static")))]
 pub mod emulated;
 mod error;
 

@@ -239,7 +239,21 @@ impl MemoryPlan {
         let total_bytes = weights_bytes + gradients_bytes + optimizer_bytes + workspace_bytes;
         Ok(Self { parameters, weights_bytes, gradients_bytes, optimizer_bytes, workspace_bytes, total_bytes })
     }
+
+    /// Refuses what does not fit a device with `free` bytes, before anything is allocated.
+    ///
+    /// # Errors
+    /// [`ModelError::Memory`] with what is needed.
+    pub fn check(&self, free: usize) -> Result<()> {
+        if self.total_bytes.saturating_add(RESERVE) <= free {
+            return Ok(());
+        }
+        Err(ModelError::Memory { plan: *self, reserve: RESERVE, free })
+    }
 }
+
+/// Device memory besides the plan's: the libraries' workspace, partial sums, rounding of allocations.
+const RESERVE: usize = 512 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -300,5 +314,18 @@ mod tests {
         };
         assert!(of(Mode::TrainRecompute).workspace_bytes < of(Mode::Train).workspace_bytes / 3);
         assert!(MemoryPlan::new(&config, EngineOptions { batch: 0, seq: 1, mode: Mode::Train }, 2).is_err());
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_with_what_it_needs() {
+        let bf16 = Footprint { activation: 2, ..Footprint::CPU };
+        let options = EngineOptions { batch: 8, seq: 2048, mode: Mode::Train };
+        let config = preset("1b").unwrap();
+        let plan = MemoryPlan::on(bf16, &config, options, 2).unwrap();
+        let cpu = MemoryPlan::new(&config, options, 2).unwrap();
+        assert!(plan.workspace_bytes < cpu.workspace_bytes, "activations take half, weights a copy in bf16");
+        assert!(plan.check(usize::MAX).is_ok());
+        let message = plan.check(24 << 30).unwrap_err().to_string();
+        assert!(message.contains("24.0 GiB") && message.contains("smaller batch"), "{message}");
     }
 }

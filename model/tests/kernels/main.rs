@@ -2,7 +2,7 @@
 //! device, against plain f64 references with fresh random inputs and odd sizes.
 //!
 //! Needs a C++ compiler: `g++`, or the program named in `GAUNTLET_KERNEL_CXX`. A failure prints its seed;
-//! `GAUNTLET_TEST_SEED` repeats it.
+//! `GAUNTLET_TEST_SEED` repeats it. With `GAUNTLET_TEST_DEVICE=cuda:0` the same tests run on a GPU.
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test binary
 
 mod attention;
@@ -14,17 +14,17 @@ mod optimizer;
 use std::path::Path;
 use std::sync::Arc;
 
-use gauntlet_gpu::emulated::Emulated;
-use gauntlet_model::engine::cuda::{Buffer, Cuda, Precision};
+use gauntlet_gpu::chosen::Chosen;
+use gauntlet_model::engine::cuda::{Buffer, Cuda, FAT_BINARY, Precision};
 use gauntlet_model::engine::{Backend, View, ViewMut};
 
-pub type Floats = Buffer<Emulated, f32>;
-pub type Acts<P> = Buffer<Emulated, <P as Precision>::Element>;
+pub type Floats = Buffer<Chosen, f32>;
+pub type Acts<P> = Buffer<Chosen, <P as Precision>::Element>;
 
 /// A backend on the emulated device.
-pub fn cuda<P: Precision>() -> Cuda<Emulated, P> {
+pub fn cuda<P: Precision>() -> Cuda<Chosen, P> {
     let kernels = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
-    let device = Emulated::new(&[&kernels], Path::new(env!("CARGO_TARGET_TMPDIR")));
+    let device = Chosen::new(&[&kernels], &[FAT_BINARY], Path::new(env!("CARGO_TARGET_TMPDIR")));
     Cuda::new(Arc::new(device.unwrap_or_else(|e| panic!("{e}")))).unwrap()
 }
 
@@ -67,47 +67,47 @@ impl Random {
     }
 }
 
-pub fn put<P: Precision>(cuda: &Cuda<Emulated, P>, values: &[f32]) -> Floats {
+pub fn put<P: Precision>(cuda: &Cuda<Chosen, P>, values: &[f32]) -> Floats {
     let mut buf = cuda.alloc(values.len()).unwrap();
     cuda.upload(values, all_mut(&mut buf)).unwrap();
     buf
 }
 
-pub fn put_act<P: Precision>(cuda: &Cuda<Emulated, P>, values: &[f32]) -> Acts<P> {
+pub fn put_act<P: Precision>(cuda: &Cuda<Chosen, P>, values: &[f32]) -> Acts<P> {
     let mut buf = cuda.alloc_act(values.len()).unwrap();
     cuda.upload_act(values, &all_mut(&mut buf)).unwrap();
     buf
 }
 
 /// NaN everywhere: what a kernel does not write shows.
-pub fn poison<P: Precision>(cuda: &Cuda<Emulated, P>, len: usize) -> Floats {
+pub fn poison<P: Precision>(cuda: &Cuda<Chosen, P>, len: usize) -> Floats {
     put(cuda, &vec![f32::NAN; len])
 }
 
-pub fn poison_act<P: Precision>(cuda: &Cuda<Emulated, P>, len: usize) -> Acts<P> {
+pub fn poison_act<P: Precision>(cuda: &Cuda<Chosen, P>, len: usize) -> Acts<P> {
     put_act(cuda, &vec![f32::NAN; len])
 }
 
-pub fn get<P: Precision>(cuda: &Cuda<Emulated, P>, buf: &Floats) -> Vec<f32> {
+pub fn get<P: Precision>(cuda: &Cuda<Chosen, P>, buf: &Floats) -> Vec<f32> {
     let mut out = vec![0.0; buf.len()];
     cuda.download(all(buf), &mut out).unwrap();
     out
 }
 
-pub fn get_act<P: Precision>(cuda: &Cuda<Emulated, P>, buf: &Acts<P>) -> Vec<f32> {
+pub fn get_act<P: Precision>(cuda: &Cuda<Chosen, P>, buf: &Acts<P>) -> Vec<f32> {
     let mut out = vec![0.0; buf.len()];
     cuda.download_act(all(buf), &mut out).unwrap();
     out
 }
 
-pub fn all<T>(buf: &Buffer<Emulated, T>) -> View<'_, Buffer<Emulated, T>>
+pub fn all<T>(buf: &Buffer<Chosen, T>) -> View<'_, Buffer<Chosen, T>>
 where
     T: gauntlet_model::engine::cuda::Element,
 {
     View { buf, start: 0, len: buf.len() }
 }
 
-pub fn all_mut<T>(buf: &mut Buffer<Emulated, T>) -> ViewMut<'_, Buffer<Emulated, T>>
+pub fn all_mut<T>(buf: &mut Buffer<Chosen, T>) -> ViewMut<'_, Buffer<Chosen, T>>
 where
     T: gauntlet_model::engine::cuda::Element,
 {
