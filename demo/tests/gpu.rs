@@ -1,4 +1,5 @@
-//! The kernels and their launches, run on the CPU: the same bits as this crate's own code.
+//! The kernels and their launches: the same bits as this crate's own code. They run on the CPU, or on the GPU that
+//! `GAUNTLET_TEST_DEVICE` names.
 //!
 //! Inputs are fresh in every run; a failure names the seed, and `GAUNTLET_TEST_SEED` repeats it.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
@@ -12,41 +13,14 @@ use gauntlet_demo::{
     Aggregate, Applied, Codebook, Error, Format, Momentum, OuterStep, Recorded, StrengthCap, Submission,
     Subtract, Values, bench, golden, outer_step, simd::Simd, synthetic, theta_hash,
 };
-use gauntlet_gpu::{Device, emulated::Emulated};
+use gauntlet_gpu::chosen::Chosen;
 use std::path::Path;
 use std::sync::Arc;
 
-/// The tests below on the emulated device. They take any: a device with a driver needs a second list.
-macro_rules! emulated {
-    ($($test:ident),* $(,)?) => {
-        mod emulated {
-            $(
-                #[test]
-                fn $test() {
-                    super::$test(&super::device());
-                }
-            )*
-        }
-    };
-}
-
-emulated! {
-    momenta_and_submissions_are_the_cpus,
-    what_is_not_finite_names_its_tensor_and_keeps_its_chunk,
-    gathers_and_steps_are_the_cpus,
-    payloads_are_refused_as_on_the_cpu,
-    more_coefficients_than_are_summed_at_a_time,
-    opposite_submissions_cancel_and_nothing_decays_theta_alone,
-    capped_values_are_cut_toward_zero,
-    an_independent_implementation_gives_the_same_state,
-    fifty_windows_from_gradients_on_give_the_golden_state,
-    the_benchmark_ends_with_the_cpus_state,
-    what_cannot_be_is_refused,
-}
-
-fn device() -> Arc<Emulated> {
+fn device() -> Arc<Chosen> {
     let kernels = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
-    Arc::new(Emulated::new(&[&kernels], Path::new(env!("CARGO_TARGET_TMPDIR"))).unwrap())
+    let chosen = Chosen::new(&[&kernels], &[gpu::FAT_BINARY], Path::new(env!("CARGO_TARGET_TMPDIR")));
+    Arc::new(chosen.unwrap_or_else(|e| panic!("{e}")))
 }
 
 fn bits(x: &[f32]) -> Vec<u32> {
@@ -70,7 +44,7 @@ fn same_submission(found: &Submission, expected: &Submission, what: &str) {
 }
 
 /// Six windows of one peer on both, the fourth and fifth without anything new.
-fn compare_momenta<D: Device>(device: &Arc<D>, format: &Arc<Format>, subtract: Subtract, seed: u64) {
+fn compare_momenta(device: &Arc<Chosen>, format: &Arc<Format>, subtract: Subtract, seed: u64) {
     let tables = Tables::new(Arc::clone(device), Arc::clone(format)).unwrap();
     let mut expected = Momentum::new(Arc::clone(format), 0.9, 1, subtract).unwrap();
     let mut gather = gpu::Gather::new(Arc::clone(&tables), 1).unwrap();
@@ -97,7 +71,9 @@ fn compare_momenta<D: Device>(device: &Arc<D>, format: &Arc<Format>, subtract: S
     assert_eq!(found.submissions(), expected.submissions());
 }
 
-fn momenta_and_submissions_are_the_cpus<D: Device>(device: &Arc<D>) {
+#[test]
+fn momenta_and_submissions_are_the_cpus() {
+    let device = &device();
     let seed = seed();
     for (number, (shapes, topk, book)) in (0..).zip(formats()) {
         let format = odd_format(&shapes, topk, book);
@@ -106,7 +82,9 @@ fn momenta_and_submissions_are_the_cpus<D: Device>(device: &Arc<D>) {
     }
 }
 
-fn what_is_not_finite_names_its_tensor_and_keeps_its_chunk<D: Device>(device: &Arc<D>) {
+#[test]
+fn what_is_not_finite_names_its_tensor_and_keeps_its_chunk() {
+    let device = &device();
     let seed = seed();
     let format = odd_format(&[vec![128, 64], vec![64, 64], vec![70]], 8, Codebook::default());
     let tables = Tables::new(Arc::clone(device), Arc::clone(&format)).unwrap();
@@ -130,8 +108,8 @@ fn what_is_not_finite_names_its_tensor_and_keeps_its_chunk<D: Device>(device: &A
 }
 
 /// Δ, the outer step and the trial of a gather, on both.
-fn compare_gathers<D: Device>(
-    device: &Arc<D>,
+fn compare_gathers(
+    device: &Arc<Chosen>,
     format: &Arc<Format>,
     sent: &[Submission],
     cap: StrengthCap,
@@ -170,7 +148,9 @@ fn compare_gathers<D: Device>(
     same(&bits(&on_device.to_vec().unwrap()), &bits(&theta), &format!("{what}: θ stays"));
 }
 
-fn gathers_and_steps_are_the_cpus<D: Device>(device: &Arc<D>) {
+#[test]
+fn gathers_and_steps_are_the_cpus() {
+    let device = &device();
     let seed = seed();
     for (number, (shapes, topk, book)) in (0..).zip(formats()) {
         let format = odd_format(&shapes, topk, book);
@@ -183,7 +163,9 @@ fn gathers_and_steps_are_the_cpus<D: Device>(device: &Arc<D>) {
     }
 }
 
-fn payloads_are_refused_as_on_the_cpu<D: Device>(device: &Arc<D>) {
+#[test]
+fn payloads_are_refused_as_on_the_cpu() {
+    let device = &device();
     let seed = seed();
     let mut refused = 0;
     for (shapes, topk, book) in formats() {
@@ -215,7 +197,9 @@ fn payloads_are_refused_as_on_the_cpu<D: Device>(device: &Arc<D>) {
     assert!(refused > 100, "{refused}");
 }
 
-fn more_coefficients_than_are_summed_at_a_time<D: Device>(device: &Arc<D>) {
+#[test]
+fn more_coefficients_than_are_summed_at_a_time() {
+    let device = &device();
     let seed = seed();
     for (shape, topk) in
         [(vec![64, 64], 4096), (vec![64, 64], 300), (vec![63, 61], 700), (vec![64, 18], 1100)]
@@ -226,7 +210,9 @@ fn more_coefficients_than_are_summed_at_a_time<D: Device>(device: &Arc<D>) {
     }
 }
 
-fn opposite_submissions_cancel_and_nothing_decays_theta_alone<D: Device>(device: &Arc<D>) {
+#[test]
+fn opposite_submissions_cancel_and_nothing_decays_theta_alone() {
+    let device = &device();
     let seed = seed();
     let format = odd_format(&[vec![64, 64], vec![50]], 16, Codebook::default());
     let sent = submission(&format, seed, 0);
@@ -236,7 +222,9 @@ fn opposite_submissions_cancel_and_nothing_decays_theta_alone<D: Device>(device:
     compare_gathers(device, &format, &[silent.clone(), silent], StrengthCap::LowerMedian, "silent");
 }
 
-fn capped_values_are_cut_toward_zero<D: Device>(device: &Arc<D>) {
+#[test]
+fn capped_values_are_cut_toward_zero() {
+    let device = &device();
     let format = odd_format(&[vec![128]], 3, Codebook::with_bits(8).unwrap());
     // Two strong peers against each other in the first chunk, few binary orders of which are left below its unit;
     // rounding down would leave −1 of what cancels.
@@ -250,7 +238,9 @@ fn capped_values_are_cut_toward_zero<D: Device>(device: &Arc<D>) {
     compare_gathers(device, &format, &sent, StrengthCap::LowerMedian, "capped");
 }
 
-fn an_independent_implementation_gives_the_same_state<D: Device>(device: &Arc<D>) {
+#[test]
+fn an_independent_implementation_gives_the_same_state() {
+    let device = &device();
     let format = small_format(Simd::detect());
     let tables = Tables::new(Arc::clone(device), Arc::clone(&format)).unwrap();
     let mut gather = gpu::Gather::new(tables, PEERS as usize).unwrap();
@@ -272,7 +262,9 @@ fn an_independent_implementation_gives_the_same_state<D: Device>(device: &Arc<D>
     assert_eq!(hex(&theta_hash(format.layout(), &theta.to_vec().unwrap()).unwrap()), golden::SMALL_THETA);
 }
 
-fn fifty_windows_from_gradients_on_give_the_golden_state<D: Device>(device: &Arc<D>) {
+#[test]
+fn fifty_windows_from_gradients_on_give_the_golden_state() {
+    let device = &device();
     let format = fifty_format(Simd::detect());
     let tables = Tables::new(Arc::clone(device), Arc::clone(&format)).unwrap();
     let mut peers: Vec<_> = (0..8)
@@ -301,7 +293,9 @@ fn fifty_windows_from_gradients_on_give_the_golden_state<D: Device>(device: &Arc
     assert_eq!(hex(&hash), golden::FIFTY_WINDOWS);
 }
 
-fn the_benchmark_ends_with_the_cpus_state<D: Device>(device: &Arc<D>) {
+#[test]
+fn the_benchmark_ends_with_the_cpus_state() {
+    let device = &device();
     let setup = bench::Setup { params: 60_000, peers: 3, topk: 32, bits: 3, runs: 2 };
     let start = std::time::Instant::now();
     let clock = || start.elapsed();
@@ -311,7 +305,9 @@ fn the_benchmark_ends_with_the_cpus_state<D: Device>(device: &Arc<D>) {
     assert!(found.encode_over_traffic > 0.0 && found.apply_over_traffic > 0.0);
 }
 
-fn what_cannot_be_is_refused<D: Device>(device: &Arc<D>) {
+#[test]
+fn what_cannot_be_is_refused() {
+    let device = &device();
     let format = small_format(Simd::detect());
     let tables = Tables::new(Arc::clone(device), Arc::clone(&format)).unwrap();
     let exact = odd_format(&[vec![64]], 4, Codebook::with_bits(32).unwrap());

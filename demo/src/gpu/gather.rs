@@ -183,7 +183,7 @@ impl<D: Device> Gather<D> {
 mod tests {
     use super::*;
     use crate::aggregate::unit_scale;
-    use crate::gpu::emulated;
+    use crate::gpu::test_device;
     use crate::{Codebook, Format, Layout};
 
     #[test]
@@ -191,7 +191,7 @@ mod tests {
         let (chunks, k) = ((1 << 16) + 2000, 64);
         let layout = Layout::from_shapes([("t", vec![chunks * k])]).unwrap();
         let format = Format::new(layout, k, k, Codebook::with_bits(8).unwrap()).unwrap();
-        let tables = Tables::new(emulated(), Arc::clone(&format)).unwrap();
+        let tables = Tables::new(test_device(), Arc::clone(&format)).unwrap();
         let mut gather = Gather::new(tables, 2).unwrap();
         for (peer, few) in [(1, 3), (2, chunks)] {
             let mut sent = Submission::empty(Arc::clone(&format));

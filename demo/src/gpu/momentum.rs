@@ -196,7 +196,7 @@ impl<D: Device> Momentum<D> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::emulated;
+    use crate::gpu::test_device;
     use crate::synthetic::normal;
     use crate::{Codebook, Format, Layout};
 
@@ -209,7 +209,7 @@ mod tests {
             (0..993_u64).map(|i| normal(i) * f32::from_bits((127 + (i / 2 % 13) as u32) << 23)).collect();
         let mut expected = crate::Momentum::new(Arc::clone(&format), 0.9, 9, Subtract::Always).unwrap();
         let sent = expected.step(&grads, 1.0).unwrap();
-        let device = emulated();
+        let device = test_device();
         let tables = Tables::new(Arc::clone(&device), Arc::clone(&format)).unwrap();
         let mut found = Momentum::new(tables, 0.9, 9, Subtract::Always).unwrap();
         let got = found.step(Buffer::from_slice(&device, &grads).unwrap().view(), 1.0).unwrap();

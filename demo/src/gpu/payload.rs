@@ -176,7 +176,7 @@ fn group_grid<D: Device>(t: &Tables<D>) -> Grid {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gpu::emulated;
+    use crate::gpu::test_device;
     use crate::submission::{Submission, Values};
     use crate::synthetic::{mix, normal};
     use crate::{Codebook, Layout, Momentum, Subtract};
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn gaps_longer_than_a_word_of_zeros_are_read() {
-        let device = emulated();
+        let device = test_device();
         let layout = Layout::from_shapes([("a", vec![64, 64])]).unwrap();
         let format = Format::new(layout, 64, 64, Codebook::default()).unwrap();
         let tables = Tables::new(Arc::clone(&device), Arc::clone(&format)).unwrap();
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn the_device_sees_every_fault_and_no_other() {
-        let (device, mut faulty) = (emulated(), 0);
+        let (device, mut faulty) = (test_device(), 0);
         for (bits, k) in [(1, 3), (2, 64), (3, 8), (4, 32), (8, 5)] {
             let layout =
                 Layout::from_shapes([("a", vec![64, 33]), ("b", vec![130]), ("c", vec![331])]).unwrap();
