@@ -141,10 +141,14 @@ fn compare_gathers(
     same(&bits(&on_device.to_vec().unwrap()), &bits(&theta), &format!("{what}: θ"));
 
     let mut trial = vec![0.0; len];
-    outer_step::trial(&theta, &sent[0], 0.01, 0.2, &mut trial).unwrap();
-    poisoned.upload(0, &vec![f32::NAN; len]).unwrap();
-    found.trial(on_device.view(), &sent[0], 0.01, 0.2, poisoned.view_mut()).unwrap();
-    same(&bits(&poisoned.to_vec().unwrap()), &bits(&trial), &format!("{what}: trial"));
+    for (place, sent) in sent.iter().rev().enumerate() {
+        outer_step::trial(&theta, sent, 0.01, 0.2, &mut trial).unwrap();
+        poisoned.upload(0, &vec![f32::NAN; len]).unwrap();
+        found.trial(on_device.view(), place, 0.01, 0.2, poisoned.view_mut()).unwrap();
+        same(&bits(&poisoned.to_vec().unwrap()), &bits(&trial), &format!("{what}: trial {place}"));
+    }
+    let beyond = found.trial(on_device.view(), sent.len(), 0.01, 0.2, poisoned.view_mut());
+    assert!(matches!(beyond, Err(Error::Length { .. })));
     same(&bits(&on_device.to_vec().unwrap()), &bits(&theta), &format!("{what}: θ stays"));
 }
 

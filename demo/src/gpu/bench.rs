@@ -8,7 +8,6 @@ use crate::gpu::launch::StreamKernels;
 use crate::gpu::{Buffer, Gather, Momentum, Tables};
 use crate::layout::Layout;
 use crate::outer_step::OuterStep;
-use crate::submission::Submission;
 use crate::synthetic;
 use gauntlet_gpu::Device;
 use serde::Serialize;
@@ -28,7 +27,7 @@ pub struct NsPerParam {
     pub decode_aggregate_apply: Time,
     /// Reading and writing θ once.
     pub theta_traffic: Time,
-    /// One submission on the host to a trial θ.
+    /// One submission on the device to a trial θ.
     pub trial: Time,
 }
 
@@ -70,7 +69,7 @@ pub fn run<D: Device>(device: &Arc<D>, setup: &Setup, clock: &dyn Fn() -> Durati
     let encoded = bench.encode(&mut theta, &mut gather)?;
     let apply = bench.apply(&mut theta, &mut gather)?;
     let hash = crate::theta_hash(layout, &theta.to_vec()?)?;
-    let trial = bench.trial(&theta, &mut gather, &encoded.last)?;
+    let trial = bench.trial(&theta, &mut gather)?;
     let theta_traffic = bench.repeat(|streams| streams.theta(&bench.tables, theta.view_mut()))?;
     let ns = |times: Vec<Duration>| time(times, layout.len());
     let ns_per_param = NsPerParam {
@@ -94,13 +93,12 @@ pub fn run<D: Device>(device: &Arc<D>, setup: &Setup, clock: &dyn Fn() -> Durati
     })
 }
 
-/// Times of the sending side, and the last submission.
+/// Times of the sending side.
 struct Encoded {
     encode: Vec<Duration>,
     read: Vec<Duration>,
     traffic: Vec<Duration>,
     bytes: usize,
-    last: Submission,
 }
 
 struct Bench<'a, D: Device> {
@@ -154,7 +152,7 @@ impl<D: Device> Bench<'_, D> {
             }
         }
         let traffic = self.repeat(|streams| momentum.stream(streams, grads.view()))?;
-        Ok(Encoded { encode, read, traffic, bytes, last: gather.submission(peers - 1)? })
+        Ok(Encoded { encode, read, traffic, bytes })
     }
 
     fn apply(&self, theta: &mut Buffer<D, f32>, gather: &mut Gather<D>) -> Result<Vec<Duration>> {
@@ -166,15 +164,13 @@ impl<D: Device> Bench<'_, D> {
             .collect()
     }
 
-    fn trial(
-        &self,
-        theta: &Buffer<D, f32>,
-        gather: &mut Gather<D>,
-        sent: &Submission,
-    ) -> Result<Vec<Duration>> {
+    fn trial(&self, theta: &Buffer<D, f32>, gather: &mut Gather<D>) -> Result<Vec<Duration>> {
         let mut out = Buffer::zeros(&self.tables.device, theta.len())?;
         (0..self.setup.runs.max(1))
-            .map(|_| self.timed(|| gather.trial(theta.view(), sent, RATE, 0.2, out.view_mut())))
+            .map(|run| {
+                let place = run % gather.len();
+                self.timed(|| gather.trial(theta.view(), place, RATE, 0.2, out.view_mut()))
+            })
             .collect()
     }
 }

@@ -94,9 +94,7 @@ impl<D: Device> Gather<D> {
     /// A gathered submission, by the order in which they came.
     pub fn submission(&self, place: usize) -> Result<Submission> {
         let format = &self.tables.format;
-        if place >= self.len() {
-            return Err(Error::Length { what: "the gather", expected: self.len(), found: place });
-        }
+        self.check_place(place)?;
         let (chunks, entries) = (format.chunks(), format.entries());
         Ok(Submission {
             exponents: self.exponents.download(place * chunks..(place + 1) * chunks)?,
@@ -129,28 +127,36 @@ impl<D: Device> Gather<D> {
         Ok(Applied::Stepped)
     }
 
-    /// Writes into `out` what θ would be after one peer's submission alone at `c` times the rate `lr`. The gather holds
-    /// this submission afterwards, and nothing else.
+    /// Writes into `out` what θ would be after one gathered submission alone, by the order in which they came, at `c`
+    /// times the rate `lr`.
     pub fn trial(
         &mut self,
         theta: View<'_, f32>,
-        submission: &Submission,
+        place: usize,
         lr: f32,
         c: f32,
         out: ViewMut<'_, f32>,
     ) -> Result<()> {
         let rate = trial_rate(lr, c)?;
-        self.clear();
-        self.add([0; 32], submission)?;
+        self.check_place(place)?;
         self.scale()?;
+        let one = Gathered { first: place as u32, peers: 1, ..self.gathered(StrengthCap::Off) };
         // θ·1 is θ.
-        self.kernels.apply(&self.tables, self.gathered(StrengthCap::Off), [rate, 1.0], theta, out)
+        self.kernels.apply(&self.tables, one, [rate, 1.0], theta, out)
     }
 
     /// Writes Δ, the decoded aggregate before its sign is taken, into `out`.
     pub fn decode(&mut self, cap: StrengthCap, out: ViewMut<'_, f32>) -> Result<()> {
         self.scale()?;
         self.kernels.decode(&self.tables, self.gathered(cap), out)
+    }
+
+    fn check_place(&self, place: usize) -> Result<()> {
+        if place < self.len() {
+            Ok(())
+        } else {
+            Err(Error::Length { what: "the gather", expected: self.len(), found: place })
+        }
     }
 
     fn scale(&mut self) -> Result<()> {
@@ -168,6 +174,7 @@ impl<D: Device> Gather<D> {
         Gathered {
             sent: Sent { exponents, indices, levels },
             scales: self.scales.view(),
+            first: 0,
             peers: self.peers(),
             capped: cap == StrengthCap::LowerMedian,
         }

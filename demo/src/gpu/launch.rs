@@ -76,12 +76,13 @@ pub(super) struct SentMut<'a> {
     pub(super) levels: ViewMut<'a, i8>,
 }
 
-/// Decoded submissions side by side, `peers` of them.
+/// Decoded submissions side by side: `peers` of them from number `first` on.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Gathered<'a> {
     pub(super) sent: Sent<'a>,
     /// `Scale` of gather.cuh, for each peer and tensor.
     pub(super) scales: View<'a, u64>,
+    pub(super) first: u32,
     pub(super) peers: u32,
     /// Whether strengths are limited.
     pub(super) capped: bool,
@@ -291,17 +292,19 @@ impl GatherKernels {
         g: Gathered<'_>,
         last: &[Arg],
     ) -> Result<()> {
-        check_sent(t, g.peers, [g.sent.exponents.len, g.sent.indices.len, g.sent.levels.len])?;
-        check_scales(t, g.peers, g.scales.len)?;
+        check_sent(t, g.first + g.peers, [g.sent.exponents.len, g.sent.indices.len, g.sent.levels.len])?;
+        check_scales(t, g.first + g.peers, g.scales.len)?;
+        let (first, chunks, entries) = (u64::from(g.first), u64::from(t.n_chunks), t.format.entries() as u64);
+        let scales = first * u64::from(t.n_tensors) * SCALE_BYTES as u64;
         let mut args = vec![
             read(t.tensors.view()),
             read(t.bases.view()),
-            read(g.sent.exponents),
-            read(g.sent.indices),
-            read(g.sent.levels),
-            read(g.scales),
-            Arg::U64(u64::from(t.n_chunks)),
-            Arg::U64(t.format.entries() as u64),
+            Arg::Ptr(g.sent.exponents.address + 2 * first * chunks),
+            Arg::Ptr(g.sent.indices.address + 2 * first * entries),
+            Arg::Ptr(g.sent.levels.address + first * entries),
+            Arg::Ptr(g.scales.address + scales),
+            Arg::U64(chunks),
+            Arg::U64(entries),
             Arg::U32(t.n_tensors),
             Arg::U32(g.peers),
             Arg::U32(u32::from(g.capped)),
