@@ -63,6 +63,24 @@ pub enum ModelError {
     /// candle refused an operation.
     #[error("candle: {0}")]
     Candle(#[from] candle_core::Error),
+    /// More memory than the device has free.
+    #[error(
+        "{:.1} GiB are needed (weights {:.1}, gradients {:.1}, optimizer {:.1}, activations {:.1}, reserve {:.1}) and the \
+         device has {:.1} GiB free; choose a smaller batch, shorter sequences or recomputation",
+        gib(plan.total_bytes.saturating_add(*reserve)), gib(plan.weights_bytes), gib(plan.gradients_bytes),
+        gib(plan.optimizer_bytes), gib(plan.workspace_bytes), gib(*reserve), gib(*free)
+    )]
+    Memory {
+        /// What is needed.
+        plan: crate::engine::MemoryPlan,
+        /// Bytes besides the plan.
+        reserve: usize,
+        /// Bytes the device has free.
+        free: usize,
+    },
+    /// A GPU refused or failed.
+    #[error("GPU: {0}")]
+    Gpu(#[from] gauntlet_gpu::GpuError),
     /// The thread pool could not be started.
     #[error("cannot start {threads} threads: {reason}")]
     Threads {
@@ -71,6 +89,12 @@ pub enum ModelError {
         /// The system's reason.
         reason: String,
     },
+}
+
+fn gib(bytes: usize) -> f64 {
+    #[allow(clippy::cast_precision_loss)] // printed with one decimal
+    let bytes = bytes as f64;
+    bytes / f64::from(1 << 30)
 }
 
 /// Result of this crate.

@@ -108,16 +108,97 @@ pub struct AdamW {
     pub grad_scale: f32,
 }
 
+/// Factors of an AdamW step, computed in f64 and rounded once.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct AdamWFactors {
+    /// `1 − lr·weight_decay`.
+    pub(crate) decay: f32,
+    /// `lr / (1 − β1^t)`.
+    pub(crate) rate: f32,
+    /// `1 / √(1 − β2^t)`.
+    pub(crate) root: f32,
+}
+
+impl AdamW {
+    pub(crate) fn factors(&self) -> AdamWFactors {
+        let t = i32::try_from(self.step).unwrap_or(i32::MAX);
+        let correction = |beta: f32| 1.0 - f64::from(beta).powi(t);
+        #[allow(clippy::cast_possible_truncation)] // factors are used in f32
+        AdamWFactors {
+            decay: (1.0 - f64::from(self.lr) * f64::from(self.weight_decay)) as f32,
+            rate: (f64::from(self.lr) / correction(self.beta1)) as f32,
+            root: (1.0 / correction(self.beta2).sqrt()) as f32,
+        }
+    }
+}
+
+/// What a backend's way of computing costs in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Footprint {
+    /// Bytes of an activation: 4 where products read f32, 2 where they read bf16 (weights are then held in bf16
+    /// besides).
+    pub activation: usize,
+    /// Logits that may exist at a time.
+    pub logits: usize,
+}
+
+impl Footprint {
+    /// f32 on the CPU: logits of a chunk (16 MiB) stay near the caches.
+    pub const CPU: Self = Self { activation: 4, logits: 4 << 20 };
+}
+
 /// One device: its memory and the operations over it.
+///
+/// Parameters, gradients, moments and statistics are f32 everywhere ([`Backend::Buf`]). Activations, their gradients
+/// and the weights as products read them are of the type the device computes in ([`Backend::Act`]): the same f32
+/// memory on the CPU, bf16 where tensor cores want it. Sums are f32 or better.
+///
+/// Operations are queued in order; one that fails on the device shows as an error of the next download.
 pub trait Backend: Sync {
     /// f32 memory of the device.
     type Buf: Send + Sync;
+
+    /// Memory of activations, in the type products read.
+    type Act: Send + Sync;
+
+    /// Memory of token ids.
+    type Ids: Send + Sync;
+
+    /// What computing here costs in memory.
+    const FOOTPRINT: Footprint;
 
     /// A buffer of `len` zeros.
     ///
     /// # Errors
     /// When the device has not enough memory.
     fn alloc(&self, len: usize) -> Result<Self::Buf>;
+
+    /// A buffer of `len` zeros for activations.
+    ///
+    /// # Errors
+    /// When the device has not enough memory.
+    fn alloc_act(&self, len: usize) -> Result<Self::Act>;
+
+    /// Room for `len` f32 values as products read them: empty where they read f32.
+    ///
+    /// # Errors
+    /// When the device has not enough memory.
+    fn alloc_rounded(&self, len: usize) -> Result<Self::Act>;
+
+    /// A buffer for up to `len` token ids.
+    ///
+    /// # Errors
+    /// When the device has not enough memory.
+    fn alloc_ids(&self, len: usize) -> Result<Self::Ids>;
+
+    /// Replaces the ids in the first elements of `to`.
+    ///
+    /// # Errors
+    /// When the device fails.
+    fn upload_ids(&self, from: &[u32], to: &mut Self::Ids) -> Result<()>;
+
+    /// f32 values as products read them: `from` itself, or rounded into `room` of [`Backend::alloc_rounded`].
+    fn rounded<'a>(&self, from: View<'a, Self::Buf>, room: &'a mut Self::Act) -> View<'a, Self::Act>;
 
     /// Copies from the host; lengths are equal.
     ///
@@ -134,23 +215,40 @@ pub trait Backend: Sync {
     /// Runs `work` with this device's threads: every operation inside uses them.
     fn scope<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R;
 
-    /// Matrix product.
-    fn matmul(&self, p: Product, a: View<'_, Self::Buf>, b: View<'_, Self::Buf>, out: ViewMut<'_, Self::Buf>);
+    /// Matrix product of activations and weights.
+    fn matmul(&self, p: Product, a: View<'_, Self::Act>, b: View<'_, Self::Act>, out: ViewMut<'_, Self::Act>);
+
+    /// Matrix product whose output stays f32: gradients of weights, and logits.
+    fn matmul_f32(
+        &self,
+        p: Product,
+        a: View<'_, Self::Act>,
+        b: View<'_, Self::Act>,
+        out: ViewMut<'_, Self::Buf>,
+    );
 
     /// `to = from`.
-    fn copy(&self, from: View<'_, Self::Buf>, to: ViewMut<'_, Self::Buf>);
+    fn copy(&self, from: View<'_, Self::Act>, to: ViewMut<'_, Self::Act>);
 
     /// Sets every element to 0.
     fn zero(&self, buf: ViewMut<'_, Self::Buf>);
 
+    /// Sets every activation to 0.
+    fn zero_act(&self, buf: ViewMut<'_, Self::Act>);
+
     /// `out[N, C] = table[tokens[N], C]`; ids were checked by the caller.
-    fn embedding_forward(&self, tokens: &[u32], table: View<'_, Self::Buf>, out: ViewMut<'_, Self::Buf>);
+    fn embedding_forward(
+        &self,
+        tokens: View<'_, Self::Ids>,
+        table: View<'_, Self::Buf>,
+        out: ViewMut<'_, Self::Act>,
+    );
 
     /// `dtable[tokens[N], C] += dout[N, C]`, added in order of the positions.
     fn embedding_backward(
         &self,
-        tokens: &[u32],
-        dout: View<'_, Self::Buf>,
+        tokens: View<'_, Self::Ids>,
+        dout: View<'_, Self::Act>,
         dtable: ViewMut<'_, Self::Buf>,
         width: usize,
     );
@@ -158,30 +256,30 @@ pub trait Backend: Sync {
     /// `rstd[N] = 1/sqrt(mean(x²) + eps)`, `out[N, C] = x · rstd · gain[C]`.
     fn rms_norm_forward(
         &self,
-        x: View<'_, Self::Buf>,
+        x: View<'_, Self::Act>,
         gain: View<'_, Self::Buf>,
         eps: f32,
         rstd: ViewMut<'_, Self::Buf>,
-        out: ViewMut<'_, Self::Buf>,
+        out: ViewMut<'_, Self::Act>,
     );
 
     /// `out[N, C] = x · rstd · gain`, with `rstd` from the forward pass.
     fn rms_norm_again(
         &self,
-        x: View<'_, Self::Buf>,
+        x: View<'_, Self::Act>,
         gain: View<'_, Self::Buf>,
         rstd: View<'_, Self::Buf>,
-        out: ViewMut<'_, Self::Buf>,
+        out: ViewMut<'_, Self::Act>,
     );
 
     /// Adds to `dx[N, C]`, and sets or adds to `dgain[C]`.
     fn rms_norm_backward(
         &self,
-        x: View<'_, Self::Buf>,
+        x: View<'_, Self::Act>,
         gain: View<'_, Self::Buf>,
         rstd: View<'_, Self::Buf>,
-        dout: View<'_, Self::Buf>,
-        dx: ViewMut<'_, Self::Buf>,
+        dout: View<'_, Self::Act>,
+        dx: ViewMut<'_, Self::Act>,
         dgain: ViewMut<'_, Self::Buf>,
         write: Write,
     );
@@ -191,7 +289,7 @@ pub trait Backend: Sync {
     /// back (the gradient).
     fn rope(
         &self,
-        x: ViewMut<'_, Self::Buf>,
+        x: ViewMut<'_, Self::Act>,
         table: View<'_, Self::Buf>,
         seq: usize,
         dims: (usize, usize),
@@ -202,10 +300,10 @@ pub trait Backend: Sync {
     fn attention_forward(
         &self,
         heads: Heads,
-        q: View<'_, Self::Buf>,
-        k: View<'_, Self::Buf>,
-        v: View<'_, Self::Buf>,
-        out: ViewMut<'_, Self::Buf>,
+        q: View<'_, Self::Act>,
+        k: View<'_, Self::Act>,
+        v: View<'_, Self::Act>,
+        out: ViewMut<'_, Self::Act>,
         lse: ViewMut<'_, Self::Buf>,
     );
 
@@ -213,42 +311,42 @@ pub trait Backend: Sync {
     fn attention_backward(
         &self,
         heads: Heads,
-        q: View<'_, Self::Buf>,
-        k: View<'_, Self::Buf>,
-        v: View<'_, Self::Buf>,
-        out: View<'_, Self::Buf>,
+        q: View<'_, Self::Act>,
+        k: View<'_, Self::Act>,
+        v: View<'_, Self::Act>,
+        out: View<'_, Self::Act>,
         lse: View<'_, Self::Buf>,
-        dout: View<'_, Self::Buf>,
-        dq: ViewMut<'_, Self::Buf>,
-        dk: ViewMut<'_, Self::Buf>,
-        dv: ViewMut<'_, Self::Buf>,
+        dout: View<'_, Self::Act>,
+        dq: ViewMut<'_, Self::Act>,
+        dk: ViewMut<'_, Self::Act>,
+        dv: ViewMut<'_, Self::Act>,
     );
 
     /// `out[N, F] = silu(gate) · up`, with `gate_up[N, 2F]` holding gate then up in each row.
-    fn swiglu_forward(&self, width: usize, gate_up: View<'_, Self::Buf>, out: ViewMut<'_, Self::Buf>);
+    fn swiglu_forward(&self, width: usize, gate_up: View<'_, Self::Act>, out: ViewMut<'_, Self::Act>);
 
     /// Replaces `gate_up[N, 2F]` by its gradient, and `dout[N, F]` by the forward output (which the
     /// product after it needs for its own gradient).
-    fn swiglu_backward(&self, width: usize, gate_up: ViewMut<'_, Self::Buf>, dout: ViewMut<'_, Self::Buf>);
+    fn swiglu_backward(&self, width: usize, gate_up: ViewMut<'_, Self::Act>, dout: ViewMut<'_, Self::Act>);
 
     /// For each row of `logits[N, V]`: the loss `−log softmax(row)[target]` into `losses[N]`, 0 for
     /// [`IGNORE`].
     fn cross_entropy_forward(
         &self,
         vocab: usize,
-        targets: &[u32],
+        targets: View<'_, Self::Ids>,
         logits: View<'_, Self::Buf>,
-        losses: &mut [f32],
+        losses: ViewMut<'_, Self::Buf>,
     );
 
     /// As forward, and replaces each row by `scale · (softmax(row) − onehot(target))`, 0 for [`IGNORE`].
     fn cross_entropy_backward(
         &self,
         vocab: usize,
-        targets: &[u32],
+        targets: View<'_, Self::Ids>,
         scale: f32,
         logits: ViewMut<'_, Self::Buf>,
-        losses: &mut [f32],
+        losses: ViewMut<'_, Self::Buf>,
     );
 
     /// Sum of squares, in f64, in a fixed order.

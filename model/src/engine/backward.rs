@@ -7,7 +7,7 @@ use crate::layout::LayerParams;
 
 impl<B: Backend> Pass<'_, B> {
     /// Forward, loss and backward.
-    pub(super) fn train(&self, work: &mut Workspace<B::Buf>, grads: &mut B::Buf, scale: f32, write: Write) {
+    pub(super) fn train(&self, work: &mut Workspace<B>, grads: &mut B::Buf, scale: f32, write: Write) {
         let Some(mut d) = work.grads.take() else { return };
         self.forward(work);
         self.loss_backward(work, &mut d, grads, scale, write);
@@ -21,15 +21,15 @@ impl<B: Backend> Pass<'_, B> {
             self.mlp_backward(layer, &mut slots[slot], &mut d, (normed, act), grads, write);
             self.attention_backward(layer, &inputs[i], &slots[slot], &mut d, (normed, rope), grads, write);
         }
-        self.embedding_backward(&d, grads, write);
+        self.embedding_backward(&work.tokens, &d, grads, write);
         work.grads = Some(d);
     }
 
     /// Loss and the gradients of output projection, final norm and last residual, chunk by chunk.
     fn loss_backward(
         &self,
-        work: &mut Workspace<B::Buf>,
-        d: &mut Gradients<B::Buf>,
+        work: &mut Workspace<B>,
+        d: &mut Gradients<B::Act>,
         grads: &mut B::Buf,
         scale: f32,
         write: Write,
@@ -40,20 +40,25 @@ impl<B: Backend> Pass<'_, B> {
         for first in (0..rows).step_by(s.chunk) {
             let n = s.chunk.min(rows - first);
             self.logits(&work.normed, &mut work.logits, first, n, width);
-            let targets = &self.batch.targets[first..first + n];
-            let losses = &mut work.losses[first..first + n];
+            let targets = View { buf: &work.targets, start: first, len: n };
+            let losses = ViewMut { buf: &mut work.losses, start: first, len: n };
             b.cross_entropy_backward(vocab, targets, scale, write_to(&mut work.logits, n * vocab), losses);
-            let dlogits = read(&work.logits, n * vocab);
+            let dlogits = b.rounded(read(&work.logits, n * vocab), &mut work.dlogits);
             let chunk = |buf| View { buf, start: first * width, len: n * width };
             let write = if first == 0 { write } else { Write::Add };
-            b.matmul(linear_dw(n, width, vocab, write), dlogits, chunk(&work.normed), tensor(grads, &head));
+            b.matmul_f32(
+                linear_dw(n, width, vocab, write),
+                dlogits,
+                chunk(&work.normed),
+                tensor(grads, &head),
+            );
             let dnormed = ViewMut { buf: &mut d.normed, start: first * width, len: n * width };
             b.matmul(linear_dx(n, width, vocab, Write::Set), dlogits, self.head(), dnormed);
         }
         if write == Write::Set {
             b.zero(tensor(grads, &(head.end..self.layout.head.end)));
         }
-        b.zero(write_to(&mut d.x, rows * width));
+        b.zero_act(write_to(&mut d.x, rows * width));
         let x = read(&work.inputs[self.layout.layers.len()], rows * width);
         let gain = &self.layout.final_norm;
         let dx = write_to(&mut d.x, rows * width);
@@ -66,9 +71,9 @@ impl<B: Backend> Pass<'_, B> {
     fn mlp_backward(
         &self,
         layer: &LayerParams,
-        slot: &mut super::workspace::Slot<B::Buf>,
-        d: &mut Gradients<B::Buf>,
-        (normed, act): (&mut B::Buf, &mut B::Buf),
+        slot: &mut super::workspace::Slot<B>,
+        d: &mut Gradients<B::Act>,
+        (normed, act): (&mut B::Act, &mut B::Act),
         grads: &mut B::Buf,
         write: Write,
     ) {
@@ -78,19 +83,19 @@ impl<B: Backend> Pass<'_, B> {
         b.matmul(
             linear_dx(n, ffn, hidden, Write::Set),
             dout,
-            self.param(&layer.down),
+            self.weight(&layer.down),
             write_to(act, n * ffn),
         );
         b.swiglu_backward(ffn, write_to(&mut slot.gate_up, n * 2 * ffn), write_to(act, n * ffn));
-        b.matmul(linear_dw(n, ffn, hidden, write), dout, read(act, n * ffn), tensor(grads, &layer.down));
+        b.matmul_f32(linear_dw(n, ffn, hidden, write), dout, read(act, n * ffn), tensor(grads, &layer.down));
         let (mid, rstd) = (read(&slot.mid, n * hidden), read(&slot.rstd2, n));
         let gain = self.param(&layer.post_norm);
         b.rms_norm_again(mid, gain, rstd, write_to(normed, n * hidden));
         let dgate_up = read(&slot.gate_up, n * 2 * ffn);
         let h = read(normed, n * hidden);
-        b.matmul(linear_dw(n, hidden, 2 * ffn, write), dgate_up, h, tensor(grads, &layer.gate_up));
+        b.matmul_f32(linear_dw(n, hidden, 2 * ffn, write), dgate_up, h, tensor(grads, &layer.gate_up));
         let dnormed = write_to(&mut d.normed, n * hidden);
-        b.matmul(linear_dx(n, hidden, 2 * ffn, Write::Set), dgate_up, self.param(&layer.gate_up), dnormed);
+        b.matmul(linear_dx(n, hidden, 2 * ffn, Write::Set), dgate_up, self.weight(&layer.gate_up), dnormed);
         let (dout, dx) = (read(&d.normed, n * hidden), write_to(&mut d.x, n * hidden));
         b.rms_norm_backward(mid, gain, rstd, dout, dx, tensor(grads, &layer.post_norm), write);
     }
@@ -99,10 +104,10 @@ impl<B: Backend> Pass<'_, B> {
     fn attention_backward(
         &self,
         layer: &LayerParams,
-        x: &B::Buf,
-        slot: &super::workspace::Slot<B::Buf>,
-        d: &mut Gradients<B::Buf>,
-        (normed, rope): (&mut B::Buf, &B::Buf),
+        x: &B::Act,
+        slot: &super::workspace::Slot<B>,
+        d: &mut Gradients<B::Act>,
+        (normed, rope): (&mut B::Act, &B::Buf),
         grads: &mut B::Buf,
         write: Write,
     ) {
@@ -112,10 +117,10 @@ impl<B: Backend> Pass<'_, B> {
         b.matmul(
             linear_dx(n, q, hidden, Write::Set),
             dmid,
-            self.param(&layer.o),
+            self.weight(&layer.o),
             write_to(&mut d.attn, n * q),
         );
-        b.matmul(linear_dw(n, q, hidden, write), dmid, read(&slot.attn, n * q), tensor(grads, &layer.o));
+        b.matmul_f32(linear_dw(n, q, hidden, write), dmid, read(&slot.attn, n * q), tensor(grads, &layer.o));
         b.attention_backward(
             self.heads(),
             read(&slot.q, n * q),
@@ -135,23 +140,23 @@ impl<B: Backend> Pass<'_, B> {
         let parts = [(&d.q, q, &layer.q), (&d.k, kv, &layer.k), (&d.v, kv, &layer.v)];
         for (i, (dy, width, weight)) in parts.into_iter().enumerate() {
             let (dy, h) = (read(dy, n * width), read(normed, n * hidden));
-            b.matmul(linear_dw(n, hidden, width, write), dy, h, tensor(grads, weight));
+            b.matmul_f32(linear_dw(n, hidden, width, write), dy, h, tensor(grads, weight));
             let sum = if i == 0 { Write::Set } else { Write::Add };
             let dnormed = write_to(&mut d.normed, n * hidden);
-            b.matmul(linear_dx(n, hidden, width, sum), dy, self.param(weight), dnormed);
+            b.matmul(linear_dx(n, hidden, width, sum), dy, self.weight(weight), dnormed);
         }
         let (dout, dx) = (read(&d.normed, n * hidden), write_to(&mut d.x, n * hidden));
         b.rms_norm_backward(x, gain, rstd, dout, dx, tensor(grads, &layer.input_norm), write);
     }
 
     /// Adds the embedding's gradient; a tied table already holds the output projection's.
-    fn embedding_backward(&self, d: &Gradients<B::Buf>, grads: &mut B::Buf, write: Write) {
+    fn embedding_backward(&self, tokens: &B::Ids, d: &Gradients<B::Act>, grads: &mut B::Buf, write: Write) {
         let (embed, width) = (&self.layout.embed, self.sizes.hidden);
         if write == Write::Set && !self.config.tie_word_embeddings {
             self.backend.zero(tensor(grads, embed));
         }
-        let dx = read(&d.x, self.rows() * width);
-        self.backend.embedding_backward(self.batch.tokens, dx, tensor(grads, embed), width);
+        let (tokens, dx) = (read(tokens, self.rows()), read(&d.x, self.rows() * width));
+        self.backend.embedding_backward(tokens, dx, tensor(grads, embed), width);
     }
 }
 

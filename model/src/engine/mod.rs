@@ -7,12 +7,13 @@
 mod backend;
 mod backward;
 pub mod cpu;
+pub mod cuda;
 mod forward;
 mod workspace;
 
 use std::ops::Range;
 
-pub use backend::{AdamW, Backend, Heads, IGNORE, Order, Product, View, ViewMut, Write};
+pub use backend::{AdamW, Backend, Footprint, Heads, IGNORE, Order, Product, View, ViewMut, Write};
 pub use workspace::{EngineOptions, MemoryPlan, Mode};
 use workspace::{Sizes, Workspace};
 
@@ -66,7 +67,11 @@ pub struct Engine<B: Backend> {
     layout: Layout,
     options: EngineOptions,
     sizes: Sizes,
-    work: Workspace<B::Buf>,
+    work: Workspace<B>,
+    /// The weights as products read them, rounded anew for each pass; empty where products read f32.
+    rounded: B::Act,
+    /// Losses of the last batch's tokens, on the host.
+    losses: Vec<f32>,
     /// Sequence length the rotary table was made for.
     rope_seq: usize,
 }
@@ -78,10 +83,12 @@ impl<B: Backend> Engine<B> {
     /// When the shape is refused or memory is short.
     pub fn new(backend: B, config: &LlamaConfig, options: EngineOptions) -> Result<Self> {
         config.check()?;
-        let sizes = Sizes::new(config, options)?;
+        let sizes = Sizes::new(config, options, B::FOOTPRINT)?;
         let work = Workspace::new(&backend, &sizes)?;
         let layout = Layout::new(config);
-        Ok(Self { backend, config: config.clone(), layout, options, sizes, work, rope_seq: 0 })
+        let rounded = backend.alloc_rounded(layout.total())?;
+        let (config, losses) = (config.clone(), vec![0.0; sizes.rows]);
+        Ok(Self { backend, config, layout, options, sizes, work, rounded, losses, rope_seq: 0 })
     }
 
     /// The device.
@@ -113,10 +120,12 @@ impl<B: Backend> Engine<B> {
     /// When the batch does not fit the engine or holds ids outside the vocabulary.
     pub fn loss(&mut self, theta: &B::Buf, batch: Batch<'_>) -> Result<LossSum> {
         self.prepare(batch)?;
-        let Self { backend, config, layout, sizes, work, .. } = self;
-        let pass = Pass { backend, config, layout, sizes, theta, batch };
-        backend.scope(|| pass.evaluate(work));
-        Ok(self.sum(batch))
+        let Self { backend, config, layout, sizes, work, rounded, .. } = self;
+        backend.scope(|| {
+            let weights = backend.rounded(read(theta, layout.total()), rounded);
+            Pass { backend, config, layout, sizes, theta, weights, batch }.evaluate(work);
+        });
+        self.sum(batch)
     }
 
     /// Logits of every position of `tokens[B, T]` over the ids the tokenizer can produce:
@@ -135,8 +144,9 @@ impl<B: Backend> Engine<B> {
         self.loss(theta, batch)?;
         let (rows, vocab, chunk) = (tokens.len(), self.sizes.vocab, self.sizes.chunk);
         let mut all = vec![0.0; rows * vocab];
-        let Self { backend, config, layout, sizes, work, .. } = self;
-        let pass = Pass { backend, config, layout, sizes, theta, batch };
+        let Self { backend, config, layout, sizes, work, rounded, .. } = self;
+        let weights = backend.rounded(read(theta, layout.total()), rounded);
+        let pass = Pass { backend, config, layout, sizes, theta, weights, batch };
         for (i, out) in all.chunks_mut(chunk * vocab).enumerate() {
             let n = out.len() / vocab;
             backend.scope(|| pass.logits(&work.normed, &mut work.logits, i * chunk, n, sizes.hidden));
@@ -147,7 +157,7 @@ impl<B: Backend> Engine<B> {
 
     /// Loss of each token of the last batch, `[B, T]`, 0 where the target was [`IGNORE`].
     pub fn token_losses(&self) -> &[f32] {
-        &self.work.losses
+        &self.losses
     }
 
     /// Forward and backward: gradients of `scale · Σ token losses` replace or are added to `grads`.
@@ -172,10 +182,13 @@ impl<B: Backend> Engine<B> {
             ));
         }
         self.prepare(batch)?;
-        let Self { backend, config, layout, sizes, work, .. } = self;
-        let pass = Pass { backend, config, layout, sizes, theta, batch };
-        backend.scope(|| pass.train(work, grads, scale, write));
-        Ok(self.sum(batch))
+        let Self { backend, config, layout, sizes, work, rounded, .. } = self;
+        backend.scope(|| {
+            let weights = backend.rounded(read(theta, layout.total()), rounded);
+            let pass = Pass { backend, config, layout, sizes, theta, weights, batch };
+            pass.train(work, grads, scale, write);
+        });
+        self.sum(batch)
     }
 
     /// One AdamW step with the gradient clipped to `clip` (its norm before clipping is returned).
@@ -205,13 +218,15 @@ impl<B: Backend> Engine<B> {
         })
     }
 
-    fn sum(&self, batch: Batch<'_>) -> LossSum {
-        let n = batch.tokens.len();
-        let sum = self.work.losses[..n].iter().map(|&loss| f64::from(loss)).sum();
-        LossSum { sum, count: batch.targets.iter().filter(|&&target| target != IGNORE).count() }
+    /// Brings the token losses to the host, which waits for the pass.
+    fn sum(&mut self, batch: Batch<'_>) -> Result<LossSum> {
+        let losses = &mut self.losses[..batch.tokens.len()];
+        self.backend.download(read(&self.work.losses, losses.len()), losses)?;
+        let sum = losses.iter().map(|&loss| f64::from(loss)).sum();
+        Ok(LossSum { sum, count: batch.targets.iter().filter(|&&target| target != IGNORE).count() })
     }
 
-    /// Checks the batch and makes the rotary table for its length.
+    /// Checks the batch, brings it to the device, and makes the rotary table for its length.
     fn prepare(&mut self, batch: Batch<'_>) -> Result<()> {
         let EngineOptions { batch: most, seq, .. } = self.options;
         let n = batch.batch * batch.seq;
@@ -238,7 +253,8 @@ impl<B: Backend> Engine<B> {
             self.backend.upload(&table, ViewMut { buf: &mut self.work.rope, start: 0, len })?;
             self.rope_seq = batch.seq;
         }
-        Ok(())
+        self.backend.upload_ids(batch.tokens, &mut self.work.tokens)?;
+        self.backend.upload_ids(batch.targets, &mut self.work.targets)
     }
 }
 
@@ -262,6 +278,8 @@ struct Pass<'a, B: Backend> {
     layout: &'a Layout,
     sizes: &'a Sizes,
     theta: &'a B::Buf,
+    /// θ as products read it.
+    weights: View<'a, B::Act>,
     batch: Batch<'a>,
 }
 
@@ -281,7 +299,12 @@ impl<B: Backend> Pass<'_, B> {
         }
     }
 
-    /// A tensor of θ.
+    /// A matrix of θ as products read it.
+    fn weight(&self, range: &Range<usize>) -> View<'_, B::Act> {
+        View { buf: self.weights.buf, start: self.weights.start + range.start, len: range.len() }
+    }
+
+    /// A tensor of θ in f32.
     fn param(&self, range: &Range<usize>) -> View<'_, B::Buf> {
         View { buf: self.theta, start: range.start, len: range.len() }
     }

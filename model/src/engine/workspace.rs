@@ -1,11 +1,8 @@
 //! The buffers an engine works in: sized once from model, batch and options, allocated once.
 
-use super::backend::Backend;
+use super::backend::{Backend, Footprint};
 use crate::config::LlamaConfig;
 use crate::error::{ModelError, Result};
-
-/// Logits of one chunk of the loss: at most this many values exist at a time (16 MiB).
-const LOGITS: usize = 4 << 20;
 
 /// What an engine is to be able to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,7 +27,7 @@ pub enum Mode {
     TrainRecompute,
 }
 
-/// Number of f32 values of each kind of buffer.
+/// Number of values of each kind of buffer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sizes {
     pub(crate) rows: usize,
@@ -47,10 +44,12 @@ pub(crate) struct Sizes {
     /// Copies of the residual stream.
     pub(crate) inputs: usize,
     pub(crate) trains: bool,
+    pub(crate) parameters: usize,
+    pub(crate) footprint: Footprint,
 }
 
 impl Sizes {
-    pub(crate) fn new(config: &LlamaConfig, options: EngineOptions) -> Result<Self> {
+    pub(crate) fn new(config: &LlamaConfig, options: EngineOptions, footprint: Footprint) -> Result<Self> {
         let rows = options.batch.checked_mul(options.seq).filter(|&rows| rows > 0 && rows <= 1 << 30);
         let Some(rows) = rows else {
             let EngineOptions { batch, seq, .. } = options;
@@ -72,101 +71,122 @@ impl Sizes {
             ffn: config.intermediate_size,
             heads: config.n_heads,
             rope: options.seq * config.head_dim,
-            chunk: (LOGITS / vocab / 64 * 64).clamp(64, 1 << 16).min(rows.div_ceil(2).max(1)),
+            chunk: (footprint.logits / vocab / 64 * 64).clamp(64, 1 << 16).min(rows.div_ceil(2).max(1)),
             vocab,
             slots,
             inputs,
             trains,
+            parameters: crate::layout::Layout::new(config).total(),
+            footprint,
         })
     }
 
-    /// f32 values in one layer's activations.
+    /// Activations of one layer.
     fn slot(&self) -> usize {
-        self.rows * (2 + self.hidden + 2 * self.q + 2 * self.kv + 2 * self.ffn + self.heads)
+        self.rows * (self.hidden + 2 * self.q + 2 * self.kv + 2 * self.ffn)
     }
 
-    /// All f32 values of the workspace.
-    pub(crate) fn total(&self) -> usize {
-        let scratch = self.rows * (self.hidden + self.ffn) + self.chunk * self.vocab + self.rope;
+    /// Bytes of the workspace on the device.
+    pub(crate) fn bytes(&self) -> usize {
         let gradients =
             if self.trains { self.rows * (self.hidden * 2 + 2 * self.q + 2 * self.kv) } else { 0 };
-        self.slots * self.slot() + self.inputs * self.rows * self.hidden + scratch + gradients + self.rows * 2
+        let activations = self.slots * self.slot()
+            + self.inputs * self.rows * self.hidden
+            + self.rows * (self.hidden + self.ffn)
+            + gradients;
+        let statistics = self.slots * self.rows * (2 + self.heads) + self.rows;
+        let (logits, ids, losses) = (self.chunk * self.vocab, 2 * self.rows, self.rows);
+        let rounded = if self.footprint.activation < 4 {
+            self.parameters + if self.trains { logits } else { 0 }
+        } else {
+            0
+        };
+        self.footprint.activation * (activations + rounded)
+            + 4 * (statistics + logits + self.rope + ids + losses)
     }
 }
 
 /// One layer's activations.
-pub(crate) struct Slot<Buf> {
-    pub(crate) rstd1: Buf,
-    pub(crate) q: Buf,
-    pub(crate) k: Buf,
-    pub(crate) v: Buf,
-    pub(crate) attn: Buf,
-    pub(crate) lse: Buf,
-    pub(crate) mid: Buf,
-    pub(crate) rstd2: Buf,
-    pub(crate) gate_up: Buf,
+pub(crate) struct Slot<B: Backend> {
+    pub(crate) rstd1: B::Buf,
+    pub(crate) q: B::Act,
+    pub(crate) k: B::Act,
+    pub(crate) v: B::Act,
+    pub(crate) attn: B::Act,
+    pub(crate) lse: B::Buf,
+    pub(crate) mid: B::Act,
+    pub(crate) rstd2: B::Buf,
+    pub(crate) gate_up: B::Act,
 }
 
 /// Gradients of activations.
-pub(crate) struct Gradients<Buf> {
-    pub(crate) x: Buf,
-    pub(crate) normed: Buf,
-    pub(crate) attn: Buf,
-    pub(crate) q: Buf,
-    pub(crate) k: Buf,
-    pub(crate) v: Buf,
+pub(crate) struct Gradients<Act> {
+    pub(crate) x: Act,
+    pub(crate) normed: Act,
+    pub(crate) attn: Act,
+    pub(crate) q: Act,
+    pub(crate) k: Act,
+    pub(crate) v: Act,
 }
 
 /// Everything an engine writes besides parameters and their gradients.
-pub(crate) struct Workspace<Buf> {
-    pub(crate) inputs: Vec<Buf>,
-    pub(crate) slots: Vec<Slot<Buf>>,
-    pub(crate) normed: Buf,
-    pub(crate) rstd: Buf,
-    pub(crate) act: Buf,
-    pub(crate) logits: Buf,
-    pub(crate) rope: Buf,
-    pub(crate) grads: Option<Gradients<Buf>>,
-    /// Loss of each token, on the host.
-    pub(crate) losses: Vec<f32>,
+pub(crate) struct Workspace<B: Backend> {
+    pub(crate) tokens: B::Ids,
+    pub(crate) targets: B::Ids,
+    pub(crate) inputs: Vec<B::Act>,
+    pub(crate) slots: Vec<Slot<B>>,
+    pub(crate) normed: B::Act,
+    pub(crate) rstd: B::Buf,
+    pub(crate) act: B::Act,
+    pub(crate) logits: B::Buf,
+    /// Gradients of logits as products read them; empty where they read f32.
+    pub(crate) dlogits: B::Act,
+    pub(crate) rope: B::Buf,
+    pub(crate) grads: Option<Gradients<B::Act>>,
+    /// Loss of each token.
+    pub(crate) losses: B::Buf,
 }
 
-impl<Buf> Workspace<Buf> {
-    pub(crate) fn new<B: Backend<Buf = Buf>>(backend: &B, s: &Sizes) -> Result<Self> {
-        let alloc = |width: usize| backend.alloc(s.rows * width);
-        let slot = || -> Result<Slot<Buf>> {
+impl<B: Backend> Workspace<B> {
+    pub(crate) fn new(backend: &B, s: &Sizes) -> Result<Self> {
+        let act = |width: usize| backend.alloc_act(s.rows * width);
+        let each = |width: usize| backend.alloc(s.rows * width);
+        let slot = || -> Result<Slot<B>> {
             Ok(Slot {
-                rstd1: alloc(1)?,
-                q: alloc(s.q)?,
-                k: alloc(s.kv)?,
-                v: alloc(s.kv)?,
-                attn: alloc(s.q)?,
-                lse: alloc(s.heads)?,
-                mid: alloc(s.hidden)?,
-                rstd2: alloc(1)?,
-                gate_up: alloc(2 * s.ffn)?,
+                rstd1: each(1)?,
+                q: act(s.q)?,
+                k: act(s.kv)?,
+                v: act(s.kv)?,
+                attn: act(s.q)?,
+                lse: each(s.heads)?,
+                mid: act(s.hidden)?,
+                rstd2: each(1)?,
+                gate_up: act(2 * s.ffn)?,
             })
         };
-        let grads = || -> Result<Gradients<Buf>> {
+        let grads = || -> Result<Gradients<B::Act>> {
             Ok(Gradients {
-                x: alloc(s.hidden)?,
-                normed: alloc(s.hidden)?,
-                attn: alloc(s.q)?,
-                q: alloc(s.q)?,
-                k: alloc(s.kv)?,
-                v: alloc(s.kv)?,
+                x: act(s.hidden)?,
+                normed: act(s.hidden)?,
+                attn: act(s.q)?,
+                q: act(s.q)?,
+                k: act(s.kv)?,
+                v: act(s.kv)?,
             })
         };
         Ok(Self {
-            inputs: (0..s.inputs).map(|_| alloc(s.hidden)).collect::<Result<_>>()?,
+            tokens: backend.alloc_ids(s.rows)?,
+            targets: backend.alloc_ids(s.rows)?,
+            inputs: (0..s.inputs).map(|_| act(s.hidden)).collect::<Result<_>>()?,
             slots: (0..s.slots).map(|_| slot()).collect::<Result<_>>()?,
-            normed: alloc(s.hidden)?,
-            rstd: alloc(1)?,
-            act: alloc(s.ffn)?,
+            normed: act(s.hidden)?,
+            rstd: each(1)?,
+            act: act(s.ffn)?,
             logits: backend.alloc(s.chunk * s.vocab)?,
+            dlogits: backend.alloc_rounded(if s.trains { s.chunk * s.vocab } else { 0 })?,
             rope: backend.alloc(s.rope)?,
             grads: s.trains.then(grads).transpose()?,
-            losses: vec![0.0; s.rows],
+            losses: each(1)?,
         })
     }
 }
@@ -182,23 +202,36 @@ pub struct MemoryPlan {
     pub gradients_bytes: usize,
     /// The optimizer's buffers: AdamW's two moments, or a momentum for each worker.
     pub optimizer_bytes: usize,
-    /// Activations and scratch.
+    /// Activations and scratch, and where products read bf16 the weights in it.
     pub workspace_bytes: usize,
     /// All of it.
     pub total_bytes: usize,
 }
 
 impl MemoryPlan {
-    /// Counts what an engine of these options, and an optimizer of `copies` buffers as long as θ, would allocate,
-    /// allocating nothing.
+    /// Counts what an engine of these options on the CPU, and an optimizer of `copies` buffers as long as θ, would
+    /// allocate, allocating nothing.
     ///
     /// # Errors
     /// When the options fit no engine.
     pub fn new(config: &LlamaConfig, options: EngineOptions, copies: usize) -> Result<Self> {
+        Self::on(Footprint::CPU, config, options, copies)
+    }
+
+    /// As [`MemoryPlan::new`] for a device of any footprint.
+    ///
+    /// # Errors
+    /// When the options fit no engine.
+    pub fn on(
+        footprint: Footprint,
+        config: &LlamaConfig,
+        options: EngineOptions,
+        copies: usize,
+    ) -> Result<Self> {
         config.check()?;
-        let parameters = crate::layout::Layout::new(config).total();
+        let sizes = Sizes::new(config, options, footprint)?;
+        let (parameters, workspace_bytes) = (sizes.parameters, sizes.bytes());
         let weights_bytes = 4 * parameters;
-        let workspace_bytes = 4 * Sizes::new(config, options)?.total();
         let (gradients_bytes, optimizer_bytes) = match options.mode {
             Mode::Evaluate => (0, 0),
             Mode::Train | Mode::TrainRecompute => (weights_bytes, copies * weights_bytes),
@@ -206,18 +239,46 @@ impl MemoryPlan {
         let total_bytes = weights_bytes + gradients_bytes + optimizer_bytes + workspace_bytes;
         Ok(Self { parameters, weights_bytes, gradients_bytes, optimizer_bytes, workspace_bytes, total_bytes })
     }
+
+    /// Refuses what does not fit a device with `free` bytes, before anything is allocated.
+    ///
+    /// # Errors
+    /// [`ModelError::Memory`] with what is needed.
+    pub fn check(&self, free: usize) -> Result<()> {
+        if self.total_bytes.saturating_add(RESERVE) <= free {
+            return Ok(());
+        }
+        Err(ModelError::Memory { plan: *self, reserve: RESERVE, free })
+    }
 }
+
+/// Device memory besides the plan's: the libraries' workspace, partial sums, rounding of allocations.
+const RESERVE: usize = 512 << 20;
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::cpu::{Buf, Cpu, Path};
+    use crate::engine::cpu::{Cpu, Path};
     use crate::preset;
 
-    /// f32 values in all buffers.
-    fn held(work: &Workspace<Buf>) -> usize {
-        let Workspace { inputs, slots, normed, rstd, act, logits, rope, grads, losses } = work;
-        let slot = |s: &Slot<Buf>| {
+    /// 4-byte values in all buffers.
+    fn held(work: &Workspace<Cpu>) -> usize {
+        let Workspace {
+            tokens,
+            targets,
+            inputs,
+            slots,
+            normed,
+            rstd,
+            act,
+            logits,
+            dlogits,
+            rope,
+            grads,
+            losses,
+        } = work;
+        assert!(dlogits.is_empty());
+        let slot = |s: &Slot<Cpu>| {
             let Slot { rstd1, q, k, v, attn, lse, mid, rstd2, gate_up } = s;
             [rstd1, q, k, v, attn, lse, mid, rstd2, gate_up].iter().map(|b| b.len()).sum::<usize>()
         };
@@ -225,9 +286,14 @@ mod tests {
             let Gradients { x, normed, attn, q, k, v } = g;
             [x, normed, attn, q, k, v].iter().map(|b| b.len()).sum::<usize>()
         });
-        let single: usize = [normed, rstd, act, logits, rope].iter().map(|b| b.len()).sum();
+        let single: usize = [normed, rstd, act, logits, rope, losses].iter().map(|b| b.len()).sum();
         let inputs: usize = inputs.iter().map(|b| b.len()).sum();
-        inputs + slots.iter().map(slot).sum::<usize>() + grads.sum::<usize>() + single + losses.len()
+        inputs
+            + slots.iter().map(slot).sum::<usize>()
+            + grads.sum::<usize>()
+            + single
+            + tokens.len()
+            + targets.len()
     }
 
     #[test]
@@ -237,7 +303,7 @@ mod tests {
         for mode in [Mode::Train, Mode::TrainRecompute, Mode::Evaluate] {
             let options = EngineOptions { batch: 3, seq: 50, mode };
             let plan = MemoryPlan::new(&config, options, 2).unwrap();
-            let work = Workspace::new(&cpu, &Sizes::new(&config, options).unwrap()).unwrap();
+            let work = Workspace::new(&cpu, &Sizes::new(&config, options, Footprint::CPU).unwrap()).unwrap();
             assert_eq!(plan.workspace_bytes, 4 * held(&work), "{mode:?}");
             let trained = if mode == Mode::Evaluate { 1 } else { 4 };
             assert_eq!(plan.total_bytes, plan.workspace_bytes + trained * 4 * plan.parameters);
@@ -248,5 +314,18 @@ mod tests {
         };
         assert!(of(Mode::TrainRecompute).workspace_bytes < of(Mode::Train).workspace_bytes / 3);
         assert!(MemoryPlan::new(&config, EngineOptions { batch: 0, seq: 1, mode: Mode::Train }, 2).is_err());
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_with_what_it_needs() {
+        let bf16 = Footprint { activation: 2, ..Footprint::CPU };
+        let options = EngineOptions { batch: 8, seq: 2048, mode: Mode::Train };
+        let config = preset("1b").unwrap();
+        let plan = MemoryPlan::on(bf16, &config, options, 2).unwrap();
+        let cpu = MemoryPlan::new(&config, options, 2).unwrap();
+        assert!(plan.workspace_bytes < cpu.workspace_bytes, "activations take half, weights a copy in bf16");
+        assert!(plan.check(usize::MAX).is_ok());
+        let message = plan.check(24 << 30).unwrap_err().to_string();
+        assert!(message.contains("24.0 GiB") && message.contains("smaller batch"), "{message}");
     }
 }

@@ -7,41 +7,24 @@ use rayon::prelude::*;
 
 use super::TASK;
 use super::simd::{Isa, LANES, Simd, simd};
-use crate::engine::backend::AdamW;
-
-/// Factors of one step, the same for every element.
-#[derive(Clone, Copy)]
-struct Factors {
-    step: AdamW,
-    decay: f32,
-    /// `lr/(1−β₁ᵗ)`
-    rate: f32,
-    /// `1/sqrt(1−β₂ᵗ)`
-    root: f32,
-}
+use crate::engine::backend::{AdamW, AdamWFactors};
 
 pub(super) fn step(level: Simd, step: AdamW, grads: &[f32], theta: &mut [f32], m: &mut [f32], v: &mut [f32]) {
-    let f = factors(step);
+    let f = (step, step.factors());
     let tasks =
         (grads.par_chunks(TASK), theta.par_chunks_mut(TASK), m.par_chunks_mut(TASK), v.par_chunks_mut(TASK));
     tasks.into_par_iter().for_each(|(g, t, m, v)| simd!(level, I => update::<I>(f, g, t, m, v)));
 }
 
-fn factors(step: AdamW) -> Factors {
-    let t = i32::try_from(step.step).unwrap_or(i32::MAX);
-    let correction = |beta: f32| 1.0 - f64::from(beta).powi(t);
-    #[allow(clippy::cast_possible_truncation)] // factors are used in f32
-    Factors {
-        step,
-        decay: (1.0 - f64::from(step.lr) * f64::from(step.weight_decay)) as f32,
-        rate: (f64::from(step.lr) / correction(step.beta1)) as f32,
-        root: (1.0 / correction(step.beta2).sqrt()) as f32,
-    }
-}
-
 #[inline(always)]
-fn update<I: Isa>(f: Factors, grads: &[f32], theta: &mut [f32], m: &mut [f32], v: &mut [f32]) {
-    let AdamW { beta1, beta2, eps, grad_scale, .. } = f.step;
+fn update<I: Isa>(
+    (step, f): (AdamW, AdamWFactors),
+    grads: &[f32],
+    theta: &mut [f32],
+    m: &mut [f32],
+    v: &mut [f32],
+) {
+    let AdamW { beta1, beta2, eps, grad_scale, .. } = step;
     let (rest1, rest2) = (1.0 - beta1, 1.0 - beta2);
     for (((&g, t), m), v) in grads.iter().zip(theta).zip(m).zip(v) {
         let g = g * grad_scale;

@@ -18,13 +18,16 @@ mod swiglu;
 use aligned_vec::{AVec, ConstAlign};
 use rayon::prelude::*;
 
-use super::backend::{AdamW, Backend, Heads, Order, Product, View, ViewMut, Write};
+use super::backend::{AdamW, Backend, Footprint, Heads, Order, Product, View, ViewMut, Write};
 use crate::error::{ModelError, Result};
 pub use simd::Path;
 use simd::Simd;
 
 /// Memory aligned to a cache line, so that no vector load straddles two.
 pub type Buf = AVec<f32, ConstAlign<64>>;
+
+/// Token ids.
+pub type Ids = Vec<u32>;
 
 /// Work below this many elements a task is not worth handing to another thread (~50 µs).
 const TASK: usize = 1 << 16;
@@ -85,13 +88,44 @@ impl<'a> ViewMut<'a, Buf> {
     }
 }
 
+impl<'a> View<'a, Ids> {
+    fn ids(self) -> &'a [u32] {
+        &self.buf[self.start..self.start + self.len]
+    }
+}
+
 impl Backend for Cpu {
     type Buf = Buf;
+    type Act = Buf;
+    type Ids = Ids;
+
+    const FOOTPRINT: Footprint = Footprint::CPU;
 
     fn alloc(&self, len: usize) -> Result<Buf> {
         let mut buf = AVec::with_capacity(64, len);
         buf.resize(len, 0.0);
         Ok(buf)
+    }
+
+    fn alloc_act(&self, len: usize) -> Result<Buf> {
+        self.alloc(len)
+    }
+
+    fn alloc_rounded(&self, _: usize) -> Result<Buf> {
+        self.alloc(0)
+    }
+
+    fn alloc_ids(&self, len: usize) -> Result<Ids> {
+        Ok(vec![0; len])
+    }
+
+    fn upload_ids(&self, from: &[u32], to: &mut Ids) -> Result<()> {
+        to[..from.len()].copy_from_slice(from);
+        Ok(())
+    }
+
+    fn rounded<'a>(&self, from: View<'a, Buf>, _: &'a mut Buf) -> View<'a, Buf> {
+        from
     }
 
     fn upload(&self, from: &[f32], to: ViewMut<'_, Buf>) -> Result<()> {
@@ -112,6 +146,10 @@ impl Backend for Cpu {
         matmul::matmul(p, a.slice(), b.slice(), out.slice());
     }
 
+    fn matmul_f32(&self, p: Product, a: View<'_, Buf>, b: View<'_, Buf>, out: ViewMut<'_, Buf>) {
+        self.matmul(p, a, b, out);
+    }
+
     fn copy(&self, from: View<'_, Buf>, to: ViewMut<'_, Buf>) {
         let pieces = (to.slice().par_chunks_mut(TASK), from.slice().par_chunks(TASK));
         pieces.into_par_iter().for_each(|(to, from)| to.copy_from_slice(from));
@@ -121,18 +159,22 @@ impl Backend for Cpu {
         buf.slice().par_chunks_mut(TASK).for_each(|piece| piece.fill(0.0));
     }
 
-    fn embedding_forward(&self, tokens: &[u32], table: View<'_, Buf>, out: ViewMut<'_, Buf>) {
-        embedding::forward(tokens, table.slice(), out.slice());
+    fn zero_act(&self, buf: ViewMut<'_, Buf>) {
+        self.zero(buf);
+    }
+
+    fn embedding_forward(&self, tokens: View<'_, Ids>, table: View<'_, Buf>, out: ViewMut<'_, Buf>) {
+        embedding::forward(tokens.ids(), table.slice(), out.slice());
     }
 
     fn embedding_backward(
         &self,
-        tokens: &[u32],
+        tokens: View<'_, Ids>,
         dout: View<'_, Buf>,
         dtable: ViewMut<'_, Buf>,
         width: usize,
     ) {
-        embedding::backward(tokens, dout.slice(), dtable.slice(), width);
+        embedding::backward(tokens.ids(), dout.slice(), dtable.slice(), width);
     }
 
     fn rms_norm_forward(
@@ -228,22 +270,22 @@ impl Backend for Cpu {
     fn cross_entropy_forward(
         &self,
         vocab: usize,
-        targets: &[u32],
+        targets: View<'_, Ids>,
         logits: View<'_, Buf>,
-        losses: &mut [f32],
+        losses: ViewMut<'_, Buf>,
     ) {
-        cross_entropy::forward(self.simd, vocab, targets, logits.slice(), losses);
+        cross_entropy::forward(self.simd, vocab, targets.ids(), logits.slice(), losses.slice());
     }
 
     fn cross_entropy_backward(
         &self,
         vocab: usize,
-        targets: &[u32],
+        targets: View<'_, Ids>,
         scale: f32,
         logits: ViewMut<'_, Buf>,
-        losses: &mut [f32],
+        losses: ViewMut<'_, Buf>,
     ) {
-        cross_entropy::backward(self.simd, vocab, targets, scale, logits.slice(), losses);
+        cross_entropy::backward(self.simd, vocab, targets.ids(), scale, logits.slice(), losses.slice());
     }
 
     fn sum_of_squares(&self, x: View<'_, Buf>) -> Result<f64> {

@@ -1,0 +1,142 @@
+//! Launches of causal attention, forward and backward.
+
+use gauntlet_gpu::{Arg, Device, GpuError, Grid, Result};
+
+use super::Cuda;
+use super::kernels::Attention;
+use super::memory::{Precision, size};
+use crate::engine::backend::Heads;
+
+/// Addresses of what a pass reads and writes.
+pub(super) struct Forward {
+    pub(super) q: Arg,
+    pub(super) k: Arg,
+    pub(super) v: Arg,
+    pub(super) out: Arg,
+    pub(super) lse: Arg,
+}
+
+/// As [`Forward`], with the gradients.
+pub(super) struct Backward {
+    pub(super) saved: Forward,
+    pub(super) dout: Arg,
+    pub(super) dq: Arg,
+    pub(super) dk: Arg,
+    pub(super) dv: Arg,
+    /// Room for `[B, H, T]` floats.
+    pub(super) delta: Arg,
+}
+
+/// How a pass is cut into blocks, as the kernels' sources say.
+struct Cut {
+    /// Rows of a block.
+    rows: usize,
+    threads: u32,
+    shared: usize,
+    /// Blocks that share a row's columns.
+    parts: usize,
+}
+
+/// The three passes for one width of heads.
+struct Cuts {
+    forward: Cut,
+    backward_q: Cut,
+    backward_kv: Cut,
+}
+
+fn cuts_f32(width: usize) -> Cuts {
+    let tile = 4 * 32 * (width + 1);
+    let cut = |tiles: usize| Cut { rows: 32, threads: 256, shared: tiles * tile, parts: 1 };
+    Cuts { forward: cut(3), backward_q: cut(4), backward_kv: cut(4) }
+}
+
+/// `width` is the kernel's: 64, 128 or 256.
+fn cuts_bf16(width: usize) -> Cuts {
+    let row = 2 * (width + 8);
+    // (rows, tiles held for these rows, rows of the other side's tile, columns split)
+    let cut = |rows: usize, own: usize, other: usize, parts: usize| Cut {
+        rows,
+        threads: if rows == 64 { 128 } else { 256 },
+        shared: (own * rows + 4 * other) * row,
+        parts,
+    };
+    match width {
+        64 => Cuts {
+            forward: cut(128, 1, 64, 1),
+            backward_q: cut(128, 2, 64, 1),
+            backward_kv: cut(128, 2, 64, 1),
+        },
+        128 => Cuts {
+            forward: cut(128, 1, 64, 1),
+            backward_q: cut(128, 2, 64, 1),
+            backward_kv: cut(128, 2, 32, 1),
+        },
+        _ => Cuts {
+            forward: cut(128, 1, 32, 1),
+            backward_q: cut(64, 2, 16, 1),
+            backward_kv: cut(64, 2, 32, 2),
+        },
+    }
+}
+
+impl<D: Device, P: Precision> Cuda<D, P> {
+    /// The kernels for heads of this width, and their cuts.
+    fn attention_kernels(&self, head_dim: usize) -> Result<(Attention, Cuts)> {
+        let refuse = |why| Err(GpuError::Unsupported(format!("attention with heads {head_dim} wide: {why}")));
+        if head_dim > 256 {
+            return refuse("at most 256");
+        }
+        if P::SUFFIX == "f32" {
+            return Ok((self.kernels.attention[0], cuts_f32(head_dim)));
+        }
+        if !head_dim.is_multiple_of(8) {
+            return refuse("tensor cores need a multiple of 8; compute in f32");
+        }
+        let (i, width) = match head_dim {
+            ..=64 => (0, 64),
+            65..=128 => (1, 128),
+            _ => (2, 256),
+        };
+        Ok((self.kernels.attention[i], cuts_bf16(width)))
+    }
+
+    pub(super) fn launch_attention(&self, h: Heads, f: &Forward) -> Result<()> {
+        let (kernels, cuts) = self.attention_kernels(h.head_dim)?;
+        let args = [f.q, f.k, f.v, f.out, f.lse];
+        self.pass(kernels.forward, &cuts.forward, h, h.n_heads, &args)
+    }
+
+    pub(super) fn launch_attention_backward(&self, h: Heads, b: &Backward) -> Result<()> {
+        let (kernels, cuts) = self.attention_kernels(h.head_dim)?;
+        let Forward { q, k, v, out, lse } = b.saved;
+        let args = [q, k, v, out, lse, b.dout, b.dq, b.delta];
+        self.pass(kernels.backward_q, &cuts.backward_q, h, h.n_heads, &args)?;
+        let args = [q, k, v, lse, b.delta, b.dout, b.dk, b.dv];
+        self.pass(kernels.backward_kv, &cuts.backward_kv, h, h.n_kv_heads, &args)
+    }
+
+    fn pass(
+        &self,
+        kernel: gauntlet_gpu::Kernel,
+        cut: &Cut,
+        h: Heads,
+        heads: usize,
+        buffers: &[Arg],
+    ) -> Result<()> {
+        let blocks = [
+            size("blocks of rows", h.seq.div_ceil(cut.rows))?,
+            size("heads", heads)?,
+            size("sequences", h.batch * cut.parts)?,
+        ];
+        let grid = Grid { blocks, threads: cut.threads, shared: size("shared memory", cut.shared)? };
+        #[allow(clippy::cast_precision_loss)] // a head's width
+        let scale = 1.0 / (h.head_dim as f32).sqrt();
+        let sizes = [h.seq, h.n_heads, h.n_kv_heads, h.head_dim];
+        let mut args = buffers.to_vec();
+        for value in sizes {
+            args.push(Arg::U32(size("attention's shape", value)?));
+        }
+        args.push(Arg::F32(scale));
+        self.launch(kernel, grid, &args)
+    }
+}
