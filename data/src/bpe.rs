@@ -255,14 +255,21 @@ fn tokenizer_json(tokens: &[Vec<u8>], merges: &[Pair]) -> Vec<u8> {
     let vocab: Map<String, Value> = (0u32..).zip(&names).map(|(id, t)| (t.clone(), json!(id))).collect();
     let merges: Vec<[&str; 2]> =
         merges.iter().map(|(a, b)| [names[*a as usize].as_str(), names[*b as usize].as_str()]).collect();
-    let byte_level =
-        json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true});
+    byte_level_json(vocab, json!(merges), 0, true).to_string().into_bytes()
+}
+
+/// The `tokenizer.json` of a byte-level BPE of these tokens and merges, in which `eos` is [`EOS_NAME`]; `use_regex`:
+/// text is split into words first.
+pub(crate) fn byte_level_json(vocab: Map<String, Value>, merges: Value, eos: u32, use_regex: bool) -> Value {
+    let byte_level = json!({
+        "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": use_regex,
+    });
     json!({
         "version": "1.0",
         "truncation": null,
         "padding": null,
         "added_tokens": [{
-            "id": 0, "content": EOS_NAME, "single_word": false, "lstrip": false, "rstrip": false,
+            "id": eos, "content": EOS_NAME, "single_word": false, "lstrip": false, "rstrip": false,
             "normalized": false, "special": true,
         }],
         "normalizer": null,
@@ -275,6 +282,4 @@ fn tokenizer_json(tokens: &[Vec<u8>], merges: &[Pair]) -> Vec<u8> {
             "vocab": vocab, "merges": merges,
         },
     })
-    .to_string()
-    .into_bytes()
 }

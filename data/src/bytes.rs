@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 use serde_json::{Map, Value, json};
 use tokenizers::Tokenizer as Json;
 
-use crate::bpe::{EOS_NAME, byte_letters};
+use crate::bpe::{EOS_NAME, byte_letters, byte_level_json};
 
 /// As tokenizers itself writes it, so that it can be recognised in a file.
 static CANONICAL: LazyLock<Value> = LazyLock::new(|| {
@@ -23,26 +23,7 @@ pub fn bytes_json() -> String {
     let letters = byte_letters();
     let mut vocab: Map<String, Value> = (0u32..).zip(letters).map(|(id, c)| (c.into(), json!(id))).collect();
     vocab.insert(EOS_NAME.to_owned(), json!(256));
-    let byte_level =
-        json!({"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false});
-    let tokenizer = json!({
-        "version": "1.0",
-        "truncation": null,
-        "padding": null,
-        "added_tokens": [{
-            "id": 256, "content": EOS_NAME, "single_word": false, "lstrip": false, "rstrip": false,
-            "normalized": false, "special": true,
-        }],
-        "normalizer": null,
-        "pre_tokenizer": byte_level,
-        "post_processor": null,
-        "decoder": byte_level,
-        "model": {
-            "type": "BPE", "dropout": null, "unk_token": null, "continuing_subword_prefix": null,
-            "end_of_word_suffix": null, "fuse_unk": false, "byte_fallback": false, "ignore_merges": false,
-            "vocab": vocab, "merges": [],
-        },
-    });
+    let tokenizer = byte_level_json(vocab, json!([]), 256, false);
     format!("{tokenizer:#}\n")
 }
 

@@ -10,6 +10,7 @@ use crate::manifest::{FORMAT, MANIFEST_FILE, Manifest, ShardRecord, Split, Split
 use crate::output::{Disk, FileSystem, Pending, write_atomic, write_atomic_on};
 use crate::part::{InputRecord, PartManifest};
 use crate::prepare::open_folder;
+use crate::progress::{Advance, Phase, Progress, Totals};
 use crate::settings::{SETTINGS_FILE, Settings};
 use crate::summary::Summary;
 use crate::validation::Validation;
@@ -19,8 +20,8 @@ use crate::validation::Validation;
 ///
 /// # Errors
 /// [`Error::MissingPart`] names a part that is not there, [`Error::Settings`] parts that do not belong
-/// together, [`Error::ShardHash`] a shard that is not what its part says.
-pub fn merge(folders: &[PathBuf], out: &Path) -> Result<Summary> {
+/// together, [`Error::ShardHash`] a shard that is not what its part says; [`Error::Stopped`].
+pub fn merge(folders: &[PathBuf], out: &Path, progress: &impl Progress) -> Result<Summary> {
     let parts = find(folders)?;
     let Some((first_folder, first)) = parts.first() else {
         return Err(missing(0, 1, folders));
@@ -30,11 +31,16 @@ pub fn merge(folders: &[PathBuf], out: &Path) -> Result<Summary> {
     if let Some(found) = open_folder(out)? {
         settings.check_same(&found, out)?;
     }
-    for (folder, input) in inputs.iter().filter(|(folder, _)| folder.as_path() != out) {
-        for shard in input.shards() {
-            fetch(folder, out, shard)?;
-        }
-    }
+    let copied: Vec<(&PathBuf, &ShardRecord)> = inputs
+        .iter()
+        .filter(|(folder, _)| folder.as_path() != out)
+        .flat_map(|(folder, input)| input.shards().map(move |shard| (*folder, shard)))
+        .collect();
+    let width = settings.dtype().width() as u64;
+    let bytes = copied.iter().map(|(_, shard)| shard.tokens.saturating_mul(width));
+    let totals = Totals { inputs: copied.len() as u64, bytes: bytes.fold(0, u64::saturating_add) };
+    progress.start(Phase::Copy, totals);
+    copied.into_iter().try_for_each(|(folder, shard)| fetch(folder, out, shard, progress))?;
     let tokenizer = settings.tokenizer.file.as_deref();
     for name in [SETTINGS_FILE].into_iter().chain(tokenizer) {
         let (from, to) = (first_folder.join(name), out.join(name));
@@ -143,7 +149,7 @@ fn missing(index: u32, count: u32, folders: &[PathBuf]) -> Error {
 }
 
 /// Copies a shard from `folder` to `out` and checks it on the way.
-fn fetch(folder: &Path, out: &Path, shard: &ShardRecord) -> Result<()> {
+fn fetch(folder: &Path, out: &Path, shard: &ShardRecord, progress: &impl Progress) -> Result<()> {
     let (from, to) = (folder.join(&shard.file), out.join(&shard.file));
     let mut source = File::open(&from).map_err(Error::io(&from, "open the shard"))?;
     let mut pending = Pending::create(&FileSystem, &to, "")?;
@@ -153,6 +159,10 @@ fn fetch(folder: &Path, out: &Path, shard: &ShardRecord) -> Result<()> {
         if count == 0 {
             break;
         }
+        if progress.stopped() {
+            return Err(Error::Stopped);
+        }
+        progress.advance(Advance { input_bytes: count as u64, ..Advance::default() });
         hasher.update(&buffer[..count]);
         pending.write(&buffer[..count])?;
     }

@@ -1,12 +1,16 @@
-//! How preparing tells what it does; the caller draws the bar and knows the time.
+//! How long work tells what it does; the caller draws the bar and knows the time.
 
-/// A stage of preparing.
+/// A stage of preparing, or another long piece of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Words are counted for a new tokenizer.
     TrainTokenizer,
     /// Documents become shards.
     Tokenize,
+    /// Shards are read and compared with their manifest.
+    Verify,
+    /// Shards are copied to where the parts are joined.
+    Copy,
 }
 
 /// The size of a phase.

@@ -9,6 +9,7 @@ use crate::dataset::{check_range, decode};
 use crate::error::{Error, Result};
 use crate::manifest::{Manifest, ShardRecord};
 use crate::mapped;
+use crate::progress::{Advance, Phase, Progress, Totals};
 use crate::tokenizer::Tokenizer;
 
 /// Tokens looked at together.
@@ -38,16 +39,23 @@ impl Report {
 /// document; and that the tokenizer is the one of the manifest. In parallel over shards.
 ///
 /// # Errors
-/// Only those of [`Manifest::read`]; everything else is a line of the report.
-pub fn verify(folder: &Path) -> Result<Report> {
+/// Those of [`Manifest::read`], and [`Error::Stopped`]; everything else is a line of the report.
+pub fn verify(folder: &Path, progress: &impl Progress) -> Result<Report> {
     let manifest = Manifest::read(folder)?;
+    let shards = || manifest.splits.values().flat_map(|record| &record.shards);
+    let bytes = shards().map(|shard| shard.tokens.saturating_mul(manifest.dtype.width() as u64));
+    let totals = Totals { inputs: shards().count() as u64, bytes: bytes.fold(0, u64::saturating_add) };
+    progress.start(Phase::Verify, totals);
     let mut report = Report::default();
     if let Err(error) = Tokenizer::of_folder(folder) {
         report.problems.push(error.to_string());
     }
     for (split, record) in &manifest.splits {
         let found: Vec<Result<u64>> =
-            record.shards.par_iter().map(|shard| check(folder, shard, &manifest)).collect();
+            record.shards.par_iter().map(|shard| check(folder, shard, &manifest, progress)).collect();
+        if progress.stopped() {
+            return Err(Error::Stopped);
+        }
         let (mut ends, mut sound) = (0, true);
         for (shard, result) in record.shards.iter().zip(found) {
             report.shards += 1;
@@ -75,12 +83,16 @@ pub fn verify(folder: &Path) -> Result<Report> {
 }
 
 /// Checks one shard; returns the number of EOS in it.
-fn check(folder: &Path, shard: &ShardRecord, manifest: &Manifest) -> Result<u64> {
+fn check(folder: &Path, shard: &ShardRecord, manifest: &Manifest, progress: &impl Progress) -> Result<u64> {
     let path = folder.join(&shard.file);
     let map = mapped::map(&path, shard.tokens * manifest.dtype.width() as u64)?;
     let (mut hasher, mut ends, mut offset) = (blake3::Hasher::new(), 0, 0);
     let mut tokens = vec![0u32; BLOCK];
     for bytes in map.chunks(BLOCK * manifest.dtype.width()) {
+        if progress.stopped() {
+            return Err(Error::Stopped);
+        }
+        progress.advance(Advance { input_bytes: bytes.len() as u64, ..Advance::default() });
         hasher.update(bytes);
         let tokens = &mut tokens[..bytes.len() / manifest.dtype.width()];
         decode(bytes, manifest.dtype, tokens);

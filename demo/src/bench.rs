@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// Learning rate of every step.
-const RATE: f32 = 1e-3;
+pub(crate) const RATE: f32 = 1e-3;
 
 /// What to measure.
 #[derive(Debug, Clone)]
@@ -180,13 +180,13 @@ fn time_apply(
     Ok(times)
 }
 
-fn time(mut times: Vec<Duration>, params: usize) -> Time {
+pub(crate) fn time(mut times: Vec<Duration>, params: usize) -> Time {
     times.sort_unstable();
     let ns = |time: Option<&Duration>| time.map_or(0.0, |t| t.as_nanos() as f64 / params as f64);
     Time { min: ns(times.first()), median: ns(times.get(times.len() / 2)) }
 }
 
-fn hotkey(peer: u64) -> [u8; 32] {
+pub(crate) fn hotkey(peer: u64) -> [u8; 32] {
     *blake3::hash(&peer.to_le_bytes()).as_bytes()
 }
 

@@ -49,9 +49,9 @@ pub(crate) struct Basis {
     /// F\[j, k\] as `[k][j]`, j < ⌈n/2⌉.
     pub(crate) rows: [[f32; HALF]; MAX_EDGE],
     /// F\[j, 2b\] as `[j][b]`.
-    even: [[f32; HALF]; HALF],
+    pub(crate) even: [[f32; HALF]; HALF],
     /// F\[j, 2b+1\] as `[j][b]`.
-    odd: [[f32; HALF]; HALF],
+    pub(crate) odd: [[f32; HALF]; HALF],
     /// The edge.
     pub(crate) n: usize,
 }

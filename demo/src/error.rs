@@ -64,6 +64,10 @@ pub enum Error {
         limit: usize,
     },
 
+    /// A GPU that does not do what it was asked.
+    #[error(transparent)]
+    Gpu(#[from] gauntlet_gpu::GpuError),
+
     /// The payload ends before the manifest's tensors do.
     #[error("tensor `{tensor}`: the payload ends inside it")]
     Truncated {

@@ -40,6 +40,7 @@ pub mod dense;
 pub mod error;
 pub mod format;
 pub mod golden;
+pub mod gpu;
 pub mod inspect;
 mod inverse;
 mod kernel;

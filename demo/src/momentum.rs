@@ -202,7 +202,7 @@ impl Momentum {
     }
 
     /// ŝ of a tensor: the least-squares scale of what is sent of it.
-    fn scale(&self, plan: &Plan, sent: &Submission) -> f64 {
+    pub(crate) fn scale(&self, plan: &Plan, sent: &Submission) -> f64 {
         let exponents = &sent.exponents[plan.chunks()];
         let [vq, qq] = self.products[plan.chunks()]
             .iter()

@@ -38,12 +38,12 @@ pub enum Applied {
 /// α and d of one step.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Rates {
-    lr: f32,
-    decay: f32,
+    pub(crate) lr: f32,
+    pub(crate) decay: f32,
 }
 
 impl Rates {
-    fn new(step: &OuterStep) -> Self {
+    pub(crate) fn new(step: &OuterStep) -> Self {
         Self { lr: step.lr, decay: (1.0 - f64::from(step.lr) * step.weight_decay) as f32 }
     }
 }
@@ -69,8 +69,7 @@ pub fn trial(theta: &[f32], submission: &Submission, lr: f32, c: f32, out: &mut 
     let format = submission.format();
     format.layout().check("θ", theta.len())?;
     format.layout().check("the trial buffer", out.len())?;
-    let rate = (f64::from(c) * f64::from(lr)) as f32;
-    check_rate("learning_rate", rate)?;
+    let rate = trial_rate(lr, c)?;
     let mut gather = Aggregate::new(Arc::clone(format), StrengthCap::Off);
     gather.add([0; 32], submission)?;
     let mut rest = theta;
@@ -96,8 +95,15 @@ pub fn decode(gather: &Aggregate<'_>, out: &mut [f32]) -> Result<()> {
     })
 }
 
+/// c·α, rounded once.
+pub(crate) fn trial_rate(lr: f32, c: f32) -> Result<f32> {
+    let rate = (f64::from(c) * f64::from(lr)) as f32;
+    check_rate("learning_rate", rate)?;
+    Ok(rate)
+}
+
 /// Refuses a rate that is negative or not finite.
-fn check_rate(field: &'static str, rate: f32) -> Result<()> {
+pub(crate) fn check_rate(field: &'static str, rate: f32) -> Result<()> {
     if rate.is_finite() && rate >= 0.0 {
         Ok(())
     } else {

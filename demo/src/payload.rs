@@ -17,7 +17,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 /// Exponent of a tensor that sends nothing.
-const EMPTY_TENSOR: i8 = i8::MIN;
+pub(crate) const EMPTY_TENSOR: i8 = i8::MIN;
 
 impl Submission {
     /// The payload's bytes.
@@ -121,16 +121,17 @@ impl Submission {
 }
 
 /// One group of a payload, located but not read.
-struct Group<'a> {
+pub(crate) struct Group<'a> {
     name: &'a str,
     plan: &'a Plan,
-    chunks: Range<usize>,
-    e_max: i8,
-    bytes: &'a [u8],
+    pub(crate) chunks: Range<usize>,
+    /// What the tensor states before its first group.
+    pub(crate) e_max: i8,
+    pub(crate) bytes: &'a [u8],
 }
 
 /// Locates every group by the stated lengths.
-fn frame<'a>(format: &'a Format, payload: &'a [u8]) -> Result<Vec<Group<'a>>> {
+pub(crate) fn frame<'a>(format: &'a Format, payload: &'a [u8]) -> Result<Vec<Group<'a>>> {
     let mut rest = payload;
     let mut groups = Vec::new();
     for (tensor, plan) in format.plans() {

@@ -3,20 +3,16 @@
 
 mod common;
 
+use common::golden::*;
 use gauntlet_demo::object::{self, HEADER, Header, KIND_DEMO, TRAILER};
 use gauntlet_demo::simd::{Path, Simd};
-use gauntlet_demo::synthetic::mix;
 use gauntlet_demo::{
-    Aggregate, Applied, Codebook, Error, Format, Layout, Momentum, OuterStep, Schedule, StrengthCap,
-    Submission, Subtract, Values, dct, golden, outer_step, state_tag, synthetic, theta_hash,
+    Aggregate, Applied, Error, Format, Momentum, OuterStep, StrengthCap, Submission, Subtract, dct, golden,
+    outer_step, state_tag, synthetic, theta_hash,
 };
 use rayon::ThreadPoolBuilder;
 use schnorrkel::{ExpansionMode, MiniSecretKey};
 use std::sync::Arc;
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
-}
 
 #[test]
 fn bases_are_the_nearest_f32_to_the_exact_values() {
@@ -27,61 +23,12 @@ fn bases_are_the_nearest_f32_to_the_exact_values() {
 
 // ---- the gather of tests/peers/demo_golden.py
 
-const PEERS: u64 = 5;
-
-fn book() -> Codebook {
-    Codebook::new(4, vec![15, 23, 32, 45, 61, 81, 108]).unwrap()
-}
-
-fn small_format(simd: Simd) -> Arc<Format> {
-    let shapes = [("a", vec![15, 70]), ("b", vec![48]), ("c", vec![26, 12]), ("d", vec![5])];
-    Format::with_simd(Layout::from_shapes(shapes).unwrap(), 64, 6, book(), simd).unwrap()
-}
-
-fn small_submission(format: &Arc<Format>, window: u64, peer: u64) -> Submission {
-    let levels_of_book = format.codebook().levels().to_vec();
-    let (mut exponents, mut indices, mut levels) = (Vec::new(), Vec::new(), Vec::new());
-    for tensor in 0..format.layout().tensors().len() {
-        let grid = format.grid(tensor).unwrap();
-        let (n, k) = (grid.chunk_len() as u64, format.topk().min(grid.chunk_len()));
-        for chunk in 0..grid.chunks() as u64 {
-            let mut counter = mix(window << 48 | peer << 40 | (tensor as u64) << 32 | chunk << 16);
-            let mut draw = |limit: u64| {
-                counter = counter.wrapping_add(1);
-                mix(counter) % limit
-            };
-            if draw(5) == 0 {
-                exponents.push(gauntlet_demo::submission::EMPTY);
-                indices.extend(vec![0; k]);
-                levels.extend(vec![0; k]);
-                continue;
-            }
-            let strong = if peer == 4 && chunk == 0 { 20 } else { 0 };
-            exponents.push(draw(18) as i16 - 9 + strong);
-            let mut left = k as u64;
-            for i in 0..n {
-                if draw(n - i) < left {
-                    indices.push(i as u16);
-                    left -= 1;
-                }
-            }
-            for i in 0..k {
-                let level = if draw(7) == 0 && i > 0 { 0 } else { levels_of_book[draw(7) as usize] };
-                levels.push(if draw(2) == 1 { -level } else { level });
-            }
-        }
-    }
-    Submission::new(Arc::clone(format), exponents, indices, Values::Levels(levels)).unwrap()
-}
-
 #[test]
 fn an_independent_implementation_gives_the_same_objects_and_state() {
     let key = MiniSecretKey::from_bytes(&[7; 32]).unwrap().expand_to_keypair(ExpansionMode::Ed25519);
     for simd in Simd::available() {
         let format = small_format(simd);
-        let mut theta: Vec<f32> = (0..format.layout().len() as u64)
-            .map(|i| ((mix(i) >> 40) as f32 - 8_388_608.0) / 16_777_216.0)
-            .collect();
+        let mut theta = small_theta(&format);
         let (mut hashes, mut deltas) = (blake3::Hasher::new(), blake3::Hasher::new());
         for window in 0..3 {
             let sent: Vec<_> = (0..PEERS).map(|peer| small_submission(&format, window, peer)).collect();
@@ -95,7 +42,9 @@ fn an_independent_implementation_gives_the_same_objects_and_state() {
                 hashes.update(blake3::hash(&bytes[..bytes.len() - TRAILER]).as_bytes());
                 gather.add(hotkey, submission).unwrap();
             }
-            deltas.update(&delta_hash(&gather));
+            let mut delta = vec![0.0; theta.len()];
+            outer_step::decode(&gather, &mut delta).unwrap();
+            deltas.update(&delta_hash(&format, &delta));
             let lr = (f64::from(window as u32 + 1) / 300.0) as f32;
             let step = OuterStep { lr, weight_decay: 0.1, min_gather: 3 };
             assert_eq!(outer_step::apply(&mut theta, &gather, &step), Ok(Applied::Stepped));
@@ -107,61 +56,23 @@ fn an_independent_implementation_gives_the_same_objects_and_state() {
     }
 }
 
-/// BLAKE3 of Δ, chunk by chunk, zeros without sign.
-fn delta_hash(gather: &Aggregate<'_>) -> [u8; 32] {
-    let format = gather.format();
-    let mut delta = vec![0.0; format.layout().len()];
-    outer_step::decode(gather, &mut delta).unwrap();
-    let mut hasher = blake3::Hasher::new();
-    for (number, tensor) in format.layout().tensors().iter().enumerate() {
-        let grid = format.grid(number).unwrap();
-        for chunk in 0..grid.chunks() {
-            for at in gauntlet_demo::reference::positions(&grid, chunk) {
-                hasher.update(&(delta[tensor.range()][at] + 0.0).to_le_bytes());
-            }
-        }
-    }
-    *hasher.finalize().as_bytes()
-}
-
 // ---- fifty windows from gradients on
 
 fn fifty_windows(simd: Simd) -> String {
-    let shapes = [
-        ("embed", vec![64, 64]),
-        ("extreme", vec![64, 26]),
-        ("norm", vec![96]),
-        ("odd", vec![45, 27]),
-        ("silent", vec![64]),
-        ("subnormal", vec![26, 64]),
-    ];
-    let layout = Layout::from_shapes(shapes).unwrap();
-    let format = Format::with_simd(layout, 64, 8, book(), simd).unwrap();
-    let schedule = Schedule { peak: 0.01, warmup: 5, t_max: 40, floor: 0.1 };
+    let format = fifty_format(simd);
     let mut peers: Vec<Momentum> = (0..8)
         .map(|peer| {
             let subtract = if peer == 3 { Subtract::WhenRecorded } else { Subtract::Always };
             Momentum::new(Arc::clone(&format), 0.999, 5, subtract).unwrap()
         })
         .collect();
-    let mut theta: Vec<f32> =
-        (0..format.layout().len() as u64).map(|i| 0.02 * synthetic::normal(i)).collect();
+    let mut theta = fifty_theta(&format);
     let mut grads = vec![0.0; theta.len()];
     for window in 0..50 {
         let mut sent = Vec::new();
         for (peer, momentum) in (0..).zip(&mut peers) {
-            synthetic::gradient(format.layout(), window, peer, &mut grads);
-            for tensor in format.layout().tensors() {
-                let scale = match tensor.name.as_str() {
-                    // 2¹⁰⁰ and 2⁻¹²²: sums far up, momenta around and among the subnormals.
-                    "extreme" => 1_267_650_600_228_229_401_496_703_205_376.0,
-                    "subnormal" => 16.0 * f32::MIN_POSITIVE,
-                    "silent" => 0.0,
-                    _ => 1.0,
-                };
-                grads[tensor.range()].iter_mut().for_each(|g| *g *= scale);
-            }
-            sent.push(momentum.step(&grads, schedule.at(window)).unwrap());
+            fifty_gradient(&format, window, peer, &mut grads);
+            sent.push(momentum.step(&grads, FIFTY_SCHEDULE.at(window)).unwrap());
             momentum.settle(if window % 3 == 0 {
                 gauntlet_demo::Recorded::No
             } else {
@@ -175,7 +86,7 @@ fn fifty_windows(simd: Simd) -> String {
         // The last chunk is the subnormal tensor's: what it sends lies at the end of what an i8 exponent can say.
         let last = sent.iter().filter_map(|s| s.exponents().last()).max().unwrap();
         assert!(window < 5 || (-128..-110).contains(last), "{last}");
-        let step = OuterStep { lr: schedule.at(window), weight_decay: 0.1, min_gather: 3 };
+        let step = OuterStep { lr: FIFTY_SCHEDULE.at(window), weight_decay: 0.1, min_gather: 3 };
         outer_step::apply(&mut theta, &gather, &step).unwrap();
     }
     hex(&theta_hash(format.layout(), &theta).unwrap())

@@ -42,6 +42,11 @@ settings! {
     }
 }
 
+/// No rating comes near: one match moves μ by less than σ²/c per opponent.
+const MU_LIMIT: f64 = 1e9;
+/// Nor here: it starts at 10⁶ at most and grows by τ a match.
+const SIGMA_LIMIT: f64 = 1e12;
+
 /// A peer's rating.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Rating {
@@ -55,6 +60,11 @@ impl Rating {
     /// The rating of a peer that was never in a match.
     pub fn new(rules: &RatingRules) -> Self {
         Self { mu: rules.mu, sigma: rules.sigma }
+    }
+
+    /// Whether matches can have left it so.
+    pub(crate) fn is_sound(&self) -> bool {
+        (-MU_LIMIT..=MU_LIMIT).contains(&self.mu) && (f64::MIN_POSITIVE..=SIGMA_LIMIT).contains(&self.sigma)
     }
 
     /// LossRating = μ − 3σ: what the peer is worth with near certainty (R§3.2 I; "ordinal" in OpenSkill).
@@ -91,7 +101,9 @@ pub fn rate(rules: &RatingRules, players: &[Rating], places: &[usize]) -> Vec<Ra
         let shrink = (1.0 - v / (c * c) * gamma * delta).max(rules.kappa);
         let sigma = v.sqrt() * shrink.sqrt();
         let sigma = if rules.limit_sigma { sigma.min(players[i].sigma) } else { sigma };
-        Rating { mu: players[i].mu + v / c * omega, sigma }
+        // Nothing honest comes near the limits; a state that was stored at them must stay one that can be read.
+        let mu = (players[i].mu + v / c * omega).clamp(-MU_LIMIT, MU_LIMIT);
+        Rating { mu, sigma: sigma.clamp(f64::MIN_POSITIVE, SIGMA_LIMIT) }
     };
     (0..n).map(update).collect()
 }
@@ -117,6 +129,19 @@ mod tests {
         for places in [[1, 0], [0, 1], [0, 0]] {
             let rated = rate(&rules(), &players, &places);
             assert!(rated.iter().all(|r| r.mu.is_finite() && r.sigma > 0.0), "{places:?}: {rated:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_sound_stays_sound() {
+        for (mu, sigma) in [(MU_LIMIT, SIGMA_LIMIT), (-MU_LIMIT, 1e11), (0.0, f64::MIN_POSITIVE)] {
+            let players = [Rating { mu, sigma }, Rating::new(&rules()), Rating { mu: -mu, sigma }];
+            for places in [[0, 1, 2], [2, 1, 0], [0, 0, 0]] {
+                for rules in [rules(), RatingRules { tau: 0.0, beta: 0.0, ..rules() }] {
+                    let rated = rate(&rules, &players, &places);
+                    assert!(rated.iter().all(Rating::is_sound), "{mu} {sigma} {places:?}: {rated:?}");
+                }
+            }
         }
     }
 

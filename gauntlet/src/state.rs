@@ -21,10 +21,6 @@ pub const LAST_WINDOW: u64 = 9_999_999_999;
 pub const STATE_VERSION: u16 = 2;
 const MAGIC: &[u8; 4] = b"GNTS";
 const HEAD: usize = 6;
-/// No rating comes near: one match moves μ by less than σ²/c per opponent.
-const MU_LIMIT: f64 = 1e9;
-/// Nor here: it starts at 10⁶ at most and grows by τ a match.
-const SIGMA_LIMIT: f64 = 1e12;
 
 /// The memory of one validator.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -119,9 +115,7 @@ impl PeerState {
             && self.misses.is_sound()
             && self.negatives.is_sound()
             && (-1.0..=1.0).contains(&self.proof)
-            && (-MU_LIMIT..=MU_LIMIT).contains(&self.rating.mu)
-            && (0.0..=SIGMA_LIMIT).contains(&self.rating.sigma)
-            && self.rating.sigma > 0.0
+            && self.rating.is_sound()
             && (0.0..=1.0).contains(&self.sync)
     }
 

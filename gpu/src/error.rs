@@ -1,7 +1,7 @@
 //! The one error type of this crate.
 
 /// What can go wrong with a GPU.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GpuError {
     /// The device has not enough memory.
     #[error(

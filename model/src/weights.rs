@@ -212,7 +212,8 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&Path) -> Result<()>) ->
         let _ = std::fs::remove_file(&temporary);
         return result;
     }
-    path.parent().map_or(Ok(()), sync)
+    // A bare name lies in the working folder.
+    path.parent().map_or(Ok(()), |folder| sync(if folder == Path::new("") { Path::new(".") } else { folder }))
 }
 
 struct Tensor<'a> {

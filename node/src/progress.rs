@@ -33,7 +33,7 @@ pub(crate) fn bar(len: u64, template: &str) -> ProgressBar {
     bar
 }
 
-/// Bar over the bytes of the files being prepared.
+/// Bar over the bytes of the files being prepared, read or copied.
 pub(crate) struct Preparing {
     bar: ProgressBar,
 }
@@ -55,6 +55,8 @@ impl Progress for Preparing {
         self.bar.set_message(match phase {
             Phase::TrainTokenizer => "training tokenizer",
             Phase::Tokenize => "tokenizing",
+            Phase::Verify => "reading",
+            Phase::Copy => "copying",
         });
     }
 

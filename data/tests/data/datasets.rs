@@ -84,7 +84,7 @@ fn a_truncated_shard_is_found_at_open() {
     assert_eq!(error, expected);
     std::fs::remove_file(&shard).unwrap();
     assert!(matches!(Dataset::open(&out, Split::Train), Err(Error::Io { .. })));
-    assert_eq!(verify(&out).unwrap().problems.len(), 1);
+    assert_eq!(verify(&out, &Silent).unwrap().problems.len(), 1);
 }
 
 #[test]
@@ -103,21 +103,21 @@ fn a_wrong_token_is_found_when_read_and_verified() {
         other => panic!("{other}"),
     };
     assert!(token > 256 && error.to_string().starts_with(shard.to_str().unwrap()), "{error}");
-    let report = verify(&out).unwrap();
+    let report = verify(&out, &Silent).unwrap();
     assert_eq!((report.is_sound(), report.shards, &report.problems[0]), (false, 5, &error.to_string()));
 }
 
 #[test]
 fn a_changed_shard_fails_verification() {
     let (_folder, out, tokens) = prepared(50);
-    let sound = verify(&out).unwrap();
+    let sound = verify(&out, &Silent).unwrap();
     assert!(sound.is_sound());
     assert_eq!((sound.tokens, sound.bytes), (tokens.len() as u64, 2 * tokens.len() as u64));
     let shard = out.join("train-000001-0000.bin");
     let mut bytes = std::fs::read(&shard).unwrap();
     bytes[0] = b'x';
     std::fs::write(&shard, bytes).unwrap();
-    let report = verify(&out).unwrap();
+    let report = verify(&out, &Silent).unwrap();
     assert!(report.problems[0].contains("train-000001-0000.bin: content differs"), "{:?}", report.problems);
 }
 
@@ -171,7 +171,7 @@ fn large_vocabularies_take_four_bytes() {
     let mut tokens = [0; 4];
     data.read(0, &mut tokens).unwrap();
     assert_eq!(tokens, [70_000, 1, 70_000, 2]);
-    assert!(verify(&out).unwrap().is_sound());
+    assert!(verify(&out, &Silent).unwrap().is_sound());
 }
 
 #[test]

@@ -89,5 +89,5 @@ fn a_killed_run_goes_on_to_the_same_bytes() {
     let summary = prepare(&options, &Silent).unwrap();
     assert_eq!(summary.kept_inputs, 3);
     assert_eq!(contents(&options.out), contents(&folder.path().join("unbroken")));
-    assert!(verify(&options.out).unwrap().is_sound());
+    assert!(verify(&options.out, &Silent).unwrap().is_sound());
 }

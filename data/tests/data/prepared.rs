@@ -49,7 +49,7 @@ fn held_out_files_and_counts() {
     assert_eq!(summary.splits[&Split::Validation].bytes, text(2, 3000).len() as u64);
     assert_eq!(summary.splits[&Split::Train].documents, 2 + 38);
     assert_eq!(summary.empty_documents, 2);
-    let report = verify(&out).unwrap();
+    let report = verify(&out, &Silent).unwrap();
     assert!(report.is_sound(), "{:?}", report.problems);
     assert_eq!(report.tokens, summary.splits.values().map(|s| s.tokens).sum::<u64>());
     let inspected = inspect(&out).unwrap();
@@ -97,12 +97,12 @@ fn finished_inputs_are_kept_and_changed_ones_done_again() {
     let changed = prepare(&options, &Silent).unwrap();
     assert_eq!(changed.kept_inputs, 3);
     assert!(changed.splits[&Split::Train].bytes < first.splits[&Split::Train].bytes);
-    assert!(verify(&out).unwrap().is_sound());
+    assert!(verify(&out, &Silent).unwrap().is_sound());
 
     // A lost shard is made again.
     std::fs::remove_file(out.join("train-000001-0000.bin")).unwrap();
     assert_eq!(prepare(&options, &Silent).unwrap().kept_inputs, 3);
-    assert!(verify(&out).unwrap().is_sound());
+    assert!(verify(&out, &Silent).unwrap().is_sound());
 }
 
 #[test]
@@ -163,10 +163,10 @@ fn parts_merge_to_the_same_bytes() {
         assert_eq!(summary.part, Some(format!("{index}/3")));
     }
     assert!(matches!(inspect(&shared), Err(Error::Unfinished { .. })));
-    let error = merge(std::slice::from_ref(&shared), &shared).unwrap_err().to_string();
+    let error = merge(std::slice::from_ref(&shared), &shared, &Silent).unwrap_err().to_string();
     assert!(error.starts_with("part 1 of 3 is missing in ") && error.contains("--part 1/3"), "{error}");
     prepare(&with("shared", Part::new(1, 3).unwrap()), &Silent).unwrap();
-    merge(std::slice::from_ref(&shared), &shared).unwrap();
+    merge(std::slice::from_ref(&shared), &shared, &Silent).unwrap();
     assert_eq!(contents(&shared), whole);
 
     // Each part in a folder of its own.
@@ -175,21 +175,28 @@ fn parts_merge_to_the_same_bytes() {
         folder.path().join(format!("own-{index}"))
     });
     let merged = folder.path().join("merged");
-    let summary = merge(&folders, &merged).unwrap();
+    let (copied, read) = (Sum::default(), Sum::default());
+    let summary = merge(&folders, &merged, &copied).unwrap();
     assert_eq!(contents(&merged), whole);
     assert_eq!(summary.part, None);
-    assert!(verify(&merged).unwrap().is_sound());
+    let report = verify(&merged, &read).unwrap();
+    assert!(report.is_sound() && report.bytes > 0);
+    assert_eq!(copied.input.into_inner(), report.bytes);
+    assert_eq!(read.input.into_inner(), report.bytes);
+    let stop = Sum { stop: true, ..Sum::default() };
+    assert!(matches!(verify(&merged, &stop), Err(Error::Stopped)));
+    assert!(matches!(merge(&folders, &folder.path().join("stopped"), &stop), Err(Error::Stopped)));
 
     // A folder that holds something else, a part of other data, and a damaged shard.
-    let error = merge(&folders, &source).unwrap_err();
+    let error = merge(&folders, &source, &Silent).unwrap_err();
     assert!(matches!(error, Error::NotOurs { .. }), "{error}");
     let mut other = with("other", Part::new(1, 2).unwrap());
     other.max_tokens_per_shard = 99;
     prepare(&other, &Silent).unwrap();
-    let error = merge(&[folders[0].clone(), other.out], &folder.path().join("no")).unwrap_err();
+    let error = merge(&[folders[0].clone(), other.out], &folder.path().join("no"), &Silent).unwrap_err();
     assert!(matches!(error, Error::Settings { field: "max_tokens_per_shard", .. }), "{error}");
     std::fs::write(folders[1].join("train-000001-0000.bin"), [0; 64]).unwrap();
-    let error = merge(&folders, &folder.path().join("no")).unwrap_err();
+    let error = merge(&folders, &folder.path().join("no"), &Silent).unwrap_err();
     assert!(matches!(error, Error::ShardHash { .. }), "{error}");
 }
 
@@ -282,5 +289,5 @@ fn the_embedded_corpus_can_be_prepared() {
     options.validation = Validation::Files("**/lib.rs".to_owned());
     let summary = prepare(&options, &Silent).unwrap();
     assert!(summary.source.contains(&gauntlet_data::embedded::hash_hex()));
-    assert!(verify(&options.out).unwrap().is_sound());
+    assert!(verify(&options.out, &Silent).unwrap().is_sound());
 }

@@ -1,6 +1,9 @@
 //! What several tests share: golden files, and small deterministic gathers.
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
+pub(crate) mod golden;
+pub(crate) mod inputs;
+
 use gauntlet_demo::{Codebook, DemoConfig, Format, Layout, Schedule, Subtract};
 use serde_json::Value;
 use std::path::PathBuf;

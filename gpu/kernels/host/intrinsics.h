@@ -88,6 +88,7 @@ inline int __float_as_int(float f) { return host_bits<int>(f); }
 inline float __uint_as_float(unsigned u) { return host_bits<float>(u); }
 inline float __int_as_float(int i) { return host_bits<float>(i); }
 inline unsigned long long __double_as_longlong(double d) { return host_bits<unsigned long long>(d); }
+inline double __longlong_as_double(long long l) { return host_bits<double>(l); }
 inline int __popc(unsigned v) { return __builtin_popcount(v); }
 inline int __popcll(unsigned long long v) { return __builtin_popcountll(v); }
 inline int __clz(unsigned v) { return v ? __builtin_clz(v) : 32; }
@@ -116,11 +117,17 @@ inline float __fsqrt_rn(float a) { return std::sqrt(a); }
 inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
 inline double __dadd_rn(double a, double b) { return a + b; }
 inline double __dmul_rn(double a, double b) { return a * b; }
+inline double __ddiv_rn(double a, double b) { return a / b; }
+inline double __dsqrt_rn(double a) { return std::sqrt(a); }
 inline double __fma_rn(double a, double b, double c) { return std::fma(a, b, c); }
 inline int __float2int_rn(float f) { return int(std::nearbyint(f)); }
 inline int __float2int_rz(float f) { return int(f); }
 inline float __int2float_rn(int i) { return float(i); }
 inline float __uint2float_rn(unsigned i) { return float(i); }
+inline float __ll2float_rn(long long i) { return float(i); }
+inline float __double2float_rn(double d) { return float(d); }
+inline double __ull2double_rn(unsigned long long i) { return double(i); }
+inline unsigned long long __double2ull_rn(double d) { return static_cast<unsigned long long>(std::nearbyint(d)); }
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 // Fast versions on the device; their error is the device's and is not modelled.
 inline float __expf(float x) { return std::exp(x); }

@@ -16,6 +16,7 @@ use super::{ChainError, Result, epochs};
 #[derive(Clone)]
 pub(crate) enum Clock {
     /// Milliseconds since 1970; height is (now − genesis) / block time, randomness is the system's.
+    #[allow(dead_code, reason = "for nodes in processes of their own")]
     Wall(Arc<dyn Fn() -> u64 + Send + Sync>),
     /// The height itself, moved on by a simulation; hashes are a function of the seed and of the calls made.
     Virtual { height: Arc<AtomicU64>, seed: u64 },
@@ -23,6 +24,7 @@ pub(crate) enum Clock {
 
 impl Clock {
     /// The system's clock.
+    #[allow(dead_code, reason = "for nodes in processes of their own")]
     pub(crate) fn wall() -> Self {
         let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
         Self::Wall(Arc::new(move || u64::try_from(now()).unwrap_or(u64::MAX)))

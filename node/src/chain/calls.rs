@@ -5,7 +5,7 @@ use gauntlet::{ChainFault, Digest, Hotkey};
 use rusqlite::{OptionalExtension, Transaction};
 
 use super::ledger::{Ledger, int};
-use super::{Anchor, Block, Chain, ChainError, Metagraph, Result};
+use super::{Anchor, Block, Chain, ChainError, Metagraph, Result, Roster};
 
 /// Longest address of a bucket, in bytes.
 const MAX_BUCKET: usize = 512;
@@ -89,6 +89,10 @@ impl Chain for Ledger {
         })
     }
 
+    fn roster(&self, block: u64) -> Result<Roster> {
+        self.sealed_roster(block)
+    }
+
     fn metagraph(&self) -> Result<Metagraph> {
         let (block, state) = self.sealed_state()?;
         Ok(Metagraph::of(&state, block))
@@ -103,8 +107,8 @@ impl Chain for Ledger {
         self.add_equivocation(by, proof)
     }
 
-    fn equivocations(&self) -> Result<Vec<(u64, Hotkey, Vec<u8>)>> {
-        self.sealed_equivocations()
+    fn equivocations(&self, known: usize) -> Result<Vec<(u64, Hotkey, Vec<u8>)>> {
+        self.sealed_equivocations(known)
     }
 
     fn claim(&mut self, hotkey: Hotkey, instance: [u8; 16], until: u64) -> Result<()> {

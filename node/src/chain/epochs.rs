@@ -13,6 +13,8 @@ const SUPPLY: u64 = i64::MAX as u64;
 pub(super) fn run(state: &mut State, rules: &LedgerRules, block: u64) -> EpochPay {
     let blocks = block.saturating_sub(state.subnet.last_epoch);
     let emission = blocks.saturating_mul(rules.emission_per_block).min(SUPPLY - state.issuance.min(SUPPLY));
+    let previous = state.subnet.last_epoch;
+    let neurons = state.subnet.slots.iter().map(|slot| slot.neuron.clone()).collect();
     let (found, payout) = state.subnet.run_epoch(block, emission);
     let (owner, burned) = match rules.owner {
         Some(owner) => {
@@ -33,7 +35,7 @@ pub(super) fn run(state: &mut State, rules: &LedgerRules, block: u64) -> EpochPa
         state.last.insert(hotkey, LastEpoch { incentive, dividend, consensus: found.consensus[at] });
         pay.push(Pay { uid, hotkey, incentive, dividend, server, validator });
     }
-    EpochPay { epoch: state.subnet.epoch, block, emission, owner, burned, pay }
+    EpochPay { epoch: state.subnet.epoch, block, emission, owner, burned, previous, neurons, pay }
 }
 
 fn credit(state: &mut State, hotkey: gauntlet::Hotkey, amount: u64) {

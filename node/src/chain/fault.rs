@@ -16,6 +16,7 @@ pub(crate) enum ChainError {
     #[error("block {number} is not there yet, the newest is {head}; wait for it")]
     NoBlock { number: u64, head: u64 },
     /// Another process works with this hotkey.
+    #[allow(dead_code, reason = "for nodes in processes of their own")]
     #[error("hotkey {hotkey} is in use by another process until block {until}; stop that one, or wait")]
     Leased { hotkey: Hotkey, until: u64 },
     /// A value that a call cannot take.

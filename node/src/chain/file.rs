@@ -12,24 +12,25 @@ use super::{ChainError, Clock, LedgerRules, Result, blocks};
 /// Marks the file as ours: "GNTL".
 const APPLICATION: i32 = 0x474E_544C;
 /// Version of the tables below.
-const SCHEMA: i32 = 1;
+const SCHEMA: i32 = 2;
 /// Patience with other writers; their transactions take milliseconds.
 const BUSY: Duration = Duration::from_secs(60);
 
 /// `open` holds the digest of the calls in the open block. A row of `states` is the state after its block and holds
-/// until the next row; the newest may belong to the open block.
+/// until the next row; the newest may belong to the open block. So do those of `rosters`, of which none is dropped.
 const TABLES: &str = "
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE blocks (number INTEGER PRIMARY KEY, hash BLOB NOT NULL);
 CREATE TABLE open (id INTEGER PRIMARY KEY CHECK (id = 0), block INTEGER NOT NULL, digest BLOB NOT NULL);
 CREATE TABLE states (block INTEGER PRIMARY KEY, body BLOB NOT NULL);
+CREATE TABLE rosters (block INTEGER PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE anchors (id INTEGER PRIMARY KEY, block INTEGER NOT NULL, hotkey BLOB NOT NULL,
     window INTEGER NOT NULL, record BLOB NOT NULL, UNIQUE (window, hotkey, record));
 CREATE TABLE equivocations (id INTEGER PRIMARY KEY, block INTEGER NOT NULL, hotkey BLOB NOT NULL,
     proof BLOB NOT NULL, digest BLOB NOT NULL UNIQUE);
 CREATE TABLE leases (hotkey BLOB PRIMARY KEY, instance BLOB NOT NULL, until INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE epochs (epoch INTEGER PRIMARY KEY, block INTEGER NOT NULL, emission INTEGER NOT NULL,
-    owner INTEGER NOT NULL, burned INTEGER NOT NULL);
+    owner INTEGER NOT NULL, burned INTEGER NOT NULL, previous INTEGER NOT NULL, neurons BLOB NOT NULL);
 CREATE TABLE pay (epoch INTEGER NOT NULL, uid INTEGER NOT NULL, hotkey BLOB NOT NULL, incentive REAL NOT NULL,
     dividend REAL NOT NULL, server INTEGER NOT NULL, validator INTEGER NOT NULL,
     PRIMARY KEY (epoch, uid)) WITHOUT ROWID;

@@ -1,6 +1,8 @@
 //! What every epoch paid to whom: kept for ever, so that each unit of a balance can be accounted for.
 
 use gauntlet::Hotkey;
+use gauntlet::yuma::Neuron;
+use rusqlite::types::Type;
 use rusqlite::{Row, Transaction, params};
 
 use super::Result;
@@ -17,6 +19,9 @@ pub(crate) struct EpochPay {
     /// The owner's cut.
     pub(crate) owner: u64,
     pub(crate) burned: u64,
+    /// The block that the epoch before closed, and the neurons as this one found them: what the payout follows from.
+    pub(crate) previous: u64,
+    pub(crate) neurons: Vec<Neuron>,
     /// By uid.
     pub(crate) pay: Vec<Pay>,
 }
@@ -45,8 +50,8 @@ impl Ledger {
     /// Payouts of epoch `from` and later, in order. Errors: the file.
     pub(crate) fn history(&self, from: u64) -> Result<Vec<EpochPay>> {
         self.catch_up()?;
-        let query = "SELECT e.epoch, e.block, e.emission, e.owner, e.burned,
-                            p.uid, p.hotkey, p.incentive, p.dividend, p.server, p.validator
+        let query = "SELECT e.epoch, e.block, e.emission, e.owner, e.burned, e.previous,
+                            p.uid, p.hotkey, p.incentive, p.dividend, p.server, p.validator, e.neurons
                      FROM epochs e LEFT JOIN pay p USING (epoch)
                      WHERE e.epoch >= ?1 ORDER BY e.epoch, p.uid";
         let mut statement = self.db(self.connection.prepare(query))?;
@@ -65,9 +70,18 @@ impl Ledger {
     }
 
     pub(super) fn keep_history(&self, tx: &Transaction<'_>, paid: &EpochPay) -> Result<()> {
-        let EpochPay { epoch, block, emission, owner, burned, pay } = paid;
-        let totals = params![int(*epoch), int(*block), int(*emission), int(*owner), int(*burned)];
-        self.db(tx.execute("INSERT INTO epochs VALUES (?1, ?2, ?3, ?4, ?5)", totals))?;
+        let EpochPay { epoch, block, emission, owner, burned, previous, neurons, pay } = paid;
+        let neurons = postcard::to_allocvec(neurons).map_err(|e| self.damaged(e.to_string()))?;
+        let totals = params![
+            int(*epoch),
+            int(*block),
+            int(*emission),
+            int(*owner),
+            int(*burned),
+            int(*previous),
+            neurons
+        ];
+        self.db(tx.execute("INSERT INTO epochs VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)", totals))?;
         let mut insert = self.db(tx.prepare("INSERT INTO pay VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)"))?;
         for p in pay {
             let values = params![
@@ -87,22 +101,27 @@ impl Ledger {
 
 fn read(row: &Row<'_>) -> rusqlite::Result<(EpochPay, Option<Pay>)> {
     let number = |at: usize| uint(row, at);
+    let neurons: Vec<u8> = row.get(12)?;
+    let neurons = postcard::from_bytes(&neurons)
+        .map_err(|e| rusqlite::Error::FromSqlConversionFailure(12, Type::Blob, Box::new(e)))?;
     let epoch = EpochPay {
         epoch: number(0)?,
         block: number(1)?,
         emission: number(2)?,
         owner: number(3)?,
         burned: number(4)?,
+        previous: number(5)?,
+        neurons,
         pay: Vec::new(),
     };
-    let Some(uid) = row.get(5)? else { return Ok((epoch, None)) };
+    let Some(uid) = row.get(6)? else { return Ok((epoch, None)) };
     let pay = Pay {
         uid,
-        hotkey: Hotkey(row.get(6)?),
-        incentive: row.get(7)?,
-        dividend: row.get(8)?,
-        server: number(9)?,
-        validator: number(10)?,
+        hotkey: Hotkey(row.get(7)?),
+        incentive: row.get(8)?,
+        dividend: row.get(9)?,
+        server: number(10)?,
+        validator: number(11)?,
     };
     Ok((epoch, Some(pay)))
 }

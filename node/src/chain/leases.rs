@@ -9,6 +9,7 @@ use super::{ChainError, Result};
 impl Ledger {
     /// A lease lives while the newest sealed block is below `until`. It is not a call of the chain: it acts at once, and
     /// a crashed process's runs out.
+    #[allow(dead_code, reason = "for nodes in processes of their own")]
     pub(super) fn lease(&self, hotkey: Hotkey, instance: [u8; 16], until: u64) -> Result<()> {
         fits("until", until)?;
         self.write(|tx, open| {

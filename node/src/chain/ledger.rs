@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rusqlite::{Connection, Row, Transaction, TransactionBehavior, params};
 
 use super::state::State;
-use super::{ChainError, Clock, LedgerRules, Result, blocks, file};
+use super::{ChainError, Clock, LedgerRules, Result, Roster, blocks, file};
 
 /// Blocks sealed in one transaction, so that other processes get their turn while one catches up.
 const BATCH: u64 = 50_000;
@@ -23,6 +23,8 @@ pub(crate) struct Ledger {
     genesis_ms: u64,
     /// The last state read and its block. A sealed state never changes.
     cache: RefCell<Option<(u64, Arc<State>)>>,
+    /// The last roster read and its block: all nodes of a process ask for the same.
+    pub(super) roster: RefCell<Option<(u64, Roster)>>,
 }
 
 impl Ledger {
@@ -32,13 +34,9 @@ impl Ledger {
     pub(crate) fn open(path: &Path, rules: &LedgerRules, clock: Clock) -> Result<Self> {
         rules.check()?;
         let (connection, genesis_ms) = file::open(path, rules, &clock)?;
-        let cache = RefCell::new(None);
-        Ok(Self { path: path.to_path_buf(), connection, rules: rules.clone(), clock, genesis_ms, cache })
-    }
-
-    /// The rules it was made with.
-    pub(crate) fn rules(&self) -> &LedgerRules {
-        &self.rules
+        let (cache, roster) = (RefCell::new(None), RefCell::new(None));
+        let (path, rules) = (path.to_path_buf(), rules.clone());
+        Ok(Self { path, connection, rules, clock, genesis_ms, cache, roster })
     }
 
     /// When block `number` is sealed, in milliseconds of chain time.
@@ -135,14 +133,14 @@ impl Ledger {
         let drop = "DELETE FROM states WHERE block <
                     (SELECT max(block) FROM states WHERE block <= (SELECT max(number) FROM blocks))";
         self.db(tx.execute(drop, []))?;
-        Ok(())
+        self.keep_roster(tx, block, state)
     }
 
     pub(super) fn db<T>(&self, result: rusqlite::Result<T>) -> Result<T> {
         result.map_err(|source| ChainError::database(&self.path, source))
     }
 
-    fn damaged(&self, why: String) -> ChainError {
+    pub(super) fn damaged(&self, why: String) -> ChainError {
         ChainError::File { path: self.path.clone(), why }
     }
 

@@ -51,12 +51,14 @@ impl Ledger {
         })
     }
 
-    pub(super) fn sealed_equivocations(&self) -> Result<Vec<(u64, Hotkey, Vec<u8>)>> {
+    pub(super) fn sealed_equivocations(&self, known: usize) -> Result<Vec<(u64, Hotkey, Vec<u8>)>> {
         self.catch_up()?;
         let query = "SELECT block, hotkey, proof FROM equivocations
-                     WHERE block <= (SELECT max(number) FROM blocks) ORDER BY id";
+                     WHERE block <= (SELECT max(number) FROM blocks) ORDER BY id
+                     LIMIT -1 OFFSET ?1";
         let mut statement = self.db(self.connection.prepare(query))?;
-        let rows = statement.query_map([], |row| Ok((uint(row, 0)?, Hotkey(row.get(1)?), row.get(2)?)));
+        let rows = statement
+            .query_map([int(known as u64)], |row| Ok((uint(row, 0)?, Hotkey(row.get(1)?), row.get(2)?)));
         self.db(rows.and_then(Iterator::collect))
     }
 }

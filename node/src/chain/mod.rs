@@ -3,18 +3,18 @@
 //!
 //! Invariant: everything read is a function of the newest sealed block. A call made now goes into the block that is still
 //! open and shows once that is sealed, so nodes that ask at the same height get the same answer. Leases alone act at once.
-#![allow(dead_code, unused_imports)] // until the roles use it
 
 mod blocks;
 mod calls;
 mod epochs;
 mod fault;
 mod file;
-mod history;
+pub(crate) mod history;
 mod leases;
 mod ledger;
 mod lists;
 mod metagraph;
+mod roster;
 mod rules;
 mod state;
 #[cfg(test)]
@@ -22,9 +22,10 @@ mod tests;
 
 pub(crate) use blocks::Clock;
 pub(crate) use fault::{ChainError, Result};
-pub(crate) use history::{EpochPay, Pay};
+pub(crate) use history::EpochPay;
 pub(crate) use ledger::Ledger;
-pub(crate) use metagraph::{MetaNeuron, Metagraph};
+pub(crate) use metagraph::Metagraph;
+pub(crate) use roster::Roster;
 pub(crate) use rules::LedgerRules;
 
 use gauntlet::{Digest, Hotkey};
@@ -75,6 +76,10 @@ pub(crate) trait Chain: Send {
     /// Sets weights; only ratios of `values` matter.
     fn set_weights(&mut self, hotkey: Hotkey, uids: &[u16], values: &[u16], version: u64) -> Result<()>;
 
+    /// Who was registered with what stake after a finalised block. Errors: [`ChainError::NoBlock`] for one that is not there
+    /// yet.
+    fn roster(&self, block: u64) -> Result<Roster>;
+
     /// Everybody registered, at the head.
     fn metagraph(&self) -> Result<Metagraph>;
 
@@ -84,10 +89,11 @@ pub(crate) trait Chain: Send {
     /// Publishes a proof that a leader signed two records. It is stored unread: readers verify it.
     fn report_equivocation(&mut self, by: Hotkey, proof: &[u8]) -> Result<()>;
 
-    /// All proofs with the block that holds each, in the order they were made.
-    fn equivocations(&self) -> Result<Vec<(u64, Hotkey, Vec<u8>)>>;
+    /// Proofs with the block that holds each, in the order they were made, without the first `known`.
+    fn equivocations(&self, known: usize) -> Result<Vec<(u64, Hotkey, Vec<u8>)>>;
 
     /// Leases a hotkey to one process until block `until`; the same `instance` may renew. Errors: [`ChainError::Leased`]
     /// while another instance holds it.
+    #[allow(dead_code, reason = "for nodes in processes of their own")]
     fn claim(&mut self, hotkey: Hotkey, instance: [u8; 16], until: u64) -> Result<()>;
 }

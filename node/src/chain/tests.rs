@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use gauntlet::Hotkey;
 
+use super::history::Pay;
 use super::*;
 
 fn key(n: u8) -> Hotkey {

@@ -96,17 +96,23 @@ pub(crate) struct MergeArgs {
 
 pub(crate) fn run(data: Data) -> Result<()> {
     match data {
-        Data::Prepare(args) => {
-            progress::catch_signals()?;
-            let bar = progress::Preparing::new();
-            let summary = prepare(&args.options(), &bar);
-            bar.finish();
-            print(&summary?, args.json)
-        }
+        Data::Prepare(args) => print(&with_bar(|bar| prepare(&args.options(), bar))?, args.json),
         Data::Inspect(args) => print(&inspect(&args.folder)?, args.json),
         Data::Verify(args) => check(&args),
-        Data::Merge(args) => print(&merge(&args.folders, &args.out)?, args.json),
+        Data::Merge(args) => {
+            let merged = with_bar(|bar| merge(&args.folders, &args.out, bar))?;
+            print(&merged, args.json)
+        }
     }
+}
+
+/// Runs long work under a bar; Ctrl-C ends it soon.
+fn with_bar<T>(work: impl FnOnce(&progress::Preparing) -> gauntlet_data::Result<T>) -> Result<T> {
+    progress::catch_signals()?;
+    let bar = progress::Preparing::new();
+    let done = work(&bar);
+    bar.finish();
+    Ok(done?)
 }
 
 impl PrepareArgs {
@@ -136,7 +142,7 @@ impl PrepareArgs {
 }
 
 fn check(args: &FolderArgs) -> Result<()> {
-    let report = verify(&args.folder)?;
+    let report = with_bar(|bar| verify(&args.folder, bar))?;
     let (json, folder) = (output::wants_json(args.json), args.folder.display());
     let sound = format!("{} shards, {} tokens, {} bytes", report.shards, report.tokens, report.bytes);
     output::result(json, &json!(report), &[(if report.is_sound() { "sound" } else { "read" }, sound)])?;

@@ -33,10 +33,12 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
     let manifest = args.manifest(&corpus)?;
     let run = Run::new(manifest, corpus)?;
     let peers: usize = settings.peers.iter().map(|entry| entry.count).sum();
-    let (nodes, slots) =
-        (peers + settings.validators.len(), run.manifest.chain.ledger.subnet.registry.max_uids);
+    let ledger = &run.manifest.chain.ledger;
+    let nodes = peers + settings.validators.len() + usize::from(ledger.owner.is_some());
+    let slots = ledger.subnet.registry.max_uids;
     if nodes > usize::from(slots) {
-        let problem = format!("--peers: {nodes} nodes with the validators; the chain has {slots} slots");
+        let problem =
+            format!("--peers: {nodes} nodes with validators and owner; the chain has {slots} slots");
         return Err(Usage(format!("{problem} (chain.ledger.subnet.registry.max_uids)")).into());
     }
     // θ, gradient, trial, a few results of outer steps, the baseline's three; a momentum each.
@@ -61,7 +63,7 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
         }
     }
     let summary = simulation.summary(settings.seed)?;
-    files::write(&out.join("summary.json"), &format!("{}\n", serde_json::to_string_pretty(&summary)?))?;
+    files::write(&out.join("summary.json"), format!("{}\n", serde_json::to_string_pretty(&summary)?))?;
     files::write(&out.join("report.html"), &simulation.page(&summary)?)?;
     match table {
         Some(_) => println!("report: {}", out.join("report.html").display()),
@@ -70,6 +72,12 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
     if summary.stalled > 0 {
         let (open, windows) = (summary.windows - summary.stalled, summary.windows);
         bail!("the run stood still: no validator published a record of window {open}, {windows} windows ran");
+    }
+    if !summary.all_agree {
+        bail!(
+            "honest nodes ended with different θ; {} says who stands where",
+            out.join("summary.json").display()
+        );
     }
     let (total, busy) = (started.elapsed().as_secs_f64(), simulation.busy().as_secs_f64());
     let rest = 100.0 * (1.0 - busy / total.max(1e-9));

@@ -13,11 +13,13 @@ use gauntlet::{Digest, Hotkey};
 use gauntlet_model::weights;
 use serde::{Deserialize, Serialize};
 
+use super::World;
 use super::compute::upload;
-use super::follower::{Follower, Standing, backed, bar_proven, record_limit};
+use super::context::Run;
+use super::follower::Follower;
 use super::identity::verify;
+use super::records::{Standing, anchored, bar_proven, named};
 use super::theta::{Shared, Theta};
-use super::{World, stakes};
 use crate::storage::Storage;
 
 /// Name of the manifest under a checkpoint's key.
@@ -25,23 +27,32 @@ const MANIFEST: &str = "manifest.json";
 /// A manifest names a few files.
 const MANIFEST_BYTES: u64 = 1 << 20;
 
+/// Files of a checkpoint at most.
+const MOST_FILES: usize = 1000;
+
 /// What a checkpoint holds.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Manifest {
-    run: Digest,
+pub(crate) struct Manifest {
+    pub(crate) run: Digest,
     /// The window θ belongs to: its record comes next.
-    window: u64,
-    theta: Digest,
-    files: Vec<Part>,
+    pub(crate) window: u64,
+    pub(crate) theta: Digest,
+    pub(crate) files: Vec<Part>,
 }
 
+/// A file of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Part {
-    name: String,
-    size: u64,
-    hash: Digest,
+pub(crate) struct Part {
+    pub(crate) name: String,
+    pub(crate) size: u64,
+    pub(crate) hash: Digest,
+}
+
+/// Reads a manifest; `None` for bytes that are none.
+pub(crate) fn read(bytes: &[u8]) -> Option<Manifest> {
+    serde_json::from_slice(bytes).ok()
 }
 
 /// Publishes θ of `follower` in `bucket`; the manifest last, so that it names only what is there.
@@ -68,48 +79,63 @@ pub(crate) fn publish(world: &World<'_>, follower: &Follower, bucket: &Storage) 
     Ok(())
 }
 
+/// Takes back the checkpoint of `window`; one that is not there is no error.
+pub(crate) fn withdraw(run: &Run, window: u64, bucket: &Storage) -> Result<()> {
+    let key = run.keys.checkpoint(window, MANIFEST);
+    let Ok(bytes) = bucket.get(&key, MANIFEST_BYTES) else { return Ok(()) };
+    let Some(manifest) = read(&bytes) else { return Ok(()) };
+    let files: Vec<String> =
+        manifest.files.iter().map(|part| run.keys.checkpoint(window, &part.name)).collect();
+    // The manifest last: what is left of a deletion that broke off can still be found.
+    bucket.delete(&files)?;
+    Ok(bucket.delete(&[key])?)
+}
+
 /// A node at the newest checkpoint that an anchor vouches for; `None` where there is none.
 pub(crate) fn join(world: &World<'_>, me: Hotkey, shared: Shared) -> Result<Option<Follower>> {
-    let Some(records) = anchored(world, me)? else { return Ok(None) };
+    let mut barred = RecordChain::new(world.run.id, 0);
+    bar_proven(world, &mut barred, 0)?;
+    let anchors = anchored(world, barred.barred(), 0)?;
+    for (window, record) in anchors.into_iter().rev() {
+        let Some(records) = chain_to(world, &me, window, record)? else { continue };
+        if let Some(joined) = join_at(world, me, &shared, &records)? {
+            return Ok(Some(joined));
+        }
+    }
+    Ok(None)
+}
+
+/// A node at the newest checkpoint among `records`.
+fn join_at(
+    world: &World<'_>,
+    me: Hotkey,
+    shared: &Shared,
+    records: &[SignedRecord],
+) -> Result<Option<Follower>> {
     let every = world.run.manifest.window.checkpoint_every;
-    let holders: Vec<Hotkey> = stakes(&world.chain.metagraph()?).into_keys().collect();
     let windows = (0..records.len() as u64).rev().filter(|w| *w > 0 && w.is_multiple_of(every));
     for window in windows {
-        for holder in &holders {
+        for holder in world.stakes(window)?.keys() {
             let Some(bucket) = world.buckets.of(&me, holder) else { continue };
-            if let Some(theta) = download(world, &bucket, window, &records)? {
-                let before = usize::try_from(window)?;
-                let Ok(chain) = extend(world, &records[..before]) else { return Ok(None) };
-                return Ok(Some(Follower::at(me, chain, Arc::new(theta), shared)));
+            if let Some(theta) = download(world, &bucket, window, records)? {
+                let Ok(chain) = extend(world, &records[..usize::try_from(window)?]) else { continue };
+                return Ok(Some(Follower::at(me, chain, Arc::new(theta), shared.clone())));
             }
         }
     }
     Ok(None)
 }
 
-/// All records from window 0 to the newest anchored one, linked by their hashes.
-fn anchored(world: &World<'_>, me: Hotkey) -> Result<Option<Vec<SignedRecord>>> {
-    let holders = stakes(&world.chain.metagraph()?);
-    let mut anchors = world.chain.anchors(0)?;
-    anchors.sort_by_key(|(_, _, anchor)| std::cmp::Reverse(anchor.window));
-    let mut newest = None;
-    for (_, by, anchor) in anchors {
-        if backed(world, &me, by, anchor)?.is_some() {
-            newest = Some(anchor);
-            break;
-        }
-    }
-    let Some(anchor) = newest else { return Ok(None) };
-    let mut wanted = anchor.record;
+/// All records from window 0 to the one with hash `wanted`, linked by their hashes.
+fn chain_to(
+    world: &World<'_>,
+    me: &Hotkey,
+    last: u64,
+    mut wanted: Digest,
+) -> Result<Option<Vec<SignedRecord>>> {
     let mut records = Vec::new();
-    for window in (0..=anchor.window).rev() {
-        let read = |holder: &Hotkey| {
-            let bucket = world.buckets.of(&me, holder)?;
-            let bytes = bucket.get(&world.run.keys.record(window), record_limit(world)).ok()?;
-            let signed = SignedRecord::from_bytes(&bytes).ok()?;
-            (signed.record.hash().ok()? == wanted && signed.record.window == window).then_some(signed)
-        };
-        let Some(signed) = holders.keys().find_map(read) else { return Ok(None) };
+    for window in (0..=last).rev() {
+        let Some(signed) = named(world, me, window, wanted)? else { return Ok(None) };
         wanted = signed.record.previous;
         records.push(signed);
     }
@@ -141,9 +167,10 @@ fn download(
     let Ok(bytes) = bucket.get(&run.keys.checkpoint(window, MANIFEST), MANIFEST_BYTES) else {
         return Ok(None);
     };
-    let Ok(manifest) = serde_json::from_slice::<Manifest>(&bytes) else { return Ok(None) };
+    let Some(manifest) = read(&bytes) else { return Ok(None) };
     let room = 8 * run.layout.total() as u64 + (1 << 20);
-    if manifest.run != run.id
+    if manifest.files.len() > MOST_FILES
+        || manifest.run != run.id
         || manifest.window != window
         || manifest.theta != next.record.state_before
         || manifest.files.iter().map(|part| part.size).fold(0, u64::saturating_add) > room

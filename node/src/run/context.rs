@@ -36,6 +36,15 @@ impl Run {
     pub(crate) fn new(manifest: Manifest, corpus: Corpus) -> Result<Self> {
         manifest.check()?;
         let (data, hash) = (&manifest.data, corpus.tokenizer.hash_hex());
+        let (vocab, eos) = (corpus.tokenizer.vocab_size(), corpus.tokenizer.eos_id());
+        if (data.vocab, data.eos) != (vocab, eos) {
+            bail!(
+                "data.vocab {} and data.eos {}: {} has {vocab} and {eos}; correct the manifest",
+                data.vocab,
+                data.eos,
+                corpus.name
+            );
+        }
         if data.hash != corpus.hash || data.tokenizer != hash {
             bail!(
                 "{}: hash {}, tokenizer {hash}; the run's manifest says {} and {}; prepare the same data",

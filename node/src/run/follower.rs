@@ -6,19 +6,22 @@ use std::sync::Arc;
 
 use anyhow::Result;
 use gauntlet::fast_check::{self, Check};
+use gauntlet::record::agreement::{Statement, Tally};
 use gauntlet::record::chain::{Anchored, RecordChain};
 use gauntlet::record::equivocation::Equivocation;
-use gauntlet::record::succession::{self, Turns};
-use gauntlet::record::{Accepted, Here, SignedRecord};
-use gauntlet::submission::{Commitment, Expected};
+use gauntlet::record::succession;
+use gauntlet::record::{Accepted, SignedRecord};
+use gauntlet::submission::Commitment;
 use gauntlet::{Digest, Hotkey};
 use gauntlet_demo::Submission;
 
-use super::context::Run;
 use super::identity::verify;
+use super::records::{Standing, anchored, bar_proven, expected, named, served, stake_behind, statements};
 use super::theta::{Shared, Theta};
-use super::{World, bundle, stakes, statement};
-use crate::chain::Anchor;
+use super::{World, bundle, statement};
+
+/// Windows in which two records of one leader are looked for.
+const SEARCHED: u64 = 16;
 
 /// Submissions a record lists, each with its owner.
 pub(crate) type Listed = Vec<(Hotkey, Arc<Submission>)>;
@@ -36,15 +39,17 @@ pub(crate) struct Follower {
     accepted: BTreeMap<u64, Listed>,
     /// Proofs on chain that were judged.
     proofs: usize,
-    /// Whether it keeps the newest record with its objects, for others who cannot have them from their owners.
+    /// Whether it serves each record it applied with its objects, for others who cannot have them from their owners.
     serves: bool,
-    newest: Option<(SignedRecord, Vec<Vec<u8>>)>,
+    /// Windows below it hold nothing of ours that may be deleted.
+    forgotten: u64,
 }
 
+/// θ and the records that lead to it.
 #[derive(Clone)]
-struct Place {
-    theta: Arc<Theta>,
-    records: RecordChain,
+pub(super) struct Place {
+    pub(super) theta: Arc<Theta>,
+    pub(super) records: RecordChain,
 }
 
 /// What came of looking for a record.
@@ -79,8 +84,57 @@ impl Follower {
             accepted,
             proofs: 0,
             serves: false,
-            newest: None,
+            forgotten: 0,
         }
+    }
+
+    /// A node where it stood when it was saved. What was accepted in the last windows is read again: new objects are
+    /// compared with it.
+    pub(super) fn restored(
+        world: &World<'_>,
+        me: Hotkey,
+        shared: Shared,
+        place: Place,
+        anchor: Place,
+        followed: BTreeMap<u64, Digest>,
+    ) -> Result<Self> {
+        let mut follower = Self { anchor, followed, ..Self::at(me, place.records, place.theta, shared) };
+        follower.recall(world)?;
+        Ok(follower)
+    }
+
+    /// Reads what the newest records listed, as far as it can still be had.
+    fn recall(&mut self, world: &World<'_>) -> Result<()> {
+        let mut wanted = self.place.records.head();
+        let next = self.window();
+        for w in (next.saturating_sub(kept(world))..next).rev() {
+            let found = self.records_of(world, w)?;
+            let named = |signed: &SignedRecord| signed.record.hash().is_ok_and(|hash| hash == wanted);
+            let Some(signed) = found.into_iter().find(named) else { break };
+            wanted = signed.record.previous;
+            let Ok(found) = self.bytes(world, &signed)? else { continue };
+            let read = |(accepted, bytes): (&Accepted, &Vec<u8>)| {
+                Some((accepted.hotkey, self.shared.decode(world.run, bytes).1?))
+            };
+            let listed = signed.record.accepted.iter().zip(&found).filter_map(read).collect();
+            self.accepted.insert(w, listed);
+        }
+        Ok(())
+    }
+
+    /// Whose place it is.
+    pub(super) fn hotkey(&self) -> Hotkey {
+        self.me
+    }
+
+    /// Where it stands, and where it goes back to.
+    pub(super) fn places(&self) -> (&Place, &Place) {
+        (&self.place, &self.anchor)
+    }
+
+    /// Hashes of the records followed since the last anchor, by window.
+    pub(super) fn followed(&self) -> &BTreeMap<u64, Digest> {
+        &self.followed
     }
 
     pub(crate) fn theta(&self) -> &Arc<Theta> {
@@ -108,22 +162,28 @@ impl Follower {
 
     /// Validators in the order in which they lead window `w`.
     pub(crate) fn leaders(&self, world: &World<'_>, w: u64) -> Result<Vec<Hotkey>> {
-        Ok(succession::order(&stakes(&world.chain.metagraph()?), self.place.records.barred(), w))
+        Ok(succession::order(&world.stakes(w)?, self.place.records.barred(), w))
     }
 
-    /// Keeps the newest record with its objects from now on.
+    /// Serves what it applies from now on.
     pub(crate) fn serve(&mut self) {
         self.serves = true;
     }
 
-    /// The newest record applied, and its bundle.
-    pub(crate) fn newest(&self) -> Option<(&SignedRecord, Vec<u8>)> {
-        let (signed, objects) = self.newest.as_ref()?;
-        Some((signed, bundle::seal(objects.iter().map(Vec::as_slice))))
+    /// Deletes what this node put in windows that nobody needs any more.
+    pub(crate) fn forget(&mut self, world: &World<'_>) -> Result<()> {
+        let keep = world.run.manifest.window.keep;
+        let Some(until) = self.window().checked_sub(keep).filter(|_| keep > 0) else { return Ok(()) };
+        // Far behind after a start: what is older was deleted before it.
+        for w in self.forgotten.max(until.saturating_sub(keep))..until {
+            world.forget(&self.me, w)?;
+        }
+        self.forgotten = until;
+        Ok(())
     }
 
-    /// Takes the proofs of equivocation that the chain holds: a proven leader leads no more, from the window on that was
-    /// being closed when the proof was sealed. Which of its earlier records counts, anchors and later records say.
+    /// Takes the proofs of equivocation that the chain holds: a proven leader leads no more. Which of its earlier records
+    /// counts, majorities and later records say.
     pub(crate) fn read_proofs(&mut self, world: &World<'_>) -> Result<()> {
         let barred = bar_proven(world, &mut self.place.records, self.proofs)?;
         bar_proven(world, &mut self.anchor.records, self.proofs)?;
@@ -132,12 +192,12 @@ impl Follower {
     }
 
     /// Takes anchors that the chain shows, and goes back where they name another record than the one followed. An anchor
-    /// counts where validators with more than half of the stake stand behind its record.
+    /// counts where validators with more than half of the stake made it.
     pub(crate) fn read_anchors(&mut self, world: &World<'_>) -> Result<()> {
-        for (_, by, anchor) in world.chain.anchors(self.anchor.records.next_window())? {
-            let Some(signed) = backed(world, &self.me, by, anchor)? else { continue };
+        let barred = self.place.records.barred().clone();
+        for (window, record) in anchored(world, &barred, self.anchor.records.next_window())? {
             let place = self.place.clone();
-            match self.place.records.anchored(anchor.window, anchor.record) {
+            match self.place.records.anchored(window, record) {
                 // The place a node goes back to is the newest one the chain has confirmed.
                 Anchored::Confirmed { next_window } if next_window == self.window() => {
                     self.anchor = self.place.clone();
@@ -145,8 +205,10 @@ impl Follower {
                 }
                 Anchored::RollBack { .. } => {
                     self.place = place;
-                    let trail = self.trail(world, signed)?;
-                    self.retrace(world, anchor.window, None, &trail)?;
+                    if let Some(signed) = named(world, &self.me, window, record)? {
+                        let trail = self.trail(world, signed)?;
+                        self.retrace(world, window, None, &trail)?;
+                    }
                 }
                 Anchored::Confirmed { .. } | Anchored::Old | Anchored::Ahead => {}
             }
@@ -176,7 +238,7 @@ impl Follower {
 
     /// Records of window `w`: its leader's own, copies that other validators serve, and what their statements carry.
     fn records_of(&self, world: &World<'_>, w: u64) -> Result<Vec<SignedRecord>> {
-        let holders = stakes(&world.chain.metagraph()?);
+        let holders = world.stakes(w)?;
         let mut found: Vec<SignedRecord> = Vec::new();
         let served = holders.keys().filter_map(|holder| served(world, &self.me, w, holder));
         for signed in served.chain(self.statements(world, w)?.into_iter().map(|said| said.seen)) {
@@ -205,7 +267,7 @@ impl Follower {
     fn candidates(&self, world: &World<'_>, w: u64) -> Result<Vec<SignedRecord>> {
         let mut found = Vec::new();
         for signed in self.records_of(world, w)? {
-            found.push((stake_behind(world, &self.me, &signed)?, signed));
+            found.push((stake_behind(world, &self.me, self.place.records.barred(), &signed)?.0, signed));
         }
         found.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.record.leader.cmp(&b.1.record.leader)));
         Ok(found.into_iter().map(|(_, signed)| signed).collect())
@@ -216,8 +278,37 @@ impl Follower {
         statements(world, &self.me, w)
     }
 
-    /// Two records of one leader for window `w`, if any were seen.
-    pub(crate) fn equivocation(&self, world: &World<'_>, w: u64) -> Result<Option<Equivocation>> {
+    /// What stake says of the newest record followed.
+    pub(crate) fn tally(&self, world: &World<'_>) -> Result<Tally> {
+        let Some(w) = self.window().checked_sub(1) else { return Ok(Tally::default()) };
+        let said: Vec<Statement> =
+            self.statements(world, w)?.into_iter().map(|said| said.statement).collect();
+        let (stakes, head) = (world.stakes(w)?, self.place.records.head());
+        let mut tally = Tally::count(&head, &said, &stakes, &verify)?;
+        // Who leads says so by leading.
+        if let Some(signed) = named(world, &self.me, w, head)? {
+            let stake = stakes.get(&signed.record.leader).copied().unwrap_or(0);
+            tally.silent = tally.silent.saturating_sub(stake);
+            tally.agree = tally.agree.saturating_add(stake);
+        }
+        Ok(tally)
+    }
+
+    /// Two records of one leader that leads on, for a window since the last anchor, if any were seen.
+    pub(crate) fn equivocation(&self, world: &World<'_>) -> Result<Option<Equivocation>> {
+        // Where no anchor comes, older ones are of no more use.
+        let from = self.anchor.records.next_window().max(self.window().saturating_sub(SEARCHED));
+        for w in (from..=self.window()).rev() {
+            let found = self.equivocation_in(world, w)?;
+            let known = |e: &Equivocation| self.place.records.barred().contains_key(&e.first.record.leader);
+            if let Some(found) = found.filter(|e| !known(e)) {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
+    }
+
+    fn equivocation_in(&self, world: &World<'_>, w: u64) -> Result<Option<Equivocation>> {
         let mut seen: BTreeMap<Hotkey, SignedRecord> = BTreeMap::new();
         for signed in self.records_of(world, w)? {
             match seen.get(&signed.record.leader) {
@@ -256,6 +347,11 @@ impl Follower {
             _ => self.candidates(world, w)?.into_iter().next(),
         };
         let Some(newest) = newest else { return Ok(result) };
+        // Any leader can make up a past, so it must be the majority's.
+        let (behind, all) = stake_behind(world, &self.me, self.place.records.barred(), &newest)?;
+        if behind <= all / 2 {
+            return Ok(result);
+        }
         let trail = self.trail(world, newest)?;
         let own = self.followed.iter().all(|(w, hash)| trail.get(w).is_none_or(|(theirs, _)| theirs == hash));
         if own { Ok(result) } else { self.retrace(world, last, leader, &trail) }
@@ -273,6 +369,10 @@ impl Follower {
             let w = self.window();
             let records = match (trail.get(&w), leader) {
                 (Some((_, signed)), _) => vec![signed.clone()],
+                // Of its two records nobody knows which counts: the next leader's does.
+                (None, Some(leader)) if w == last && self.place.records.barred().contains_key(&leader) => {
+                    Vec::new()
+                }
                 (None, Some(leader)) if w == last => self.record_of(world, w, &leader)?.into_iter().collect(),
                 (None, _) => self.candidates(world, w)?,
             };
@@ -321,25 +421,44 @@ impl Follower {
             let theta = self.shared.apply(world.run, world.compute.cpu(), &self.place.theta, &listed)?;
             self.followed.insert(w, records.head());
             self.place = Place { theta, records };
-            self.newest = self.serves.then(|| (signed.clone(), bytes));
-            // The newest is always kept: a miner asks whether it was listed.
-            let kept = world.run.manifest.gauntlet.overlap.replay_windows.max(1);
+            if self.serves && signed.record.leader != self.me {
+                self.put_copy(world, signed, &bytes);
+            }
             let listed = listed.into_iter().map(|(hotkey, _, submission)| (hotkey, submission)).collect();
             self.accepted.insert(w, listed);
-            self.accepted.retain(|window, _| window.saturating_add(kept) > w);
+            self.accepted.retain(|window, _| window.saturating_add(kept(world)) > w);
             return Ok(Followed::Applied);
         }
         Ok(refused)
     }
 
-    /// Exactly the objects a record lists, by hash: from their owners, else from any validator's bundle; each must pass
-    /// the checks of PROTOCOL 5.
-    fn objects(&self, world: &World<'_>, signed: &SignedRecord) -> Result<Result<Found, Followed>> {
+    /// Puts a record and its bundle where others find them too. They have others to turn to where this fails.
+    fn put_copy(&self, world: &World<'_>, signed: &SignedRecord, objects: &[Vec<u8>]) {
+        let (w, keys) = (signed.record.window, &world.run.keys);
+        let bundle = bundle::seal(objects.iter().map(Vec::as_slice));
+        if let (Some(bucket), Ok(record)) = (world.buckets.of(&self.me, &self.me), signed.to_bytes()) {
+            let _ = bucket.put(&keys.bundle(w), &bundle).and_then(|()| bucket.put(&keys.record(w), &record));
+        }
+    }
+
+    /// Whether this node could follow a record from where it stands: it extends what it has, and all objects are there.
+    pub(crate) fn could_follow(&self, world: &World<'_>, signed: &SignedRecord) -> Result<bool> {
+        let mut records = self.place.records.clone();
+        if records.barred().contains_key(&signed.record.leader) {
+            return Ok(false);
+        }
+        let standing = Standing::new(world, &records, signed.record.window)?;
+        let here = standing.here(world, self.place.theta.hash)?;
+        let extends = records.extend(signed, &here, &world.run.record_limits(), &verify).is_ok();
+        Ok(extends && self.objects(world, signed)?.is_ok())
+    }
+
+    /// Exactly the bytes a record lists, by hash: from their owners, else from any validator's bundle.
+    fn bytes(&self, world: &World<'_>, signed: &SignedRecord) -> Result<Result<Vec<Vec<u8>>, Followed>> {
         let record = &signed.record;
-        let run = world.run;
         let own = |accepted: &Accepted| {
             let bucket = world.buckets.of(&self.me, &accepted.hotkey)?;
-            let key = run.keys.submission(record.window, &accepted.hotkey);
+            let key = world.run.keys.submission(record.window, &accepted.hotkey);
             let bytes = bucket.get(&key, accepted.size).ok()?;
             (Digest::of(&bytes) == accepted.content).then_some(bytes)
         };
@@ -349,19 +468,23 @@ impl Follower {
         {
             found = bundle.into_iter().map(Some).collect();
         }
-        let missing: Vec<Hotkey> = record
-            .accepted
-            .iter()
-            .zip(&found)
-            .filter(|(_, bytes)| bytes.is_none())
-            .map(|(accepted, _)| accepted.hotkey)
-            .collect();
+        let missing = record.accepted.iter().zip(&found).filter(|(_, bytes)| bytes.is_none());
+        let missing: Vec<Hotkey> = missing.map(|(accepted, _)| accepted.hotkey).collect();
         if !missing.is_empty() {
             return Ok(Err(Followed::Missing(missing)));
         }
+        Ok(Ok(found.into_iter().flatten().collect()))
+    }
+
+    /// Exactly the objects a record lists; each must pass the checks of PROTOCOL 5.
+    fn objects(&self, world: &World<'_>, signed: &SignedRecord) -> Result<Result<Found, Followed>> {
+        let (record, run) = (&signed.record, world.run);
+        let found = match self.bytes(world, signed)? {
+            Ok(found) => found,
+            Err(missing) => return Ok(Err(missing)),
+        };
         let opening = world.opening(record.window)?;
         let mut objects = Vec::with_capacity(found.len());
-        let found: Vec<Vec<u8>> = found.into_iter().flatten().collect();
         for (accepted, bytes) in record.accepted.iter().zip(&found) {
             let Accepted { hotkey, content, .. } = *accepted;
             let (object, submission) = self.shared.decode(run, bytes);
@@ -380,7 +503,7 @@ impl Follower {
         let record = &signed.record;
         let key = world.run.keys.bundle(record.window);
         let limit = bundle::limit(record.accepted.len(), world.run.max_object());
-        let holders: BTreeSet<Hotkey> = stakes(&world.chain.metagraph()?).into_keys().collect();
+        let holders: BTreeSet<Hotkey> = world.stakes(record.window)?.into_keys().collect();
         let first = std::iter::once(record.leader).chain(holders.into_iter().filter(|h| *h != record.leader));
         for holder in first {
             let Some(bucket) = world.buckets.of(&self.me, &holder) else { continue };
@@ -398,107 +521,10 @@ type Objects = Vec<(Hotkey, Digest, Arc<Submission>)>;
 /// A record's objects, read and as bytes.
 type Found = (Objects, Vec<Vec<u8>>);
 
+/// Windows of which the accepted submissions are kept. The newest always is: a miner asks whether it was listed.
+fn kept(world: &World<'_>) -> u64 {
+    world.run.manifest.gauntlet.overlap.replay_windows.max(1)
+}
+
 /// Records by window, each with its hash.
 type Trail = BTreeMap<u64, (Digest, SignedRecord)>;
-
-/// The record of window `w` that `holder` serves, its own or another's; not checked.
-fn served(world: &World<'_>, me: &Hotkey, w: u64, holder: &Hotkey) -> Option<SignedRecord> {
-    let bucket = world.buckets.of(me, holder)?;
-    let bytes = bucket.get(&world.run.keys.record(w), record_limit(world)).ok()?;
-    SignedRecord::from_bytes(&bytes).ok().filter(|signed| signed.record.window == w)
-}
-
-/// Statements of all validators on window `w`.
-fn statements(world: &World<'_>, me: &Hotkey, w: u64) -> Result<Vec<statement::Said>> {
-    let read = |hotkey: &Hotkey| {
-        let bucket = world.buckets.of(me, hotkey)?;
-        let key = world.run.keys.agreement(w, hotkey);
-        let said =
-            statement::Said::from_bytes(&bucket.get(&key, statement::limit(record_limit(world))).ok()?)?;
-        (said.statement.validator == *hotkey && said.seen.record.window == w).then_some(said)
-    };
-    Ok(stakes(&world.chain.metagraph()?).keys().filter_map(read).collect())
-}
-
-/// Stake of the validators that stand behind a record: its leader's, and of all whose statement is about it. A statement
-/// that differs on a submission still says that this is the record of the window.
-fn stake_behind(world: &World<'_>, me: &Hotkey, signed: &SignedRecord) -> Result<u64> {
-    let stakes = stakes(&world.chain.metagraph()?);
-    let about = |said: &statement::Said| said.seen.record == signed.record;
-    let said = statements(world, me, signed.record.window)?.into_iter().filter(about);
-    let behind: BTreeSet<Hotkey> =
-        said.map(|said| said.statement.validator).chain([signed.record.leader]).collect();
-    Ok(behind.iter().filter_map(|validator| stakes.get(validator)).fold(0, |sum, s| sum.saturating_add(*s)))
-}
-
-/// The record that an anchor names, where its leader anchored it and validators with more than half of the stake stand
-/// behind it.
-pub(crate) fn backed(
-    world: &World<'_>,
-    me: &Hotkey,
-    by: Hotkey,
-    anchor: Anchor,
-) -> Result<Option<SignedRecord>> {
-    let stakes = stakes(&world.chain.metagraph()?);
-    let half = stakes.values().fold(0_u64, |sum, stake| sum.saturating_add(*stake)) / 2;
-    let named = |signed: &SignedRecord| signed.record.hash().is_ok_and(|hash| hash == anchor.record);
-    let copies = stakes.keys().filter_map(|holder| served(world, me, anchor.window, holder));
-    let seen = statements(world, me, anchor.window)?.into_iter().map(|said| said.seen);
-    let found = copies.chain(seen).find(named);
-    let Some(signed) = found.filter(|s| s.record.leader == by && s.check_signature(&verify).is_ok()) else {
-        return Ok(None);
-    };
-    Ok((stake_behind(world, me, &signed)? > half).then_some(signed))
-}
-
-/// Bars the leaders that the chain holds proofs against, but for the first `known` proofs; gives how many there are now.
-pub(crate) fn bar_proven(world: &World<'_>, records: &mut RecordChain, known: usize) -> Result<usize> {
-    let proofs = world.chain.equivocations()?;
-    for (block, _, bytes) in proofs.iter().skip(known) {
-        // Anything can be reported; what does not hold proves nothing.
-        let Ok(proof) = postcard::from_bytes::<Equivocation>(bytes) else { continue };
-        let window = &world.run.manifest.window;
-        let open = block.saturating_sub(window.start_block) / window.blocks;
-        // The closing of a window lies in the next one.
-        let from = proof.first.record.window.max(open.saturating_sub(1));
-        let _ = records.bar(&proof, from, &verify);
-    }
-    Ok(proofs.len())
-}
-
-/// What the chain says about who may lead and send, for the check of a record.
-pub(crate) struct Standing {
-    order: Vec<Hotkey>,
-    registered: BTreeSet<Hotkey>,
-    opens: u64,
-}
-
-impl Standing {
-    /// For window `w`, with the leaders that `records` has barred left out.
-    pub(crate) fn new(world: &World<'_>, records: &RecordChain, w: u64) -> Result<Self> {
-        let graph = world.chain.metagraph()?;
-        let order = succession::order(&stakes(&graph), records.barred(), w);
-        let registered = graph.neurons.iter().map(|n| n.hotkey).collect();
-        Ok(Self { order, registered, opens: world.run.manifest.window.record_opens(w) })
-    }
-
-    /// For a node whose θ hash is `state`.
-    pub(crate) fn here(&self, world: &World<'_>, state: Digest) -> Result<Here<'_>> {
-        let deadline = world.run.manifest.window.record;
-        let turns = Turns { order: &self.order, opens: self.opens, deadline };
-        Ok(Here { state, registered: &self.registered, turns, block: world.chain.head()?.number })
-    }
-}
-
-/// What an honest submission of `hotkey` for window `w` says.
-pub(crate) fn expected(run: &Run, w: u64, theta: &Theta, opening: &Digest, hotkey: Hotkey) -> Expected {
-    let state_tag = Digest(gauntlet_demo::state_tag(&theta.values, w, &opening.0, &hotkey.0));
-    Expected { run: run.id, window: w, hotkey, state_tag }
-}
-
-/// Bytes that no record exceeds: two digests a registered hotkey, three a place.
-pub(crate) fn record_limit(world: &World<'_>) -> u64 {
-    let limits = world.run.record_limits();
-    let registered = usize::from(world.run.manifest.chain.ledger.subnet.registry.max_uids);
-    (1024 + 80 * registered + 160 * limits.gather) as u64
-}

@@ -3,7 +3,6 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use gauntlet::loss_score::RankBy;
 use gauntlet::{Digest, Rules};
 use gauntlet_data::VOCAB_MULTIPLE;
 use gauntlet_demo::Optimizer;
@@ -13,9 +12,13 @@ use serde::{Deserialize, Serialize};
 use crate::chain::LedgerRules;
 use crate::cli::Usage;
 use crate::corpus::Corpus;
+use crate::files;
 
 /// Version of the formats and rules of a run; another one is another network.
 pub(crate) const PROTOCOL: u16 = 1;
+
+/// Blocks and windows in any setting at most.
+const MOST: u64 = 5_000_000;
 
 /// Everything that all nodes of a run must agree on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -79,6 +82,9 @@ pub(crate) struct WindowSection {
     pub(crate) anchor_every: u64,
     /// Windows between checkpoints.
     pub(crate) checkpoint_every: u64,
+    /// Windows whose objects and checkpoints stay in the buckets; records stay for ever. 0: all stay, so
+    /// that anyone can replay the run from its beginning.
+    pub(crate) keep: u64,
     /// Sequences of a submission that count at most, whatever it says.
     pub(crate) max_sequences: u32,
 }
@@ -93,6 +99,7 @@ impl Default for WindowSection {
             record: 1,
             anchor_every: 5,
             checkpoint_every: 10,
+            keep: 0,
             max_sequences: 4096,
         }
     }
@@ -139,12 +146,15 @@ impl WindowSection {
 impl Manifest {
     /// Reads a TOML file. Errors name the line and the key.
     pub(crate) fn read(path: &Path) -> Result<Self> {
-        let text =
-            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let manifest: Self = toml::from_str(&text).map_err(|e| {
-            let line = e.span().map_or(1, |s| text.get(..s.start).unwrap_or_default().lines().count().max(1));
-            Usage(format!("{}, line {line}: {}", path.display(), e.message().replace('\n', " ")))
-        })?;
+        let text = files::read(path)?;
+        let mut manifest: Self = files::parse_toml(path, &text)?;
+        let given: toml::Table = files::parse_toml(path, &text)?;
+        if let Some(toml::Value::Table(given)) = given.get("chain").and_then(|chain| chain.get("ledger")) {
+            // What a table leaves out has the ledger's defaults, not those of the part it describes.
+            let mut ledger = toml::Table::try_from(LedgerRules::default())?;
+            fill(&mut ledger, given);
+            manifest.chain.ledger = ledger.try_into()?;
+        }
         manifest.check().map_err(|e| e.context(path.display().to_string()))?;
         Ok(manifest)
     }
@@ -183,9 +193,14 @@ impl Manifest {
             ("window.max_sequences", w.max_sequences.into()),
             ("chain.windows_per_weights", self.chain.windows_per_weights),
         ];
-        // More blocks than ten years of seconds no run has.
-        if let Some((key, value)) = positive.iter().find(|(_, value)| !(1..=300_000_000).contains(value)) {
-            return wrong(key, format!("{value} is not in 1..=300000000"));
+        // A chain refuses to jump further than ten million blocks.
+        if let Some((key, value)) = positive.iter().find(|(_, value)| !(1..=MOST).contains(value)) {
+            return wrong(key, format!("{value} is not in 1..={MOST}"));
+        }
+        // A joiner starts from a checkpoint that an anchor vouches for, and needs what came since.
+        let least = (2 * w.checkpoint_every).max(w.checkpoint_every + w.anchor_every + 2);
+        if w.keep > 0 && !(least..=MOST).contains(&w.keep) {
+            return wrong("window.keep", format!("{} is not 0, and not in {least}..={MOST}", w.keep));
         }
         let closing = w.commit + w.reveal + 1 + 2 * w.record;
         if closing > w.blocks {
@@ -197,18 +212,11 @@ impl Manifest {
         }
         self.gauntlet.check().map_err(|e| Usage(format!("gauntlet: {e}")))?;
         let rules = &self.gauntlet;
-        if rules.loss.rank_by == RankBy::Marginal {
-            return wrong(
-                "gauntlet.loss.rank_by",
-                "\"marginal\" is not measured by this program; \"alone\" is".into(),
-            );
-        }
-        if rules.incentive.burn > 0.0 {
-            let problem =
-                "needs a hotkey of the subnet's owner to burn to, which runs here do not have; set it to 0";
+        if rules.incentive.burn > 0.0 && self.chain.ledger.owner.is_none() {
+            let problem = "needs a hotkey to burn to: set chain.ledger.owner, or this to 0";
             return wrong("gauntlet.incentive.burn", problem.into());
         }
-        self.chain.ledger.check().map_err(|e| Usage(format!("chain.ledger.{e}")))?;
+        self.chain.ledger.check().map_err(|e| Usage(e.to_string().replacen("chain.", "chain.ledger.", 1)))?;
         match &self.optimizer {
             Optimizer::Demo(demo) => {
                 let layout = demo_layout(&Layout::new(&config)).map_err(|e| Usage(format!("model: {e}")))?;
@@ -246,6 +254,18 @@ impl DataSection {
         let tokenizer = &corpus.tokenizer;
         let (hash, vocab, eos) = (corpus.hash.clone(), tokenizer.vocab_size(), tokenizer.eos_id());
         Self { hash, tokenizer: tokenizer.hash_hex(), vocab, eos, seq }
+    }
+}
+
+/// Replaces what `given` names.
+fn fill(table: &mut toml::Table, given: &toml::Table) {
+    for (key, value) in given {
+        match (table.get_mut(key), value) {
+            (Some(toml::Value::Table(inner)), toml::Value::Table(given)) => fill(inner, given),
+            _ => {
+                table.insert(key.clone(), value.clone());
+            }
+        }
     }
 }
 

@@ -6,25 +6,32 @@ pub(crate) mod checkpoint;
 pub(crate) mod commitment;
 pub(crate) mod compute;
 pub(crate) mod context;
+pub(crate) mod evaluation;
 pub(crate) mod follower;
 pub(crate) mod identity;
+pub(crate) mod judgement;
 pub(crate) mod manifest;
 pub(crate) mod peer;
+pub(crate) mod persist;
 pub(crate) mod reader;
+pub(crate) mod records;
 pub(crate) mod statement;
+#[cfg(test)]
+mod tests;
 pub(crate) mod theta;
 pub(crate) mod validator;
 pub(crate) mod values;
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use gauntlet::{Digest, Hotkey};
 
-use crate::chain::{Chain, Metagraph};
+use crate::chain::{Chain, ChainError, Roster};
 use crate::storage::Storage;
 use compute::Compute;
 use context::Run;
+use reader::Phase;
 
 /// What a node reaches from where it stands.
 pub(crate) struct World<'a> {
@@ -55,14 +62,60 @@ impl World<'_> {
     pub(crate) fn opening(&self, w: u64) -> Result<Digest> {
         self.block(self.run.manifest.window.opens(w))
     }
-}
 
-/// Stake of each validator: who leads follows from it.
-pub(crate) fn stakes(graph: &Metagraph) -> BTreeMap<Hotkey, u64> {
-    graph.neurons.iter().filter(|n| is_validator(n)).map(|n| (n.hotkey, n.stake)).collect()
-}
+    /// Puts an object into the bucket of `owner`, whose node this is.
+    pub(crate) fn put(&self, owner: &Hotkey, key: &str, bytes: &[u8]) -> Result<()> {
+        let Some(bucket) = self.buckets.of(owner, owner) else { bail!("{owner}: has no bucket") };
+        Ok(bucket.put(key, bytes)?)
+    }
 
-/// Whether a neuron is a validator: it has stake. Miners of a run have none.
-pub(crate) fn is_validator(neuron: &crate::chain::MetaNeuron) -> bool {
-    neuron.stake > 0
+    /// Deletes what `owner` put in window `old`, and its checkpoint; the record stays.
+    pub(crate) fn forget(&self, owner: &Hotkey, old: u64) -> Result<()> {
+        let Some(bucket) = self.buckets.of(owner, owner) else { return Ok(()) };
+        bucket.forget(&self.run.keys, owner, old)?;
+        // One that cannot be replayed from helps nobody.
+        checkpoint::withdraw(self.run, old, &bucket)
+    }
+
+    /// When commitments to window `w` are put.
+    pub(crate) fn commit_phase(&self, w: u64) -> Result<Phase> {
+        let window = &self.run.manifest.window;
+        self.phase(window.opens(w.saturating_add(1)), window.commit)
+    }
+
+    /// When objects of window `w` are put.
+    pub(crate) fn reveal_phase(&self, w: u64) -> Result<Phase> {
+        let window = &self.run.manifest.window;
+        self.phase(window.commit_deadline(w), window.reveal)
+    }
+
+    /// The `length` blocks after block `from`: as long as they took where they are there, else as long as they should.
+    fn phase(&self, from: u64, length: u64) -> Result<Phase> {
+        let opens_ms = self.chain.block(from)?.time_ms;
+        let length_ms = match self.chain.block(from.saturating_add(length)) {
+            Ok(end) => end.time_ms.saturating_sub(opens_ms),
+            Err(ChainError::NoBlock { .. }) => {
+                length.saturating_mul(self.run.manifest.chain.ledger.block_time_ms)
+            }
+            Err(error) => return Err(error.into()),
+        };
+        Ok(Phase { opens_ms, length_ms })
+    }
+
+    /// Who takes part in window `w`: who was registered when it opened, with the stake it had. Nobody in windows to come.
+    pub(crate) fn roster(&self, w: u64) -> Result<Roster> {
+        let mut roster = match self.chain.roster(self.run.manifest.window.opens(w)) {
+            Err(ChainError::NoBlock { .. }) => return Ok(Roster::default()),
+            found => found?,
+        };
+        // The subnet's owner holds a slot to burn to; it is no miner.
+        let owner = self.run.manifest.chain.ledger.owner;
+        roster.members.retain(|m| m.is_validator() || Some(m.hotkey) != owner);
+        Ok(roster)
+    }
+
+    /// Stake of each validator of window `w`.
+    pub(crate) fn stakes(&self, w: u64) -> Result<BTreeMap<Hotkey, u64>> {
+        Ok(self.roster(w)?.stakes())
+    }
 }

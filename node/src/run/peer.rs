@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use gauntlet::{Digest, Hotkey};
 use gauntlet_demo::object::{self, Header, KIND_DEMO};
 use gauntlet_demo::{Momentum, Recorded, Submission};
@@ -31,6 +31,23 @@ impl Peer {
 
     pub(crate) fn hotkey(&self) -> Hotkey {
         self.identity.hotkey()
+    }
+
+    /// What a restart needs: the momentum, and the window whose record has still to say whether it lists this peer.
+    pub(super) fn memory(&self) -> (&Momentum, Option<u64>) {
+        (&self.momentum, self.unsettled)
+    }
+
+    /// Goes on from a saved memory. Errors: coefficients of another model.
+    pub(super) fn remember(
+        &mut self,
+        coefficients: &[f32],
+        submissions: u64,
+        unsettled: Option<u64>,
+    ) -> Result<()> {
+        self.momentum.restore(coefficients, submissions)?;
+        self.unsettled = unsettled;
+        Ok(())
     }
 
     /// The first `n` sequences of D_p in window `w`.
@@ -78,26 +95,19 @@ impl Peer {
     /// Puts a commitment to a hash.
     pub(crate) fn commit_to(&self, world: &World<'_>, w: u64, content: &Digest) -> Result<()> {
         let bytes = commitment::seal(&self.identity, &world.run.id, w, content);
-        self.put(world, &world.run.keys.commitment(w, &self.hotkey()), &bytes)
+        world.put(&self.hotkey(), &world.run.keys.commitment(w, &self.hotkey()), &bytes)
     }
 
     /// Publishes values of `theta`, for SyncScore.
     pub(crate) fn publish_values(&self, world: &World<'_>, w: u64, theta: &Theta) -> Result<()> {
         let values = values::of(&theta.values, &world.run.id, &world.opening(w)?);
         let bytes = values::seal(&self.identity, &world.run.id, w, &values);
-        self.put(world, &world.run.keys.values(w, &self.hotkey()), &bytes)
+        world.put(&self.hotkey(), &world.run.keys.values(w, &self.hotkey()), &bytes)
     }
 
     /// Puts the object itself, once its commitment can no longer be used by anyone.
     pub(crate) fn reveal(&self, world: &World<'_>, w: u64, object: &[u8]) -> Result<()> {
-        self.put(world, &world.run.keys.submission(w, &self.hotkey()), object)
-    }
-
-    fn put(&self, world: &World<'_>, key: &str, bytes: &[u8]) -> Result<()> {
-        let me = self.hotkey();
-        let Some(bucket) = world.buckets.of(&me, &me) else { bail!("{me}: has no bucket") };
-        bucket.put(key, bytes)?;
-        Ok(())
+        world.put(&self.hotkey(), &world.run.keys.submission(w, &self.hotkey()), object)
     }
 
     /// Tells the momentum whether the record of the last submission lists it. Call after following.

@@ -1,13 +1,15 @@
 //! Reading what a peer put: bytes from a bucket to facts, with *unknown* kept apart from *failed* (PROTOCOL 7.1).
 
-use gauntlet::submission::{Commitment, Header, Object, PutTime, Signed};
+use std::collections::BTreeMap;
+
+use gauntlet::submission::{Commitment, Header, Object, PutTime, Signed, put_time};
 use gauntlet::{Digest, Hotkey};
 use gauntlet_demo::Submission;
 use gauntlet_demo::object::{self, KIND_DEMO};
 
-use super::commitment;
 use super::context::Run;
-use crate::storage::{Fault, Storage};
+use super::{World, commitment};
+use crate::storage::{Fault, Fetched, Patience, Storage};
 
 /// An object that decodes, and what it is checked by.
 pub(crate) struct Read {
@@ -16,31 +18,99 @@ pub(crate) struct Read {
     pub(crate) decoded: Option<(Vec<u8>, Submission)>,
 }
 
-/// The commitment of `hotkey`, read at the deadline.
-pub(crate) fn commitment(run: &Run, bucket: Option<&Storage>, window: u64, hotkey: &Hotkey) -> Commitment {
-    let Some(bucket) = bucket else { return Commitment::Absent };
-    match bucket.get(&run.keys.commitment(window, hotkey), commitment::LEN as u64) {
-        // Bytes that are no commitment commit to nothing.
-        Ok(bytes) => {
-            commitment::open(&bytes, &run.id, window, hotkey).map_or(Commitment::Absent, Commitment::InTime)
-        }
-        Err(fault) => fault.unknown().map_or(Commitment::Absent, Commitment::Unknown),
+/// A part of a window in which something is put, in milliseconds of chain time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Phase {
+    pub(crate) opens_ms: u64,
+    pub(crate) length_ms: u64,
+}
+
+impl Phase {
+    /// Any time will do.
+    pub(crate) const ANY: Self = Self { opens_ms: 0, length_ms: u64::MAX };
+
+    fn of(self, modified: u64) -> PutTime {
+        put_time(modified, self.opens_ms, self.length_ms)
     }
 }
 
-/// The object of `hotkey`, read after the reveal deadline.
-pub(crate) fn object(run: &Run, bucket: Option<&Storage>, window: u64, hotkey: &Hotkey) -> Read {
-    let none = |object| Read { object, decoded: None };
-    let Some(bucket) = bucket else { return none(Object::Absent) };
-    match bucket.get(&run.keys.submission(window, hotkey), run.max_object()) {
-        Ok(bytes) => decode(run, bytes),
-        Err(Fault::TooLarge { .. }) => none(Object::TooLarge),
-        Err(fault) => none(fault.unknown().map_or(Object::Absent, Object::Unknown)),
+/// What a read came to.
+pub(crate) type Found = Result<Fetched, Fault>;
+
+/// Reads one object of each owner, many at a time; an owner without a bucket has none.
+pub(crate) fn fetch_all(
+    world: &World<'_>,
+    me: &Hotkey,
+    owners: impl IntoIterator<Item = Hotkey>,
+    key: impl Fn(&Hotkey) -> String,
+    limit: u64,
+) -> BTreeMap<Hotkey, Found> {
+    let mut found = BTreeMap::new();
+    let (mut asked, mut wanted) = (Vec::new(), Vec::new());
+    for owner in owners {
+        match world.buckets.of(me, &owner) {
+            Some(bucket) => {
+                wanted.push((bucket, key(&owner), limit));
+                asked.push(owner);
+            }
+            None => {
+                found.insert(owner, Err(Fault::Absent));
+            }
+        }
     }
+    let results = Storage::fetch_many(&wanted, Patience::default().deadline(limit));
+    found.extend(asked.into_iter().zip(results));
+    found
+}
+
+/// Commitments of `peers` to window `w`, read at the deadline or later: what was put after it is late. One that is early
+/// harms nobody but its owner.
+pub(crate) fn commitments(
+    world: &World<'_>,
+    me: &Hotkey,
+    peers: impl IntoIterator<Item = Hotkey>,
+    w: u64,
+    phase: Phase,
+) -> BTreeMap<Hotkey, Commitment> {
+    let run = world.run;
+    let found = fetch_all(world, me, peers, |hotkey| run.keys.commitment(w, hotkey), commitment::LEN as u64);
+    let judge = |(hotkey, found): (Hotkey, Found)| {
+        let commitment = match found {
+            Ok(found) => match commitment::open(&found.bytes, &run.id, w, &hotkey) {
+                Some(_) if phase.of(found.meta.last_modified) == PutTime::Late => Commitment::Late,
+                Some(content) => Commitment::InTime(content),
+                // Bytes that are no commitment commit to nothing.
+                None => Commitment::Absent,
+            },
+            Err(fault) => fault.unknown().map_or(Commitment::Absent, Commitment::Unknown),
+        };
+        (hotkey, commitment)
+    };
+    found.into_iter().map(judge).collect()
+}
+
+/// Objects of `peers` for window `w`, put in `phase`.
+pub(crate) fn objects(
+    world: &World<'_>,
+    me: &Hotkey,
+    peers: impl IntoIterator<Item = Hotkey>,
+    w: u64,
+    phase: Phase,
+) -> BTreeMap<Hotkey, Read> {
+    let run = world.run;
+    let found = fetch_all(world, me, peers, |hotkey| run.keys.submission(w, hotkey), run.max_object());
+    let read = |(hotkey, found): (Hotkey, Found)| {
+        let read = match found {
+            Ok(found) => decode(run, found.bytes, phase.of(found.meta.last_modified)),
+            Err(fault) => Read { object: Object::from(&fault), decoded: None },
+        };
+        (hotkey, read)
+    };
+    found.into_iter().map(read).collect()
 }
 
 /// Bytes of an object to facts.
-pub(crate) fn decode(run: &Run, bytes: Vec<u8>) -> Read {
+pub(crate) fn decode(run: &Run, bytes: Vec<u8>, put: PutTime) -> Read {
     let none = |object| Read { object, decoded: None };
     let content = Digest::of(&bytes);
     let Ok((object, signature)) = object::parse(&bytes) else { return none(Object::Undecodable) };
@@ -56,7 +126,7 @@ pub(crate) fn decode(run: &Run, bytes: Vec<u8>) -> Read {
     let facts = Header {
         content,
         size: bytes.len() as u64,
-        put: PutTime::InTime,
+        put,
         run: Digest(header.run),
         window: header.window,
         hotkey: Hotkey(header.hotkey),

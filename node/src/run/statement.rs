@@ -31,11 +31,11 @@ impl Said {
 
     /// Reads a statement; `None` for bytes that are none, or that no validator signed.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let said: Self = postcard::from_bytes(bytes).ok()?;
+        let (said, rest) = postcard::take_from_bytes::<Self>(bytes).ok()?;
         let Statement { record, validator, view, signature } = &said.statement;
         let about = said.seen.record.hash().ok()? == *record;
         let signed = verify(validator, &Statement::message(record, view).ok()?, signature);
-        (about && signed && said.seen.check_signature(&verify).is_ok()).then_some(said)
+        (rest.is_empty() && about && signed && said.seen.check_signature(&verify).is_ok()).then_some(said)
     }
 }
 

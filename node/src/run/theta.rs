@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::Result;
-use gauntlet::submission::Object;
+use gauntlet::submission::{Object, PutTime};
 use gauntlet::{Digest, Hotkey};
 use gauntlet_demo::{Aggregate, Applied, OuterStep, Submission, outer_step};
 use gauntlet_model::engine::Backend;
@@ -68,7 +68,8 @@ impl Shared {
         if let Some((_, decoded)) = objects.iter().find(|(known, _)| *known == content) {
             return decoded.clone();
         }
-        let read = reader::decode(run, bytes.to_vec());
+        // A record decided that it came in time.
+        let read = reader::decode(run, bytes.to_vec(), PutTime::InTime);
         let decoded = (read.object, read.decoded.map(|(_, submission)| Arc::new(submission)));
         objects.push_back((content, decoded.clone()));
         if objects.len() > OBJECTS {

@@ -1,28 +1,25 @@
 //! A validator: reads what peers put, judges it, leads or answers who leads, and sets weights.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
 use gauntlet::draw::order_key;
-use gauntlet::evaluation_sample::{own_sequences, random_sequences};
 use gauntlet::facts::{CheckFacts, PeerFacts, Reach, Role, RoundFacts, WindowFacts};
 use gauntlet::fast_check::{self, Check};
 use gauntlet::incentive::{Incentives, chain_weights};
-use gauntlet::loss_score::Losses;
-use gauntlet::overlap::Overlap;
-use gauntlet::record::agreement::{Seen, View, compare};
+use gauntlet::record::agreement::{Difference, Seen, View, compare};
 use gauntlet::record::{Accepted, PROTOCOL_VERSION, Record, SignedRecord};
 use gauntlet::submission::Commitment;
-use gauntlet::sync_score::SyncFact;
 use gauntlet::{Digest, Finished, Hotkey, Round, State};
-use gauntlet_demo::{Submission, outer_step};
-use gauntlet_model::engine::Backend;
+use gauntlet_demo::Submission;
+use serde::{Deserialize, Serialize};
 
-use super::follower::{Follower, expected};
+use super::follower::Follower;
 use super::identity::Identity;
+use super::judgement::{Audit, Judgement, Public, audit};
+use super::records::expected;
 use super::statement::Said;
-use super::{World, bundle, checkpoint, is_validator, reader, values};
+use super::{World, bundle, checkpoint, reader};
 use crate::chain::Anchor;
 
 /// A validator with its state.
@@ -34,21 +31,39 @@ pub(crate) struct Validator {
     open: Option<Closing>,
     /// The newest split, for the chain.
     incentives: Option<Incentives>,
+    /// The state in which each leader's newest audited judgement ended, by hash.
+    audited: BTreeMap<Hotkey, (u64, Digest)>,
+    /// The newest record it signed: two of one window would be a proof against it.
+    signed: Option<SignedRecord>,
+}
+
+/// What a restart needs.
+#[derive(Clone, Default, Serialize, Deserialize)]
+pub(super) struct Memory {
+    /// [`State::to_bytes`].
+    pub(super) state: Vec<u8>,
+    pub(super) incentives: Option<Incentives>,
+    pub(super) audited: BTreeMap<Hotkey, (u64, Digest)>,
+    pub(super) signed: Option<SignedRecord>,
+    /// Commitments as read at their deadline, with the window, and whether others were out of reach then.
+    pub(super) read: Option<(u64, BTreeMap<Hotkey, Commitment>, bool)>,
 }
 
 /// A window being closed.
-struct Closing {
-    window: u64,
-    gather: Vec<Hotkey>,
+pub(super) struct Closing {
+    pub(super) window: u64,
+    pub(super) gather: Vec<Hotkey>,
     commitments: BTreeMap<Hotkey, Commitment>,
-    checks: BTreeMap<Hotkey, Check>,
-    objects: BTreeMap<Hotkey, Sent>,
+    /// Whether others were out of reach when the commitments were read: then they are read again.
+    cut_off: bool,
+    pub(super) checks: BTreeMap<Hotkey, Check>,
+    pub(super) objects: BTreeMap<Hotkey, Sent>,
     finished: Option<Finished>,
 }
 
-struct Sent {
+pub(super) struct Sent {
     bytes: Vec<u8>,
-    submission: Submission,
+    pub(super) submission: Submission,
 }
 
 /// A window judged: what was known, and what came of it.
@@ -57,11 +72,33 @@ pub(crate) struct Judged {
     pub(crate) finished: Finished,
 }
 
+impl Closing {
+    fn new(window: u64, commitments: BTreeMap<Hotkey, Commitment>, cut_off: bool) -> Self {
+        let (checks, objects) = (BTreeMap::new(), BTreeMap::new());
+        Self { window, gather: Vec::new(), commitments, cut_off, checks, objects, finished: None }
+    }
+}
+
+/// What came of [`Validator::afterwards`].
+#[derive(Default)]
+pub(crate) struct Afterwards {
+    pub(crate) weights: Option<Vec<(u16, u16)>>,
+    pub(crate) refused: Vec<String>,
+}
+
 impl Validator {
     /// A validator that remembers nobody.
     pub(crate) fn new(identity: Identity, mut follower: Follower) -> Self {
         follower.serve();
-        Self { identity, follower, state: State::default(), open: None, incentives: None }
+        Self {
+            identity,
+            follower,
+            state: State::default(),
+            open: None,
+            incentives: None,
+            audited: BTreeMap::new(),
+            signed: None,
+        }
     }
 
     pub(crate) fn hotkey(&self) -> Hotkey {
@@ -73,29 +110,65 @@ impl Validator {
         &self.state
     }
 
+    /// What a restart needs. Errors: a state without stored form.
+    pub(super) fn memory(&self) -> Result<Memory> {
+        let unjudged = self.open.as_ref().filter(|closing| closing.window == self.follower.window());
+        Ok(Memory {
+            state: self.state.to_bytes()?,
+            incentives: self.incentives.clone(),
+            audited: self.audited.clone(),
+            signed: self.signed.clone(),
+            read: unjudged.map(|c| (c.window, c.commitments.clone(), c.cut_off)),
+        })
+    }
+
+    /// Goes on from a saved memory. Errors: a damaged state.
+    pub(super) fn remember(&mut self, memory: Memory) -> Result<()> {
+        self.state = State::from_bytes(&memory.state)?;
+        (self.incentives, self.audited, self.signed) = (memory.incentives, memory.audited, memory.signed);
+        self.open =
+            memory.read.map(|(window, commitments, cut_off)| Closing::new(window, commitments, cut_off));
+        Ok(())
+    }
+
     /// Reads all commitments to window `w`, at their deadline.
     pub(crate) fn read_commitments(&mut self, world: &World<'_>, w: u64) -> Result<()> {
         // What was read of the window it stands at is kept until its record is followed.
         if self.follower.window() != w || self.open.as_ref().is_some_and(|closing| closing.window == w) {
             return Ok(());
         }
-        let me = self.hotkey();
-        let graph = world.chain.metagraph()?;
-        let read = |hotkey: Hotkey| {
-            let bucket = world.buckets.of(&me, &hotkey);
-            (hotkey, reader::commitment(world.run, bucket.as_ref(), w, &hotkey))
-        };
-        let miners = graph.neurons.iter().filter(|n| !is_validator(n));
-        let commitments = miners.map(|n| read(n.hotkey)).collect();
-        self.open = Some(Closing {
-            window: w,
-            gather: Vec::new(),
-            commitments,
-            checks: BTreeMap::new(),
-            objects: BTreeMap::new(),
-            finished: None,
-        });
+        self.settle_state();
+        let (me, phase) = (self.hotkey(), world.commit_phase(w)?);
+        let commitments = reader::commitments(world, &me, world.roster(w)?.miners(), w, phase);
+        let cut_off = !self.reaches_others(world, &commitments, w)?;
+        self.open = Some(Closing::new(w, commitments, cut_off));
         Ok(())
+    }
+
+    /// Whether its own network works, as far as it can tell: at least half of the other validators answer or, where there
+    /// are none, any peer does.
+    fn reaches_others(
+        &self,
+        world: &World<'_>,
+        commitments: &BTreeMap<Hotkey, Commitment>,
+        w: u64,
+    ) -> Result<bool> {
+        let me = self.hotkey();
+        if self.own_storage(world, w) == Reach::Unreachable {
+            return Ok(false);
+        }
+        let stakes = world.stakes(w)?;
+        let others: Vec<&Hotkey> = stakes.keys().filter(|other| **other != me).collect();
+        if others.is_empty() {
+            let unknown = |c: &Commitment| matches!(c, Commitment::Unknown(_));
+            return Ok(commitments.is_empty() || !commitments.values().all(unknown));
+        }
+        let key = world.run.keys.record(w);
+        let answers = |other: &&&Hotkey| {
+            let bucket = world.buckets.of(&me, other);
+            bucket.is_some_and(|bucket| !matches!(bucket.head(&key), Err(fault) if fault.unknown().is_some()))
+        };
+        Ok(2 * others.iter().filter(answers).count() >= others.len())
     }
 
     /// Judges window `w`: fast evaluation, losses, scores. Only a validator that stands at `w` can.
@@ -105,7 +178,22 @@ impl Validator {
         }
         let unjudged = |closing: &mut Closing| closing.window == w && closing.finished.is_none();
         let Some(mut closing) = self.open.take_if(unjudged) else { return Ok(None) };
-        self.mark_late(world, &mut closing);
+        if closing.cut_off {
+            // The stores' clocks say what was in time.
+            let (me, phase) = (self.hotkey(), world.commit_phase(w)?);
+            let commitments = reader::commitments(world, &me, world.roster(w)?.miners(), w, phase);
+            closing = Closing::new(w, commitments, false);
+            if !self.reaches_others(world, &closing.commitments, w)? {
+                self.open = Some(Closing { cut_off: true, ..closing });
+                return Ok(None);
+            }
+        }
+        // After a roll-back: it knows what it thinks of this window.
+        if self.state.next_window > w {
+            self.open = Some(closing);
+            return Ok(None);
+        }
+        self.mark_late(world, &mut closing)?;
         let reveal = world.block(world.run.manifest.window.record_opens(w))?;
         closing.gather = self.gather(world, &closing, &reveal);
         let facts = self.facts(world, &closing, reveal)?;
@@ -125,21 +213,33 @@ impl Validator {
         closing.finished = Some(finished.clone());
         self.incentives = Some(finished.outcome.incentives.clone());
         self.open = Some(closing);
-        Ok(Some(Judged { facts: RoundFacts { window: facts, checks, losses }, finished }))
+        let facts = RoundFacts { window: facts, checks, losses };
+        let judgement = Judgement::new(&self.identity, &self.state, facts.clone())?;
+        world.put(&self.hotkey(), &world.run.keys.judgement(w, &self.hotkey()), &judgement.to_bytes()?)?;
+        Ok(Some(Judged { facts, finished }))
     }
 
     /// A commitment that was not there at the deadline and is now came late.
-    fn mark_late(&self, world: &World<'_>, closing: &mut Closing) {
-        let me = self.hotkey();
-        for (hotkey, commitment) in &mut closing.commitments {
-            if *commitment == Commitment::Absent {
-                let bucket = world.buckets.of(&me, hotkey);
-                if let Commitment::InTime(_) =
-                    reader::commitment(world.run, bucket.as_ref(), closing.window, hotkey)
-                {
-                    *commitment = Commitment::Late;
-                }
+    fn mark_late(&self, world: &World<'_>, closing: &mut Closing) -> Result<()> {
+        let (me, phase) = (self.hotkey(), world.commit_phase(closing.window)?);
+        let absent = closing.commitments.iter().filter(|(_, c)| **c == Commitment::Absent);
+        let absent: Vec<Hotkey> = absent.map(|(hotkey, _)| *hotkey).collect();
+        for (hotkey, found) in reader::commitments(world, &me, absent, closing.window, phase) {
+            if matches!(found, Commitment::InTime(_) | Commitment::Late) {
+                closing.commitments.insert(hotkey, Commitment::Late);
             }
+        }
+        Ok(())
+    }
+
+    /// Whether it reaches its own bucket: where it does not, it knows nothing of others either.
+    fn own_storage(&self, world: &World<'_>, w: u64) -> Reach {
+        let me = self.hotkey();
+        let found = world.buckets.of(&me, &me).map(|bucket| bucket.head(&world.run.keys.record(w)));
+        match found {
+            Some(Err(fault)) if fault.unknown().is_some() => Reach::Unreachable,
+            Some(_) => Reach::Reached,
+            None => Reach::Unreachable,
         }
     }
 
@@ -159,10 +259,10 @@ impl Validator {
 
     fn facts(&self, world: &World<'_>, closing: &Closing, reveal: Digest) -> Result<WindowFacts> {
         let theta = self.follower.theta();
-        let peers = world.chain.metagraph()?.neurons.into_iter().map(|n| {
-            let role = if is_validator(&n) { Role::Validator } else { Role::Miner };
-            let commitment = closing.commitments.get(&n.hotkey).copied().unwrap_or(Commitment::Absent);
-            (n.hotkey, PeerFacts { uid: n.uid, stake: n.stake, role, commitment })
+        let peers = world.roster(closing.window)?.members.into_iter().map(|m| {
+            let role = if m.is_validator() { Role::Validator } else { Role::Miner };
+            let commitment = closing.commitments.get(&m.hotkey).copied().unwrap_or(Commitment::Absent);
+            (m.hotkey, PeerFacts { uid: m.uid, stake: m.stake, role, commitment })
         });
         Ok(WindowFacts {
             run: world.run.id,
@@ -171,7 +271,7 @@ impl Validator {
             learning_rate: f64::from(world.run.learning_rate(theta.steps)),
             validator: self.hotkey(),
             reveal_block: reveal,
-            own_storage: Reach::Reached,
+            own_storage: self.own_storage(world, closing.window),
             gather: closing.gather.clone(),
             peers: peers.collect(),
         })
@@ -180,122 +280,22 @@ impl Validator {
     /// Fetches and checks the objects of `peers`.
     fn fetch(&self, world: &World<'_>, closing: &mut Closing, peers: &[Hotkey]) -> Result<()> {
         let (me, w, run) = (self.hotkey(), closing.window, world.run);
-        let opening = world.opening(w)?;
-        for hotkey in peers {
-            let commitment = closing.commitments.get(hotkey).copied().unwrap_or(Commitment::Absent);
-            let bucket = world.buckets.of(&me, hotkey);
-            let read = reader::object(run, bucket.as_ref(), w, hotkey);
-            let expected = expected(run, w, self.follower.theta(), &opening, *hotkey);
+        let (opening, phase) = (world.opening(w)?, world.reveal_phase(w)?);
+        for (hotkey, read) in reader::objects(world, &me, peers.iter().copied(), w, phase) {
+            let commitment = closing.commitments.get(&hotkey).copied().unwrap_or(Commitment::Absent);
+            let expected = expected(run, w, self.follower.theta(), &opening, hotkey);
             let check = fast_check::check(&run.manifest.gauntlet.fast, &expected, commitment, &read.object);
-            closing.checks.insert(*hotkey, check);
+            closing.checks.insert(hotkey, check);
             if let (Check::Passed { .. }, Some((bytes, submission))) = (check, read.decoded) {
-                closing.objects.insert(*hotkey, Sent { bytes, submission });
+                closing.objects.insert(hotkey, Sent { bytes, submission });
             }
         }
         Ok(())
     }
 
-    /// Values of θ that the checked peers published, beside our own.
-    fn published(&self, world: &World<'_>, closing: &Closing) -> Result<BTreeMap<Hotkey, SyncFact>> {
-        let (me, w, run) = (self.hotkey(), closing.window, world.run);
-        let ours = values::of(&self.follower.theta().values, &run.id, &world.opening(w)?);
-        let mut sync = BTreeMap::new();
-        for hotkey in closing.checks.keys() {
-            let Some(bucket) = world.buckets.of(&me, hotkey) else { continue };
-            let fact = match bucket.get(&run.keys.values(w, hotkey), values::LEN as u64) {
-                Ok(bytes) => values::open(&bytes, &run.id, w, hotkey).map_or(SyncFact::Missing, |theirs| {
-                    SyncFact::Values { ours: ours.clone(), theirs, movement: Vec::new() }
-                }),
-                // What cannot be read says nothing.
-                Err(fault) if fault.unknown().is_some() => continue,
-                Err(_) => SyncFact::Missing,
-            };
-            sync.insert(*hotkey, fact);
-        }
-        Ok(sync)
-    }
-
-    /// Overlap of every two objects of this window, and of each with what was accepted lately.
-    fn overlaps(&self, world: &World<'_>, closing: &Closing) -> Result<Vec<Overlap>> {
-        let mut overlaps = Vec::new();
-        let w = closing.window;
-        let mut add =
-            |hotkey: &Hotkey, other: &Hotkey, window, a: &Submission, b: &Submission| -> Result<()> {
-                let fraction = a.overlap(b)?;
-                overlaps.push(Overlap { hotkey: *hotkey, other: *other, window, fraction });
-                Ok(())
-            };
-        let back = world.run.manifest.gauntlet.overlap.replay_windows;
-        for (i, (hotkey, sent)) in closing.objects.iter().enumerate() {
-            for (other, earlier) in closing.objects.iter().take(i) {
-                add(hotkey, other, w, &sent.submission, &earlier.submission)?;
-            }
-            for (window, listed) in self.follower.lately().filter(|(v, _)| *v < w && v + back >= w) {
-                for (other, earlier) in listed {
-                    add(hotkey, other, window, &sent.submission, earlier)?;
-                }
-            }
-        }
-        Ok(overlaps)
-    }
-
-    /// Losses before and after each peer's trial step, on its own data and on data nobody was given (PROTOCOL 7.3).
-    fn losses(
-        &self,
-        world: &mut World<'_>,
-        closing: &Closing,
-        seed: Digest,
-        peers: &[Hotkey],
-    ) -> Result<BTreeMap<Hotkey, Losses>> {
-        let run = world.run;
-        let (rules, data) = (&run.manifest.gauntlet.loss, &run.corpus.train);
-        let opening = world.opening(closing.window)?;
-        let mut given = BTreeSet::new();
-        for (hotkey, check) in &closing.checks {
-            if let Check::Passed { count } = check {
-                let assignment = run.assignment(&opening, hotkey)?;
-                let count = (*count).min(run.manifest.window.max_sequences);
-                given.extend((0..u64::from(count)).map(|i| assignment.at(i)));
-            }
-        }
-        // Claims that leave no sequence for a fair comparison cost everybody this window's evaluation, and nothing else.
-        let drawn =
-            random_sequences(seed, run.sequences, rules.eval_random_sequences, |id| given.contains(&id));
-        let Ok(random) = drawn else { return Ok(BTreeMap::new()) };
-        let theta = Arc::clone(self.follower.theta());
-        let lr = run.learning_rate(theta.steps);
-        let mut random_before = None;
-        let mut losses = BTreeMap::new();
-        for hotkey in peers {
-            let Some(sent) = closing.objects.get(hotkey) else { continue };
-            let Some(Check::Passed { count }) = closing.checks.get(hotkey) else { continue };
-            let assignment = run.assignment(&opening, hotkey)?;
-            let count = (*count).min(run.manifest.window.max_sequences);
-            let own: Vec<u64> = own_sequences(seed, hotkey, count, rules.eval_own_sequences)
-                .into_iter()
-                .map(|i| assignment.at(i))
-                .collect();
-            let random_before = match random_before {
-                Some(loss) => loss,
-                None => *random_before.insert(world.compute.loss(data, &theta.values, &random)?),
-            };
-            let own_before = world.compute.loss(data, &theta.values, &own)?;
-            #[allow(clippy::cast_possible_truncation)] // a factor from the manifest
-            let c = rules.trial_step as f32;
-            let make = |cpu: &gauntlet_model::engine::cpu::Cpu, out: &mut [f32]| -> Result<()> {
-                Ok(cpu.scope(|| outer_step::trial(&theta.values, &sent.submission, lr, c, out))?)
-            };
-            let after = world.compute.trial(data, make, &[&own, &random])?;
-            let [own_after, random_after] = after.as_slice() else { bail!("two losses are measured") };
-            let (own_after, random_after) = (*own_after, *random_after);
-            let marginal = None;
-            losses.insert(*hotkey, Losses { own_before, own_after, random_before, random_after, marginal });
-        }
-        Ok(losses)
-    }
-
-    /// The record of window `w` by this validator, and its bundle.
-    pub(crate) fn record(&self, world: &World<'_>, w: u64) -> Result<Option<(SignedRecord, Vec<u8>)>> {
+    /// The record of window `w` by this validator, and its bundle; none where it has not judged the window. Save the node
+    /// before it is published: it signs one record a window, whatever happens.
+    pub(crate) fn record(&mut self, world: &World<'_>, w: u64) -> Result<Option<(SignedRecord, Vec<u8>)>> {
         let Some(closing) = self.open.as_ref().filter(|c| c.window == w && self.follower.window() == w)
         else {
             return Ok(None);
@@ -309,6 +309,10 @@ impl Validator {
             content: Digest::of(&sent.bytes),
             size: sent.bytes.len() as u64,
         });
+        if let Some(signed) = self.signed.as_ref().filter(|signed| signed.record.window == w) {
+            let same = signed.record.bundle == Digest::of(&bundle);
+            return Ok(same.then(|| (signed.clone(), bundle)));
+        }
         let commitments = closing.commitments.iter().filter_map(|(hotkey, commitment)| match commitment {
             Commitment::InTime(digest) => Some((*hotkey, *digest)),
             _ => None,
@@ -326,7 +330,9 @@ impl Validator {
             published: world.chain.head()?.number,
             leader: self.hotkey(),
         };
-        Ok(Some((self.sign(record)?, bundle)))
+        let signed = self.sign(record)?;
+        self.signed = Some(signed.clone());
+        Ok(Some((signed, bundle)))
     }
 
     /// Signs a record.
@@ -337,15 +343,21 @@ impl Validator {
 
     /// Publishes a record and its bundle; the bundle first, so that who sees the record can have it.
     pub(crate) fn publish(&self, world: &World<'_>, signed: &SignedRecord, bundle: &[u8]) -> Result<()> {
-        let w = signed.record.window;
-        self.put(world, &world.run.keys.bundle(w), bundle)?;
-        self.put(world, &world.run.keys.record(w), &signed.to_bytes()?)
+        let (w, me) = (signed.record.window, self.hotkey());
+        world.put(&me, &world.run.keys.bundle(w), bundle)?;
+        world.put(&me, &world.run.keys.record(w), &signed.to_bytes()?)
     }
 
-    /// Says what it thinks of the record `signed`; `None` where it knows nothing of the window.
-    pub(crate) fn state_view(&self, world: &World<'_>, signed: &SignedRecord) -> Result<Option<View>> {
+    /// Says what it thinks of the record `signed`; `None` where it knows nothing of the window, or could not follow the
+    /// record: who says something stands behind it.
+    pub(crate) fn state_view(&mut self, world: &World<'_>, signed: &SignedRecord) -> Result<Option<View>> {
         let w = signed.record.window;
-        let Some(closing) = self.open.as_ref().filter(|c| c.window == w) else { return Ok(None) };
+        let Some(closing) = self.open.as_ref().filter(|c| c.window == w && c.finished.is_some()) else {
+            return Ok(None);
+        };
+        if !self.follower.could_follow(world, signed)? {
+            return Ok(None);
+        }
         let gather = closing.gather.iter().copied().collect();
         let (commitments, checks) = (&closing.commitments, &closing.checks);
         // A copy passes its own check and is left out by the round's verdict: that is no difference.
@@ -355,36 +367,80 @@ impl Validator {
                 !matches!(check, Check::Passed { .. }) || finished.outcome.accepted.contains(key)
             });
         }
-        let view =
-            compare(&signed.record, &Seen { gather: &gather, commitments, checks: &checks, selection: None });
+        let (leader, theta) = (signed.record.leader, self.follower.theta());
+        let public = Public {
+            record: &signed.record,
+            roster: &world.roster(w)?,
+            reveal_block: world.block(world.run.manifest.window.record_opens(w))?,
+            gather: &closing.gather,
+            step: theta.steps,
+            learning_rate: f64::from(world.run.learning_rate(theta.steps)),
+            state: self.audited.get(&leader).filter(|(at, _)| at + 1 == w).map(|(_, state)| *state),
+        };
+        let audit = audit(world, &self.hotkey(), &public);
+        let selection = match &audit {
+            Audit::Follows(selection, _) => Some(selection),
+            _ => None,
+        };
+        let mut view =
+            compare(&signed.record, &Seen { gather: &gather, commitments, checks: &checks, selection });
+        if matches!(audit, Audit::Contradicts(_)) && view == View::Agree {
+            view = View::Differs { hotkey: leader, reason: Difference::Selection };
+        }
+        if let Audit::Follows(_, state) = audit {
+            self.audited.insert(leader, (w, state));
+        }
         let said = Said::new(&self.identity, signed, view)?;
-        self.put(world, &world.run.keys.agreement(w, &self.hotkey()), &said.to_bytes()?)?;
+        world.put(&self.hotkey(), &world.run.keys.agreement(w, &self.hotkey()), &said.to_bytes()?)?;
         Ok(Some(view))
     }
 
-    /// Keeps the state of window `w` once its record is applied, and serves the bundle as well.
+    /// Keeps the state of a window once its record is applied, and takes back what is old.
     pub(crate) fn settle(&mut self, world: &World<'_>) -> Result<Option<State>> {
+        self.follower.forget(world)?;
+        Ok(self.settle_state().then(|| self.state.clone()))
+    }
+
+    fn settle_state(&mut self) -> bool {
         let window = self.follower.window();
-        let Some(closing) = self.open.take_if(|closing| closing.window < window) else { return Ok(None) };
-        if let Some((signed, bundle)) = self.follower.newest() {
-            let record = (world.run.keys.record(signed.record.window), signed.to_bytes()?);
-            let own = signed.record.leader == self.hotkey();
-            if !own {
-                self.put(world, &world.run.keys.bundle(signed.record.window), &bundle)?;
-                self.put(world, &record.0, &record.1)?;
+        let finished = self.open.take_if(|closing| closing.window < window).and_then(|c| c.finished);
+        let Some(finished) = finished else { return false };
+        self.state = finished.state;
+        true
+    }
+
+    /// What a validator does every so many windows, once window `w` is closed: weights, anchor, checkpoint. Gives the
+    /// weights it set, and what the chain refused: no permit yet, too soon; then the next time.
+    pub(crate) fn afterwards(&self, world: &mut World<'_>, w: u64) -> Result<Afterwards> {
+        let (window, mut after) = (&world.run.manifest.window, Afterwards::default());
+        let (anchors, checkpoints) = (window.anchor_every, window.checkpoint_every);
+        if (w + 1).is_multiple_of(world.run.manifest.chain.windows_per_weights) {
+            match self.set_weights(world) {
+                Ok(weights) => after.weights = weights,
+                Err(error) => after.refused.push(format!("weights: {error:#}")),
             }
         }
-        let Some(finished) = closing.finished else { return Ok(None) };
-        self.state = finished.state;
-        Ok(Some(self.state.clone()))
+        if self.follower.window() != w + 1 {
+            return Ok(after);
+        }
+        if (w + 1).is_multiple_of(anchors)
+            && let Err(error) = self.anchor(world, w)
+        {
+            after.refused.push(format!("anchor: {error:#}"));
+        }
+        if (w + 1).is_multiple_of(checkpoints) {
+            self.checkpoint(world)?;
+        }
+        Ok(after)
     }
 
     /// Sets weights by the newest split.
-    pub(crate) fn set_weights(&self, world: &mut World<'_>) -> Result<Option<Vec<(u16, u16)>>> {
+    fn set_weights(&self, world: &mut World<'_>) -> Result<Option<Vec<(u16, u16)>>> {
         let Some(incentives) = &self.incentives else { return Ok(None) };
         let graph = world.chain.metagraph()?;
-        let uids = graph.neurons.iter().map(|n| (n.hotkey, n.uid)).collect();
-        let weights = chain_weights(incentives, &uids, None);
+        let uids: BTreeMap<Hotkey, u16> = graph.neurons.iter().map(|n| (n.hotkey, n.uid)).collect();
+        let owner = world.run.manifest.chain.ledger.owner;
+        let weights = chain_weights(incentives, &uids, owner.and_then(|owner| uids.get(&owner).copied()));
         if weights.is_empty() {
             return Ok(None);
         }
@@ -394,22 +450,15 @@ impl Validator {
     }
 
     /// Anchors the record of window `w` on chain.
-    pub(crate) fn anchor(&self, world: &mut World<'_>, w: u64) -> Result<()> {
+    fn anchor(&self, world: &mut World<'_>, w: u64) -> Result<()> {
         let record = self.follower.records().head();
         Ok(world.chain.anchor(self.hotkey(), Anchor { window: w, record })?)
     }
 
     /// Publishes a checkpoint of where it stands.
-    pub(crate) fn checkpoint(&self, world: &World<'_>) -> Result<()> {
+    fn checkpoint(&self, world: &World<'_>) -> Result<()> {
         let me = self.hotkey();
         let Some(bucket) = world.buckets.of(&me, &me) else { bail!("{me}: has no bucket") };
         checkpoint::publish(world, &self.follower, &bucket)
-    }
-
-    fn put(&self, world: &World<'_>, key: &str, bytes: &[u8]) -> Result<()> {
-        let me = self.hotkey();
-        let Some(bucket) = world.buckets.of(&me, &me) else { bail!("{me}: has no bucket") };
-        bucket.put(key, bytes)?;
-        Ok(())
     }
 }

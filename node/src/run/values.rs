@@ -40,16 +40,36 @@ pub(crate) fn seal(identity: &Identity, run: &Digest, window: u64, values: &[f32
     bytes
 }
 
-/// The values; `None` for bytes that are no values of `hotkey` for `window` of `run`.
-pub(crate) fn open(bytes: &[u8], run: &Digest, window: u64, hotkey: &Hotkey) -> Option<Vec<f32>> {
+/// Published values as read; their signature holds.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Values {
+    pub(crate) run: Digest,
+    pub(crate) window: u64,
+    pub(crate) hotkey: Hotkey,
+    pub(crate) values: Vec<f32>,
+}
+
+/// Reads values; `None` for bytes that are none, that are not finite, or that their hotkey did not sign.
+pub(crate) fn read(bytes: &[u8]) -> Option<Values> {
     if bytes.len() != LEN {
         return None;
     }
     let (signed, signature) = bytes.split_at_checked(LEN - 64)?;
-    let values = signed.strip_prefix(head(run, window, hotkey).as_slice())?;
+    let rest = signed.strip_prefix(&MAGIC)?.strip_prefix(&VERSION.to_le_bytes())?;
+    let (run, rest) = rest.split_first_chunk::<32>()?;
+    let (window, rest) = rest.split_first_chunk::<8>()?;
+    let (hotkey, values) = rest.split_first_chunk::<32>()?;
+    let (window, hotkey) = (u64::from_le_bytes(*window), Hotkey(*hotkey));
     let signature = Signature(signature.try_into().ok()?);
     let values: Vec<f32> = values.as_chunks::<4>().0.iter().map(|value| f32::from_le_bytes(*value)).collect();
-    (values.iter().all(|value| value.is_finite()) && verify(hotkey, signed, &signature)).then_some(values)
+    let good = values.iter().all(|value| value.is_finite()) && verify(&hotkey, signed, &signature);
+    good.then_some(Values { run: Digest(*run), window, hotkey, values })
+}
+
+/// The values; `None` for bytes that are no values of `hotkey` for `window` of `run`.
+pub(crate) fn open(bytes: &[u8], run: &Digest, window: u64, hotkey: &Hotkey) -> Option<Vec<f32>> {
+    let found = read(bytes)?;
+    ((found.run, found.window, found.hotkey) == (*run, window, *hotkey)).then_some(found.values)
 }
 
 fn head(run: &Digest, window: u64, hotkey: &Hotkey) -> Vec<u8> {

@@ -3,12 +3,13 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Result;
 use gauntlet::Hotkey;
 
 use crate::run::Buckets;
-use crate::storage::{Storage, StoreOptions, ss58};
+use crate::storage::{Patience, Storage, StoreOptions, Trouble, ss58};
 
 /// All buckets.
 pub(crate) struct SimBuckets {
@@ -20,12 +21,14 @@ pub(crate) struct SimBuckets {
     misled: BTreeSet<Hotkey>,
     /// Readers that reach nobody at the moment.
     offline: RefCell<BTreeSet<Hotkey>>,
+    /// Chain time in milliseconds: what is put is stamped with it.
+    now_ms: Arc<dyn Fn() -> u64 + Send + Sync>,
 }
 
 impl SimBuckets {
-    pub(crate) fn new(root: Option<PathBuf>) -> Self {
+    pub(crate) fn new(root: Option<PathBuf>, now_ms: Arc<dyn Fn() -> u64 + Send + Sync>) -> Self {
         let (own, second) = (BTreeMap::new(), BTreeMap::new());
-        Self { root, own, second, misled: BTreeSet::new(), offline: RefCell::default() }
+        Self { root, own, second, misled: BTreeSet::new(), offline: RefCell::default(), now_ms }
     }
 
     /// Gives a node its bucket, and an address. The address goes on chain and so into block hashes: it must not depend on
@@ -36,10 +39,12 @@ impl SimBuckets {
             None => "memory:".to_owned(),
         };
         let name = ss58::encode(&hotkey);
-        let bucket = Storage::open(&url(name.clone()), &StoreOptions::default())?;
-        let second = two_faces
-            .then(|| Storage::open(&url(format!("{name}.second")), &StoreOptions::default()))
-            .transpose()?;
+        let open = |name: String| -> Result<Storage> {
+            let now_ms = Arc::clone(&self.now_ms);
+            Ok(Storage::open(&url(name), &StoreOptions::default())?.with_clock(move || now_ms()))
+        };
+        let bucket = open(name.clone())?;
+        let second = two_faces.then(|| open(format!("{name}.second"))).transpose()?;
         if self.own.len() % 2 == 1 {
             self.misled.insert(hotkey);
         }
@@ -62,7 +67,8 @@ impl SimBuckets {
 impl Buckets for SimBuckets {
     fn of(&self, reader: &Hotkey, owner: &Hotkey) -> Option<Storage> {
         if reader != owner && self.offline.borrow().contains(reader) {
-            return None;
+            let bucket = self.own.get(owner)?.with_patience(Patience::none());
+            return Some(bucket.with_trouble(|_| Some(Trouble::Drop)));
         }
         match self.second.get(owner) {
             Some(second) if reader != owner && self.misled.contains(reader) => Some(second.clone()),

@@ -153,7 +153,7 @@ impl Log {
         });
         self.line(&json!({
             "kind": "epoch", "epoch": pay.epoch, "block": pay.block, "emission": pay.emission,
-            "owner": pay.owner, "burned": pay.burned, "pays": pays.collect::<Vec<_>>(),
+            "owner": pay.owner, "burned": pay.burned, "previous": pay.previous, "neurons": pay.neurons, "pays": pays.collect::<Vec<_>>(),
         }))
     }
 
@@ -171,10 +171,7 @@ impl Log {
     /// A validator's state, kept with every window.
     pub(crate) fn state(&mut self, validator: Hotkey, state: &State) -> Result<()> {
         let path = self.states.join(format!("{}.state", ss58::encode(&validator)));
-        let temporary = path.with_extension("tmp");
-        std::fs::write(&temporary, state.to_bytes()?)
-            .and_then(|()| std::fs::rename(&temporary, &path))
-            .with_context(|| format!("cannot write {}", path.display()))
+        crate::files::write(&path, state.to_bytes()?)
     }
 
     /// A peer's share of the split of a window, by a validator.

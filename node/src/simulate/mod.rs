@@ -42,10 +42,11 @@ use crate::run::context::Run;
 use crate::run::follower::Follower;
 use crate::run::identity::Identity;
 use crate::run::peer::Peer;
+use crate::run::persist::Disk;
 use crate::run::theta::{Shared, Theta};
 use crate::run::validator::Validator;
 use baseline::Baseline;
-use behaviours::{Act, make};
+use behaviours::{Act, Draft, make};
 use buckets::SimBuckets;
 use log::Log;
 use node::{Judge, Miner};
@@ -70,6 +71,8 @@ pub(crate) struct Simulation {
     shared: Shared,
     baseline: Option<Baseline>,
     log: Log,
+    /// Holds what nodes keep on their disks, as long as the simulation lasts.
+    disks: Option<tempfile::TempDir>,
 }
 
 /// What a window came to, for whoever shows it.
@@ -93,6 +96,8 @@ pub(crate) struct WindowResult {
     pub(crate) bytes: u64,
     /// Honest sequences trained on.
     pub(crate) sequences: u64,
+    /// More stake differs from the record than agrees with it.
+    pub(crate) disputed: bool,
     /// Loss on held-out text after the window, and the baseline's.
     pub(crate) validation: Option<f64>,
     pub(crate) baseline: Option<f64>,
@@ -106,13 +111,15 @@ impl Simulation {
         let clock = Clock::Virtual { height: Arc::clone(&height), seed: settings.seed };
         let chain = Ledger::open(Path::new(":memory:"), &run.manifest.chain.ledger, clock)?;
         let initial = Arc::new(Theta::initial(&run, compute.cpu())?);
+        let (block_ms, now) = (run.manifest.chain.ledger.block_time_ms, Arc::clone(&height));
+        let now_ms = Arc::new(move || now.load(Ordering::Acquire).saturating_mul(block_ms));
         let root = settings.keep_objects.then(|| out.join("objects"));
         let mut simulation = Self {
             run,
             compute,
             chain,
             height,
-            buckets: SimBuckets::new(root),
+            buckets: SimBuckets::new(root, now_ms),
             miners: Vec::new(),
             judges: Vec::new(),
             order: Vec::new(),
@@ -120,6 +127,7 @@ impl Simulation {
             shared: Shared::default(),
             baseline: None,
             log: Log::create(out)?,
+            disks: None,
         };
         if settings.baseline {
             simulation.baseline = Some(Baseline::new(&simulation.compute, &simulation.initial)?);
@@ -137,7 +145,20 @@ impl Simulation {
             let follower = self.follower(hotkey);
             let name = format!("validator-{}", i + 1);
             self.log.meet(hotkey, &name, &kind.to_string(), 0.0, *stake)?;
-            self.judges.push(Judge { name, kind: *kind, validator: Validator::new(identity, follower) });
+            let disk = match kind {
+                ValidatorKind::Restart(_) => Some(self.disk(&hotkey)?),
+                _ => None,
+            };
+            self.judges.push(Judge {
+                name,
+                kind: *kind,
+                validator: Validator::new(identity, follower),
+                withheld: None,
+                disk,
+            });
+        }
+        if let Some(owner) = self.run.manifest.chain.ledger.owner {
+            self.chain.register(owner, owner).context("cannot register chain.ledger.owner")?;
         }
         let mut numbers: BTreeMap<String, usize> = BTreeMap::new();
         for entry in &settings.peers {
@@ -155,13 +176,18 @@ impl Simulation {
                 };
                 let kind = entry.kind.clone();
                 self.log.meet(identity.hotkey(), &name, &kind.to_string(), entry.speed, 0)?;
-                let miner =
-                    Miner { name, kind, behaviour, identity, peer: None, budget, from, until, draft: None };
+                let disk = match kind {
+                    Kind::Restart(_) => Some(self.disk(&identity.hotkey())?),
+                    _ => None,
+                };
+                let (peer, draft) = (None, None);
+                let miner = Miner { name, kind, behaviour, identity, peer, budget, from, until, draft, disk };
                 self.miners.push(miner);
             }
         }
         self.order = (0..self.miners.len()).collect();
         self.order.sort_by_key(|i| self.miners[*i].behaviour.waits());
+        self.enlist(0)?;
         self.join(0)?;
         // What was registered shows once its block is sealed.
         self.advance_to(self.run.manifest.window.opens(0));
@@ -181,15 +207,22 @@ impl Simulation {
         Follower::new(hotkey, self.run.id, Arc::clone(&self.initial), self.shared.clone())
     }
 
-    /// Registers the miners that join in window `w`; they come from a checkpoint, or replay the run from its beginning.
+    /// Registers the miners that join in window `w`, in a block before it opens: later would be too late for `w`.
+    fn enlist(&mut self, w: u64) -> Result<()> {
+        let joining = |miner: &&Miner| miner.from == w;
+        let joining = self.miners.iter().filter(joining);
+        let joining: Vec<_> =
+            joining.map(|miner| (miner.identity.hotkey(), miner.behaviour.has_two_faces())).collect();
+        joining.into_iter().try_for_each(|(hotkey, two_faces)| self.register(hotkey, None, two_faces))
+    }
+
+    /// Miners that join in window `w` come from a checkpoint, or replay the run from its beginning.
     fn join(&mut self, w: u64) -> Result<()> {
         for i in 0..self.miners.len() {
             if self.miners[i].from != w {
                 continue;
             }
-            let (hotkey, two_faces) =
-                (self.miners[i].identity.hotkey(), self.miners[i].behaviour.has_two_faces());
-            self.register(hotkey, None, two_faces)?;
+            let hotkey = self.miners[i].identity.hotkey();
             let mut follower = self.follower(hotkey);
             let world = world!(self);
             if let Some(last) = w.checked_sub(1) {
@@ -209,6 +242,55 @@ impl Simulation {
         Ok(())
     }
 
+    /// Where a node that will be killed keeps its state.
+    fn disk(&mut self, hotkey: &Hotkey) -> Result<Disk> {
+        let root = match &self.disks {
+            Some(root) => root,
+            None => {
+                self.disks.insert(tempfile::tempdir().context("no temporary folder for what nodes keep")?)
+            }
+        };
+        Disk::new(root.path(), hotkey)
+    }
+
+    /// Nodes with a disk keep what a restart needs.
+    pub(super) fn save(&self) -> Result<()> {
+        for miner in &self.miners {
+            if let (Some(disk), Some(peer)) = (&miner.disk, &miner.peer) {
+                let sealed = miner.draft.as_ref().map(|draft| (peer.follower.window(), draft.object.clone()));
+                disk.save_miner(self.run.id, peer, sealed)?;
+            }
+        }
+        for judge in &self.judges {
+            if let Some(disk) = &judge.disk {
+                disk.save_validator(self.run.id, &judge.validator)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Nodes that are killed in window `w` come back with nothing but what they kept.
+    fn restart(&mut self, w: u64) -> Result<()> {
+        let shared = self.shared.clone();
+        let world = world!(self);
+        for miner in self.miners.iter_mut().filter(|miner| miner.kind == Kind::Restart(w)) {
+            if let (Some(disk), Some(peer)) = (&miner.disk, miner.peer.take()) {
+                drop((peer, miner.draft.take()));
+                let (peer, sealed) = disk.miner(&world, miner.identity.clone(), shared.clone())?;
+                let sealed = sealed.filter(|(window, _)| *window == peer.follower.window());
+                miner.draft = sealed.map(|(_, object)| Draft::made(object));
+                miner.peer = Some(peer);
+            }
+        }
+        for judge in self.judges.iter_mut().filter(|judge| judge.kind == ValidatorKind::Restart(w)) {
+            if let Some(disk) = &judge.disk {
+                let identity = judge.validator.identity.clone();
+                judge.validator = disk.validator(&world, identity, shared.clone())?;
+            }
+        }
+        Ok(())
+    }
+
     fn advance_to(&self, height: u64) {
         self.height.fetch_max(height, Ordering::AcqRel);
     }
@@ -217,10 +299,15 @@ impl Simulation {
     pub(crate) fn window(&mut self, w: u64) -> Result<WindowResult> {
         let window = self.run.manifest.window.clone();
         self.advance_to(window.opens(w));
-        if w > 0 {
+        if let Some(last) = w.checked_sub(1) {
+            self.catch_up(last)?;
+            self.miners.iter_mut().for_each(|miner| miner.draft = None);
+            self.save()?;
+            self.restart(w)?;
             self.join(w)?;
         }
         let (train_loss, ids) = self.train(w)?;
+        self.enlist(w + 1)?;
         self.advance_to(window.opens(w + 1));
         self.each_draft(w, |act, behaviour, draft| {
             let theta = draft.state.clone().unwrap_or_else(|| Arc::clone(act.peer.follower.theta()));
@@ -228,18 +315,24 @@ impl Simulation {
             behaviour.commit(act, draft)
         })?;
         self.advance_to(window.commit_deadline(w));
+        self.set_offline(w, true);
         let world = world!(self);
         for judge in &mut self.judges {
             judge.validator.read_commitments(&world, w)?;
         }
+        // And killed again, between commitment and object.
+        self.save()?;
+        self.restart(w)?;
         self.each_draft(w, |act, behaviour, draft| behaviour.reveal(act, draft))?;
         self.advance_to(window.record_opens(w));
+        self.each_draft(w, |act, behaviour, draft| behaviour.overdue(act, draft))?;
         self.judge(w)?;
         self.each_draft(w, |act, behaviour, _| behaviour.afterwards(act))?;
         let (bytes, submissions) = self.sent();
         let leader = self.close_pending(w)?;
         let sequences = ids.len() as u64;
-        let mut result = WindowResult { train_loss, leader, bytes, submissions, sequences, ..self.result(w) };
+        let mut result =
+            WindowResult { train_loss, leader, bytes, submissions, sequences, ..self.result(w)? };
         if let Some(baseline) = &mut self.baseline {
             baseline.step(&self.run, &mut self.compute, &ids)?;
         }
@@ -272,7 +365,7 @@ impl Simulation {
 
     /// The first validator that keeps to the rules: whose view is shown.
     pub(crate) fn observer(&self) -> Option<&Judge> {
-        self.judges.iter().find(|j| j.kind == ValidatorKind::Honest).or(self.judges.first())
+        self.judges.iter().find(|j| j.kind.is_honest()).or(self.judges.first())
     }
 
     /// Everybody makes its submission; mean loss of the honest sequences, and which they are.
@@ -287,7 +380,14 @@ impl Simulation {
             };
             let mut world = world!(self);
             let mut act = Act { peer, world: &mut world, window: w, budget: miner.budget };
-            miner.draft = miner.behaviour.draft(&mut act)?;
+            miner.draft = match miner.behaviour.draft(&mut act) {
+                // It sends nothing in this window, as any miner would.
+                Err(error) if is_not_finite(&error) => {
+                    self.log.trouble(w, &miner.name, &format!("{error:#}"))?;
+                    None
+                }
+                draft => draft?,
+            };
             if let Some(loss) = miner.draft.as_ref().and_then(|d| d.loss).filter(|_| miner.kind.is_honest()) {
                 sum += loss * f64::from(miner.budget);
                 ids.extend(act.peer.assigned(act.world, w, miner.budget)?);
@@ -319,6 +419,11 @@ impl Simulation {
         let sizes = drafts.map(|draft| draft.object.len() as u64).filter(|size| *size > 0);
         sizes.fold((0, 0), |(bytes, count), size| (bytes + size, count + 1))
     }
+}
+
+/// Whether a gradient was no number.
+fn is_not_finite(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(gauntlet_demo::Error::NonFinite { .. }))
 }
 
 /// The key of a simulated node.

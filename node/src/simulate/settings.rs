@@ -94,6 +94,11 @@ impl SimulateArgs {
         if !(1..=4096).contains(&self.sequences) {
             return Err(wrong("sequences", format!("{} is not in 1..=4096", self.sequences)).into());
         }
+        let slowest = peers.iter().map(|e| e.speed).fold(f64::INFINITY, f64::min) * f64::from(self.sequences);
+        if slowest < 0.5 {
+            let problem = format!("the slowest peer would train on {slowest}, less than one; raise it");
+            return Err(wrong("sequences", problem).into());
+        }
         let fastest = peers.iter().map(|e| e.speed).fold(0.0, f64::max) * f64::from(self.sequences);
         if fastest > 4096.0 {
             return Err(wrong(

@@ -20,7 +20,8 @@ pub(crate) enum Kind {
     EarlyReader,
     TwoFace,
     Eraser,
-    Late,
+    /// With its commitment or, committed in time, with its object.
+    Late(Tardy),
     /// Probability of missing a window.
     Absent(f64),
     Malformed,
@@ -38,6 +39,15 @@ pub(crate) enum Kind {
     Leaver(u64),
     /// Honest; reaches nobody while the record of this window is published.
     Offline(u64),
+    /// Honest; killed before this window, and started again from what it kept on its disk.
+    Restart(u64),
+}
+
+/// What of a late peer is late.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tardy {
+    Commitment,
+    Object,
 }
 
 /// Where a joiner begins.
@@ -76,12 +86,35 @@ pub(crate) enum ValidatorKind {
     SilentLeader(u64),
     /// Signs two records in this window.
     EquivocatingLeader(u64),
+    /// Lists, in this window, an object that nobody can have, and anchors that record.
+    WithholdingLeader(u64),
+    /// Says nothing in its turn of this window, and in the next shows a record of that turn with another on top of it.
+    ForkingLeader(u64),
+    /// From this window on selects the miner of the lowest hotkey, and nobody else.
+    FavouringLeader(u64),
+    /// Honest otherwise; from this window on anchors hashes of no record.
+    GarbageAnchors(u64),
+    /// Honest; reaches nobody while this window is closed.
+    Offline(u64),
+    /// Honest; killed before this window, and started again from what it kept on its disk.
+    Restart(u64),
 }
+
+impl ValidatorKind {
+    /// Whether it keeps to the rules: it may miss a window.
+    pub(crate) fn is_honest(self) -> bool {
+        matches!(self, Self::Honest | Self::Offline(_) | Self::Restart(_))
+    }
+}
+
+/// Names that `--validators` knows.
+const VALIDATORS: &str = "honest, silent-leader@W, equivocating-leader@W, withholding-leader@W, forking-leader@W, favouring-leader@W, \
+    garbage-anchors@W, offline@W, restart@W";
 
 /// Names that `--peers` knows.
 const KINDS: &str = "honest, lazy, idle, random, zero, copycat, mixer, mixer+1, replayer, replayer+1, shuffler, \
-    early-reader, twoface, eraser, late, absent:P, malformed, stale:K, signflip, noise:X, concentrate, \
-    sybil:N:same|interleave|split, joiner@W, joiner@W:replay, leaver@W, offline@W; honest:N@SPEED, others NAME*N@SPEED";
+    early-reader, twoface, eraser, late[:object], absent:P, malformed, stale:K, signflip, noise:X, concentrate, \
+    sybil:N:same|interleave|split, joiner@W, joiner@W:replay, leaver@W, offline@W, restart@W; honest:N@SPEED, others NAME*N@SPEED";
 
 /// Peers of one entry at most.
 const MOST: usize = 4096;
@@ -120,6 +153,9 @@ impl FromStr for Entry {
         if let Some(w) = text.strip_prefix("offline@") {
             return Ok(Self { kind: Kind::Offline(window(w)?), count: 1, speed: 1.0 });
         }
+        if let Some(w) = text.strip_prefix("restart@") {
+            return Ok(Self { kind: Kind::Restart(window(w)?), count: 1, speed: 1.0 });
+        }
         let (rest, speed) = match text.split_once('@') {
             Some((rest, speed)) => (rest, speed.parse().map_err(|_| wrong("expected a speed after @"))?),
             None => (text, 1.0),
@@ -155,7 +191,11 @@ impl FromStr for Entry {
             "early-reader" => (Kind::EarlyReader, 1),
             "twoface" => (Kind::TwoFace, 1),
             "eraser" => (Kind::Eraser, 1),
-            "late" => (Kind::Late, 1),
+            "late" => match argument {
+                None => (Kind::Late(Tardy::Commitment), 1),
+                Some("object") => (Kind::Late(Tardy::Object), 1),
+                Some(_) => return Err(wrong("expected late or late:object")),
+            },
             "malformed" => (Kind::Malformed, 1),
             "signflip" => (Kind::SignFlip, 1),
             "concentrate" => (Kind::Concentrate, 1),
@@ -186,7 +226,7 @@ impl FromStr for Entry {
         };
         let most_arguments = match kind {
             Kind::Sybil(..) => 2,
-            Kind::Honest | Kind::Absent(_) | Kind::Noise(_) | Kind::Stale(_) => 1,
+            Kind::Honest | Kind::Late(_) | Kind::Absent(_) | Kind::Noise(_) | Kind::Stale(_) => 1,
             _ => 0,
         };
         let in_range = match kind {
@@ -227,7 +267,8 @@ impl fmt::Display for Kind {
             Self::EarlyReader => f.write_str("early-reader"),
             Self::TwoFace => f.write_str("twoface"),
             Self::Eraser => f.write_str("eraser"),
-            Self::Late => f.write_str("late"),
+            Self::Late(Tardy::Commitment) => f.write_str("late"),
+            Self::Late(Tardy::Object) => f.write_str("late:object"),
             Self::Absent(p) => write!(f, "absent:{p}"),
             Self::Malformed => f.write_str("malformed"),
             Self::Stale(k) => write!(f, "stale:{k}"),
@@ -239,6 +280,7 @@ impl fmt::Display for Kind {
             Self::Joiner(w, Join::Replay) => write!(f, "joiner@{w}:replay"),
             Self::Leaver(w) => write!(f, "leaver@{w}"),
             Self::Offline(w) => write!(f, "offline@{w}"),
+            Self::Restart(w) => write!(f, "restart@{w}"),
         }
     }
 }
@@ -256,11 +298,14 @@ impl fmt::Display for SybilForm {
 impl Kind {
     /// Whether it does what it should: it may come late, leave early or miss windows.
     pub(crate) fn is_honest(&self) -> bool {
-        matches!(self, Self::Honest | Self::Joiner(..) | Self::Leaver(_) | Self::Offline(_))
+        matches!(
+            self,
+            Self::Honest | Self::Joiner(..) | Self::Leaver(_) | Self::Offline(_) | Self::Restart(_)
+        )
     }
 }
 
-/// Reads `--validators`: a number, or a list of `honest`, `silent-leader@W`, `equivocating-leader@W`.
+/// Reads `--validators`: a number, or a list of [`VALIDATORS`].
 pub(crate) fn validators(text: &str) -> Result<Vec<ValidatorKind>, String> {
     let list = match text.parse::<usize>() {
         Ok(count) => vec![ValidatorKind::Honest; count],
@@ -278,7 +323,13 @@ impl FromStr for ValidatorKind {
             None if text == "honest" => Ok(Self::Honest),
             Some(("silent-leader", w)) => Ok(Self::SilentLeader(window(w)?)),
             Some(("equivocating-leader", w)) => Ok(Self::EquivocatingLeader(window(w)?)),
-            _ => Err(format!("'{text}': unknown; known are honest, silent-leader@W, equivocating-leader@W")),
+            Some(("withholding-leader", w)) => Ok(Self::WithholdingLeader(window(w)?)),
+            Some(("forking-leader", w)) => Ok(Self::ForkingLeader(window(w)?)),
+            Some(("favouring-leader", w)) => Ok(Self::FavouringLeader(window(w)?)),
+            Some(("garbage-anchors", w)) => Ok(Self::GarbageAnchors(window(w)?)),
+            Some(("offline", w)) => Ok(Self::Offline(window(w)?)),
+            Some(("restart", w)) => Ok(Self::Restart(window(w)?)),
+            _ => Err(format!("'{text}': unknown; known are {VALIDATORS}")),
         }
     }
 }
@@ -289,6 +340,12 @@ impl fmt::Display for ValidatorKind {
             Self::Honest => f.write_str("honest"),
             Self::SilentLeader(w) => write!(f, "silent-leader@{w}"),
             Self::EquivocatingLeader(w) => write!(f, "equivocating-leader@{w}"),
+            Self::WithholdingLeader(w) => write!(f, "withholding-leader@{w}"),
+            Self::ForkingLeader(w) => write!(f, "forking-leader@{w}"),
+            Self::FavouringLeader(w) => write!(f, "favouring-leader@{w}"),
+            Self::GarbageAnchors(w) => write!(f, "garbage-anchors@{w}"),
+            Self::Offline(w) => write!(f, "offline@{w}"),
+            Self::Restart(w) => write!(f, "restart@{w}"),
         }
     }
 }
@@ -299,12 +356,12 @@ mod tests {
 
     #[test]
     fn every_form_is_read_and_written_back() {
-        let text = "honest:4@2,lazy*2,mixer+1,stale:3,noise:0.5,absent:0.25,sybil:3:interleave,joiner@20,leaver@9,joiner@3:replay,offline@4";
+        let text = "honest:4@2,lazy*2,mixer+1,stale:3,noise:0.5,absent:0.25,sybil:3:interleave,joiner@20,leaver@9,joiner@3:replay,offline@4,restart@5,late,late:object";
         let entries = peers(text).unwrap();
         assert_eq!(entries[0], Entry { kind: Kind::Honest, count: 4, speed: 2.0 });
         assert_eq!((entries[1].count, entries[6].count), (2, 3));
         let names: Vec<String> = entries.iter().map(|e| e.kind.to_string()).collect();
-        let known = "honest lazy mixer+1 stale:3 noise:0.5 absent:0.25 sybil:3:interleave joiner@20 leaver@9 joiner@3:replay offline@4";
+        let known = "honest lazy mixer+1 stale:3 noise:0.5 absent:0.25 sybil:3:interleave joiner@20 leaver@9 joiner@3:replay offline@4 restart@5 late late:object";
         assert_eq!(names.join(" "), known);
         for name in names {
             assert_eq!(name.parse::<Entry>().unwrap().kind.to_string(), name);
@@ -312,8 +369,9 @@ mod tests {
         assert_eq!(peers("3").unwrap()[0].count, 3);
         assert_eq!(peers("sybil:4:split@2").unwrap()[0].speed, 0.5);
         assert_eq!(validators("2").unwrap(), [ValidatorKind::Honest; 2]);
-        let mixed = validators("honest, silent-leader@7,equivocating-leader@9").unwrap();
-        assert_eq!(mixed[1..], [ValidatorKind::SilentLeader(7), ValidatorKind::EquivocatingLeader(9)]);
+        let all = VALIDATORS.replace("@W", "@7");
+        let written: Vec<String> = validators(&all).unwrap().iter().map(ToString::to_string).collect();
+        assert_eq!((written.len(), written.join(", ")), (9, all));
     }
 
     #[test]
@@ -330,6 +388,7 @@ mod tests {
             "sybil",
             "sybil:2:half",
             "lazy:3",
+            "late:3",
             "honest@0",
             "honest@fast",
             "lazy*0",

@@ -6,7 +6,6 @@ use anyhow::Result;
 use gauntlet::{Event, EventKind, FailReason, Hotkey};
 use serde::Serialize;
 
-use super::spec::ValidatorKind;
 use super::{Simulation, WindowResult};
 use crate::chain::{Chain, EpochPay};
 use crate::run::manifest::Manifest;
@@ -27,6 +26,8 @@ pub(crate) struct Summary {
     pub(crate) theta_hash: String,
     /// Windows that were not closed by a record.
     pub(crate) stalled: u64,
+    /// Windows whose record more stake differed from than agreed with.
+    pub(crate) disputed: Vec<u64>,
     /// Whether all nodes that follow the rules ended with that θ.
     pub(crate) all_agree: bool,
     /// On held-out text, in nats a token and bits a byte; of the network and of the baseline.
@@ -139,9 +140,8 @@ impl Simulation {
                 })
             })
             .collect::<Result<_>>()?;
-        let honest = |judge: &super::Judge| judge.kind == ValidatorKind::Honest;
         let all_agree = peers.iter().all(|p| p.agrees || !p.honest)
-            && self.judges.iter().zip(&validators).all(|(judge, v)| v.agrees || !honest(judge));
+            && self.judges.iter().zip(&validators).all(|(judge, v)| v.agrees || !judge.kind.is_honest());
         let data = self.run.corpus.validation.as_ref();
         let bits = |loss: f64| data.map(|data| crate::train::bits_per_byte(loss, data));
         let (bytes, sent): (u64, u64) =
@@ -162,7 +162,8 @@ impl Simulation {
             theta_hash: theta.to_string(),
             stalled: self
                 .observer()
-                .map_or(0, |j| (last.window + 1).saturating_sub(j.validator.follower.window())),
+                .map_or(0, |j| (windows.len() as u64).saturating_sub(j.validator.follower.window())),
+            disputed: windows.iter().filter(|w| w.disputed).map(|w| w.window).collect(),
             all_agree,
             validation_loss: last.validation,
             baseline_loss: last.baseline,

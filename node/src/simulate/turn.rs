@@ -5,11 +5,13 @@ use std::sync::atomic::Ordering;
 use anyhow::{Context, Result};
 use gauntlet::Hotkey;
 
+use super::node::Judge;
 use super::spec::{Kind, ValidatorKind};
 use super::{Simulation, WindowResult};
+use crate::chain::Anchor;
 use crate::run::World;
+use crate::run::checkpoint;
 use crate::run::follower::{Followed, Follower};
-use crate::run::manifest::WindowSection;
 use crate::storage::ss58;
 
 impl Simulation {
@@ -46,12 +48,12 @@ impl Simulation {
     /// Leaders publish in turn, before block `end`, until the record of window `w` stands; who led.
     fn close(&mut self, w: u64, end: u64) -> Result<Option<Hotkey>> {
         let (opens, length) = (self.run.manifest.window.record_opens(w), self.run.manifest.window.record);
-        self.set_offline(w, true);
         let mut led = None;
         let mut turn = self.height.load(Ordering::Acquire).saturating_sub(opens).div_ceil(length);
         while opens + turn * length < end {
             self.advance_to(opens + turn * length);
             self.read_chain()?;
+            self.judge(w)?;
             let Some(leader) = self.turn_of(w, turn)? else { break };
             turn += 1;
             self.publish(w, leader)?;
@@ -70,10 +72,13 @@ impl Simulation {
         Ok(led)
     }
 
-    /// Cuts off who misses this window's record, or lets them back.
-    fn set_offline(&self, w: u64, offline: bool) {
+    /// Cuts off who misses the closing of this window, or lets them back.
+    pub(super) fn set_offline(&self, w: u64, offline: bool) {
         for miner in self.miners.iter().filter(|m| m.kind == Kind::Offline(w)) {
             self.buckets.set_offline(miner.identity.hotkey(), offline);
+        }
+        for judge in self.judges.iter().filter(|j| j.kind == ValidatorKind::Offline(w)) {
+            self.buckets.set_offline(judge.validator.hotkey(), offline);
         }
     }
 
@@ -87,14 +92,50 @@ impl Simulation {
 
     fn publish(&mut self, w: u64, leader: Hotkey) -> Result<()> {
         let world = world!(self);
-        let Some(judge) = self.judges.iter().find(|judge| judge.validator.hotkey() == leader) else {
+        let Some(judge) = self.judges.iter_mut().find(|judge| judge.validator.hotkey() == leader) else {
             return Ok(());
         };
         if matches!(judge.kind, ValidatorKind::SilentLeader(from) if w >= from) {
             return Ok(());
         }
+        let Some((mut signed, mut bundle)) = judge.validator.record(&world, w)? else { return Ok(()) };
         let validator = &judge.validator;
-        let Some((signed, bundle)) = validator.record(&world, w)? else { return Ok(()) };
+        if let Some(disk) = &judge.disk {
+            disk.save_validator(world.run.id, validator)?;
+        }
+        match judge.kind {
+            ValidatorKind::WithholdingLeader(at) if at == w => {
+                let mut record = signed.record.clone();
+                if let Some(listed) = record.accepted.first_mut() {
+                    listed.content = gauntlet::Digest::of(b"an object that nobody has");
+                    for (_, content) in record.commitments.iter_mut().filter(|(key, _)| *key == listed.hotkey)
+                    {
+                        *content = listed.content;
+                    }
+                }
+                (signed, bundle) = (validator.sign(record)?, Vec::new());
+                world.chain.anchor(leader, Anchor { window: w, record: signed.record.hash()? })?;
+            }
+            ValidatorKind::ForkingLeader(at) if at == w => {
+                judge.withheld = Some(signed);
+                return Ok(());
+            }
+            ValidatorKind::ForkingLeader(at) if at + 1 == w => {
+                if let Some(withheld) = judge.withheld.take() {
+                    world.put(&leader, &world.run.keys.record(at), &withheld.to_bytes()?)?;
+                    let previous = withheld.record.hash()?;
+                    signed = validator.sign(gauntlet::record::Record { previous, ..signed.record })?;
+                }
+            }
+            ValidatorKind::FavouringLeader(from) if w >= from => {
+                let mut record = signed.record.clone();
+                record.selection.gather =
+                    record.commitments.iter().map(|(hotkey, _)| *hotkey).take(1).collect();
+                record.selection.reserve.clear();
+                signed = validator.sign(record)?;
+            }
+            _ => {}
+        }
         if judge.kind == ValidatorKind::EquivocatingLeader(w)
             && let Some(second) = world.buckets.second(&leader)
         {
@@ -109,14 +150,17 @@ impl Simulation {
             second.put(&world.run.keys.bundle(w), &bundle)?;
             second.put(&world.run.keys.record(w), &signed.to_bytes()?)?;
         }
-        validator.publish(&world, &signed, &bundle)?;
+        // What a store refuses now it may take in the next turn.
+        if let Err(error) = validator.publish(&world, &signed, &bundle) {
+            return self.log.trouble(w, &judge.name, &format!("record not published: {error:#}"));
+        }
         self.log.record(w, &signed)
     }
 
     /// The other validators say what they think of the leader's record.
     fn state_views(&mut self, w: u64, leader: Hotkey) -> Result<()> {
         let world = world!(self);
-        for judge in self.judges.iter().filter(|judge| judge.validator.hotkey() != leader) {
+        for judge in self.judges.iter_mut().filter(|judge| judge.validator.hotkey() != leader) {
             if let Some(signed) = judge.validator.follower.record_of(&world, w, &leader)?
                 && let Some(view) = judge.validator.state_view(&world, &signed)?
             {
@@ -129,16 +173,13 @@ impl Simulation {
     /// Two records of one leader go on chain, by whoever saw both; whether there were any that the chain did not know.
     fn report(&mut self, w: u64) -> Result<bool> {
         let world = world!(self);
-        let judges = self.judges.iter().filter(|judge| judge.kind == ValidatorKind::Honest);
+        let judges = self.judges.iter().filter(|judge| judge.kind.is_honest());
         let judges = judges.map(|judge| (judge.validator.hotkey(), &judge.validator.follower));
         let miners = self.miners.iter().filter_map(|miner| miner.peer.as_ref());
         let miners = miners.map(|peer| (peer.hotkey(), &peer.follower));
         for (by, follower) in judges.chain(miners) {
-            let Some(proof) = follower.equivocation(&world, w)? else { continue };
+            let Some(proof) = follower.equivocation(&world)? else { continue };
             let leader = proof.first.record.leader;
-            if follower.records().barred().contains_key(&leader) {
-                continue;
-            }
             let bytes = postcard::to_allocvec(&proof).context("a proof has no stored form")?;
             world.chain.report_equivocation(by, &bytes)?;
             self.log.equivocation(w, by, leader)?;
@@ -156,6 +197,36 @@ impl Simulation {
             follower.read_anchors(&world)?;
         }
         Ok(())
+    }
+
+    /// Who missed something takes the records up to window `w`, from a checkpoint where their objects are gone.
+    pub(super) fn catch_up(&mut self, w: u64) -> Result<()> {
+        self.read_chain()?;
+        self.follow(w, None)?;
+        let keep = self.run.manifest.window.keep;
+        let shared = self.shared.clone();
+        let world = world!(self);
+        let far_behind = |follower: &Follower| keep > 0 && follower.window() + keep <= w;
+        for peer in self.miners.iter_mut().filter_map(|miner| miner.peer.as_mut()) {
+            if far_behind(&peer.follower)
+                && let Some(joined) = checkpoint::join(&world, peer.hotkey(), shared.clone())?
+                && joined.window() > peer.follower.window()
+            {
+                peer.follower = joined;
+                peer.follower.follow(&world, w, None)?;
+            }
+        }
+        for validator in self.judges.iter_mut().map(|judge| &mut judge.validator) {
+            if far_behind(&validator.follower)
+                && let Some(mut joined) = checkpoint::join(&world, validator.hotkey(), shared.clone())?
+                && joined.window() > validator.follower.window()
+            {
+                joined.serve();
+                validator.follower = joined;
+                validator.follower.follow(&world, w, None)?;
+            }
+        }
+        self.settle(w, None)
     }
 
     /// Everybody follows the records up to window `w`.
@@ -184,11 +255,11 @@ impl Simulation {
 
     /// Settles state and momentum of a window that was closed, sets weights, anchors, publishes checkpoints.
     fn settle(&mut self, w: u64, leader: Option<Hotkey>) -> Result<()> {
-        let WindowSection { anchor_every, checkpoint_every, .. } = self.run.manifest.window;
-        let every = self.run.manifest.chain.windows_per_weights;
+        let world = world!(self);
         for miner in &mut self.miners {
             if let Some(peer) = &mut miner.peer {
                 peer.settle();
+                peer.follower.forget(&world)?;
             }
         }
         for judge in &mut self.judges {
@@ -200,32 +271,32 @@ impl Simulation {
             if leader.is_none() {
                 continue;
             }
-            if (w + 1).is_multiple_of(every) {
-                // The chain may refuse: no permit yet, too soon. Then the next time.
-                match validator.set_weights(&mut world) {
-                    Ok(Some(weights)) => self.log.weights(w, validator.hotkey(), &weights)?,
-                    Ok(None) => {}
-                    Err(error) => self.log.trouble(w, &judge.name, &format!("weights: {error:#}"))?,
+            let after = validator.afterwards(&mut world, w)?;
+            if let Some(weights) = after.weights {
+                self.log.weights(w, validator.hotkey(), &weights)?;
+            }
+            for what in after.refused {
+                self.log.trouble(w, &judge.name, &what)?;
+            }
+            if matches!(judge.kind, ValidatorKind::GarbageAnchors(from) if w >= from) {
+                // Of a window followed, of the next, and of one that nobody will see.
+                for window in [w, w + 1, 1 << 40] {
+                    let record = gauntlet::Digest::of(&window.to_le_bytes());
+                    world.chain.anchor(validator.hotkey(), Anchor { window, record })?;
                 }
-            }
-            let validator = &judge.validator;
-            if Some(validator.hotkey()) != leader || validator.follower.window() != w + 1 {
-                continue;
-            }
-            if (w + 1).is_multiple_of(anchor_every)
-                && let Err(error) = validator.anchor(&mut world, w)
-            {
-                self.log.trouble(w, &judge.name, &format!("anchor: {error:#}"))?;
-            }
-            if (w + 1).is_multiple_of(checkpoint_every) {
-                validator.checkpoint(&world)?;
             }
         }
         Ok(())
     }
 
     /// What the window came to, for whoever shows it.
-    pub(super) fn result(&self, w: u64) -> WindowResult {
+    pub(super) fn result(&mut self, w: u64) -> Result<WindowResult> {
+        let world = world!(self);
+        let followed = |judge: &&Judge| judge.validator.follower.window() == w + 1;
+        let disputed = match self.judges.iter().find(followed) {
+            Some(judge) => judge.validator.follower.tally(&world)?.is_disputed(),
+            None => false,
+        };
         let accepted = self.judges.iter().find_map(|j| j.validator.follower.accepted(w));
         let listed: Vec<Hotkey> = accepted.into_iter().flatten().map(|(hotkey, _)| *hotkey).collect();
         let theta = self.observer().map_or(self.initial.hash, |judge| judge.validator.follower.theta().hash);
@@ -237,7 +308,7 @@ impl Simulation {
             .map(|(hotkey, _)| hotkey)
             .collect();
         let (accepted, theta) = (listed.len(), theta.to_string());
-        WindowResult { window: w, accepted, listed, theta, apart, ..WindowResult::default() }
+        Ok(WindowResult { window: w, accepted, listed, theta, apart, disputed, ..WindowResult::default() })
     }
 }
 

@@ -30,6 +30,7 @@ pub(crate) enum Action {
 
 /// A request as a plan sees it.
 #[derive(Clone, Copy, Debug)]
+#[allow(dead_code, reason = "what the plans of tests look at")]
 pub(crate) struct Request<'a> {
     pub(crate) action: Action,
     pub(crate) key: &'a str,
@@ -39,6 +40,7 @@ pub(crate) struct Request<'a> {
 
 /// What happens instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(dead_code, reason = "tests make all of it")]
 pub(crate) enum Trouble {
     /// The request never arrives.
     Drop,

@@ -45,20 +45,25 @@ impl Keys {
         format!("{}/agree/{}", self.window(window), ss58::encode(hotkey))
     }
 
+    /// By what a validator judged the window.
+    pub(crate) fn judgement(&self, window: u64, hotkey: &Hotkey) -> String {
+        format!("{}/judge/{}", self.window(window), ss58::encode(hotkey))
+    }
+
     /// A file of the checkpoint of θ before `window`.
     pub(crate) fn checkpoint(&self, window: u64, file: &str) -> String {
         format!("{}/checkpoints/w{window:010}/{file}", self.root)
     }
 
-    /// All that one hotkey may put in a window, checkpoints aside.
-    pub(super) fn own(&self, window: u64, hotkey: &Hotkey) -> Vec<String> {
+    /// All that one hotkey may put in a window but checkpoints, and the record: that joiners follow back to the beginning.
+    pub(super) fn passing(&self, window: u64, hotkey: &Hotkey) -> Vec<String> {
         vec![
             self.submission(window, hotkey),
             self.commitment(window, hotkey),
             self.values(window, hotkey),
-            self.record(window),
             self.bundle(window),
             self.agreement(window, hotkey),
+            self.judgement(window, hotkey),
         ]
     }
 
@@ -81,7 +86,7 @@ mod tests {
         assert_eq!(keys.bundle(7), format!("runs/{run}/w0000000007/bundle"));
         assert_eq!(keys.agreement(7, &alice), format!("runs/{run}/w0000000007/agree/{who}"));
         assert_eq!(keys.checkpoint(7, "manifest"), format!("runs/{run}/checkpoints/w0000000007/manifest"));
-        let all = keys.own(u64::MAX, &alice);
+        let all = keys.passing(u64::MAX, &alice);
         assert!(all.iter().all(|key| crate::storage::path(key).is_ok()));
     }
 }

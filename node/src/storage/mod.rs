@@ -5,7 +5,6 @@
 //! stores do not notice a flipped bit, so whoever reads compares the hash.
 //!
 //! The calls are synchronous and drive a runtime of this module's own; async code must call them from a blocking thread.
-#![allow(dead_code, unused_imports)] // until the roles use it
 
 mod fault;
 mod faulty;
@@ -20,9 +19,9 @@ mod tests;
 mod write;
 
 pub(crate) use fault::{Cause, Fault};
-pub(crate) use faulty::{Action, Request, Trouble};
+pub(crate) use faulty::Trouble;
 pub(crate) use keys::Keys;
-pub(crate) use open::{Reach, StoreOptions};
+pub(crate) use open::StoreOptions;
 pub(crate) use patience::Patience;
 pub(crate) use read::Fetched;
 

@@ -31,6 +31,7 @@ pub(crate) struct StoreOptions {
 
 /// Which addresses of others are followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(dead_code, reason = "for nodes in processes of their own")]
 pub(crate) enum Reach {
     /// S3 over TLS.
     Internet,
@@ -41,6 +42,7 @@ pub(crate) enum Reach {
 impl StoreOptions {
     /// From `AWS_ENDPOINT_URL_S3` or `AWS_ENDPOINT_URL`, `AWS_REGION` or `AWS_DEFAULT_REGION`, `AWS_ACCESS_KEY_ID`,
     /// `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`; empty ones count as not set.
+    #[allow(dead_code, reason = "for nodes in processes of their own")]
     pub(crate) fn from_env() -> Self {
         let get = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         Self {
@@ -67,6 +69,7 @@ impl Storage {
     }
 
     /// Opens a place that somebody else published. Nothing is made, and only what stands in the address is used.
+    #[allow(dead_code, reason = "for nodes in processes of their own")]
     pub(crate) fn published(url: &str, reach: Reach) -> Result<Self> {
         match (Address::parse(url)?, reach) {
             (Address::S3(address), Reach::Internet) => {
@@ -85,9 +88,9 @@ impl Storage {
         Self::new(Arc::new(InMemory::new()), "memory:".to_owned())
     }
 
-    /// The same, with objects' times by a clock in milliseconds since 1970, as a simulation keeps it.
-    pub(crate) fn memory_with_clock(now_ms: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
-        Self { stamps: Some(Arc::new(Stamps::new(Box::new(now_ms)))), ..Self::memory() }
+    /// The same place, with the times of what is put through it by a clock in milliseconds, as a simulation keeps it.
+    pub(crate) fn with_clock(&self, now_ms: impl Fn() -> u64 + Send + Sync + 'static) -> Self {
+        Self { stamps: Some(Arc::new(Stamps::new(Box::new(now_ms)))), ..self.clone() }
     }
 
     fn folder(path: &str) -> Result<Self> {
@@ -120,6 +123,7 @@ impl Storage {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Plain {
     Allowed,
+    #[allow(dead_code, reason = "for nodes in processes of their own")]
     Refused,
 }
 

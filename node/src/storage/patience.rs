@@ -23,6 +23,13 @@ impl Default for Patience {
     }
 }
 
+impl Patience {
+    /// One try: for a place that is known not to answer.
+    pub(crate) fn none() -> Self {
+        Self { tries: 1, ..Self::default() }
+    }
+}
+
 const LONGEST_PAUSE: Duration = Duration::from_secs(8);
 
 impl Patience {
@@ -32,7 +39,7 @@ impl Patience {
     }
 
     /// When all tries of a request of so many bytes must have ended.
-    pub(super) fn deadline(&self, bytes: u64) -> Instant {
+    pub(crate) fn deadline(&self, bytes: u64) -> Instant {
         Instant::now() + (self.request(bytes) + self.base) * self.tries.max(1)
     }
 

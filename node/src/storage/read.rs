@@ -9,9 +9,10 @@ use object_store::{GetResult, ObjectStore, ObjectStoreExt};
 use super::patience::within;
 use super::{Cause, Fault, Meta, Storage, path};
 
-/// Downloads at a time in [`Storage::get_many`]: enough that a few stalled peers hold nobody up.
+/// Downloads at a time in [`Storage::fetch_many`]: enough that a few stalled peers hold nobody up.
 const AT_ONCE: usize = 32;
 /// Most objects that a listing gives: a bucket of others may list for ever.
+#[allow(dead_code, reason = "for tools")]
 const MAX_LISTED: usize = 1_000_000;
 
 /// An object with what the store said of it in the same reply; two requests could be answered differently.
@@ -33,11 +34,6 @@ impl Storage {
     }
 
     /// Reads many objects at once. Results stand in the order of `wanted`; what is not there by `deadline` is unknown.
-    pub(crate) fn get_many(wanted: &[(Self, String, u64)], deadline: Instant) -> Vec<Result<Vec<u8>, Fault>> {
-        Self::fetch_many(wanted, deadline).into_iter().map(|found| found.map(|f| f.bytes)).collect()
-    }
-
-    /// [`Self::get_many`] with sizes and times.
     pub(crate) fn fetch_many(
         wanted: &[(Self, String, u64)],
         deadline: Instant,
@@ -71,6 +67,7 @@ impl Storage {
     }
 
     /// All objects below `prefix` (whole segments), by key. For tools and retention: a run derives its keys.
+    #[allow(dead_code, reason = "for tools")]
     pub(crate) fn list(&self, prefix: &str) -> Result<Vec<(String, Meta)>, Fault> {
         let path = path(prefix)?;
         let request = || async {

@@ -6,6 +6,7 @@ mod trouble;
 
 use std::time::{Duration, Instant};
 
+use super::faulty::{Action, Request};
 use super::*;
 
 /// Tries again at once.
@@ -20,6 +21,11 @@ fn impatient() -> Patience {
 
 fn memory() -> Storage {
     Storage::memory().with_patience(hasty())
+}
+
+/// [`Storage::fetch_many`] without sizes and times.
+fn bytes_of(wanted: &[(Storage, String, u64)], deadline: Instant) -> Vec<Result<Vec<u8>, Fault>> {
+    Storage::fetch_many(wanted, deadline).into_iter().map(|found| found.map(|f| f.bytes)).collect()
 }
 
 fn soon() -> Instant {

@@ -1,7 +1,5 @@
 //! Writing: single puts, so that an object's time is that of its arrival (a multipart upload is stamped with its start).
 
-use std::ops::Range;
-
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use gauntlet::Hotkey;
@@ -34,11 +32,13 @@ impl Storage {
     /// Puts an object where there is none; the same object again is fine. Errors: [`Fault::Exists`] for another one.
     /// Some stores ignore the condition, so two writers at the same moment may both succeed: nothing may rest on it
     /// but a writer's own care not to contradict itself.
+    #[allow(dead_code, reason = "for nodes in processes of their own")]
     pub(crate) fn put_new(&self, key: &str, bytes: &[u8]) -> Result<(), Fault> {
         let (path, payload) = (path(key)?, Bytes::copy_from_slice(bytes));
         self.wait(self.create(key, &path, bytes, &payload))
     }
 
+    #[allow(dead_code, reason = "see put_new")]
     async fn create(&self, key: &str, path: &Path, bytes: &[u8], payload: &Bytes) -> Result<(), Fault> {
         let mut last = Fault::Absent;
         for _ in 0..self.patience.tries.max(1) {
@@ -80,9 +80,9 @@ impl Storage {
         self.wait(self.patience.insist(deadline, request))
     }
 
-    /// Deletes all that `hotkey` may have put here in `windows`, by derived keys.
-    pub(crate) fn forget(&self, keys: &Keys, hotkey: &Hotkey, windows: Range<u64>) -> Result<(), Fault> {
-        windows.into_iter().try_for_each(|window| self.delete(&keys.own(window, hotkey)))
+    /// Deletes what `hotkey` may have put here in `window`, but for the record, by derived keys.
+    pub(crate) fn forget(&self, keys: &Keys, hotkey: &Hotkey, window: u64) -> Result<(), Fault> {
+        self.delete(&keys.passing(window, hotkey))
     }
 
     /// Whether exactly this object is there.
@@ -123,6 +123,7 @@ impl Storage {
 }
 
 /// What a create-only put comes to when something is found under its key.
+#[allow(dead_code, reason = "see put_new")]
 fn judge(found: Result<bool, Fault>) -> Result<(), Fault> {
     if found? { Ok(()) } else { Err(Fault::Exists) }
 }

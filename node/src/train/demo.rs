@@ -7,6 +7,8 @@ use gauntlet_demo::{Codebook, DemoConfig, Error, Format, StrengthCap, Subtract};
 use gauntlet_model::Layout;
 use serde::{Deserialize, Serialize};
 
+use crate::run::manifest::demo_layout;
+
 /// What decides the numbers of DeMo; the defaults are those of a run's manifest.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, rename_all = "kebab-case")]
@@ -117,8 +119,7 @@ impl DemoSettings {
     /// Names the field, or the tensor that cannot be cut into chunks.
     pub(crate) fn format(&self, layout: &Layout) -> Result<Arc<Format>, Error> {
         let config = self.config()?;
-        let shapes = layout.params().iter().map(|p| (p.name.clone(), p.shape.clone()));
-        let layout = gauntlet_demo::Layout::from_shapes(shapes)?;
+        let layout = demo_layout(layout)?;
         config.check(&layout)?;
         config.format(layout)
     }

@@ -289,7 +289,7 @@ impl Run {
         if let Optimizer::Demo(workers) = &self.optimizer {
             workers.save(&self.out.join(SUBMISSIONS))?;
         }
-        files::write(&self.out.join("summary.json"), &format!("{summary:#}\n"))?;
+        files::write(&self.out.join("summary.json"), format!("{summary:#}\n"))?;
         let report = report::render(&self.settings, &summary, self.metrics.all())?;
         files::write(&self.out.join("report.html"), &report)?;
         Ok(summary)

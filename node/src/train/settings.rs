@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use gauntlet_model::schedule::Schedule;
 use serde::{Deserialize, Serialize};
@@ -12,6 +12,7 @@ use super::demo::{DemoArgs, DemoSettings};
 use super::optimizer::Kind;
 use crate::cli::Usage;
 use crate::corpus::DataArgs;
+use crate::files;
 
 /// One machine simulates no more.
 const MOST_WORKERS: usize = 1024;
@@ -164,14 +165,9 @@ pub(crate) struct SettingArgs {
 impl Settings {
     /// Reads a TOML file of settings; keys are the flags' names.
     pub(crate) fn read(path: &Path) -> Result<Self> {
-        let text =
-            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-        let parsed = toml::from_str(&text).and_then(|s: Self| Ok((s, toml::from_str::<toml::Table>(&text)?)));
-        let (mut settings, given) = parsed.map_err(|e| {
-            let line =
-                e.span().map_or(1, |span| text.get(..span.start).unwrap_or_default().lines().count().max(1));
-            Usage(format!("{}, line {line}: {}", path.display(), e.message().replace('\n', " ")))
-        })?;
+        let text = files::read(path)?;
+        let mut settings: Self = files::parse_toml(path, &text)?;
+        let given: toml::Table = files::parse_toml(path, &text)?;
         if settings.optimizer == Kind::Demo {
             let Self { lr, weight_decay, .. } = settings;
             settings.take_rates_of_demo();

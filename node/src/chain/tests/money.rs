@@ -12,7 +12,7 @@ fn check_sums(ledger: &Ledger, keys: u8) {
     let graph = ledger.metagraph().unwrap();
     let balances: u64 = (0..keys).map(|n| ledger.balance(key(n)).unwrap()).sum();
     assert_eq!(balances + graph.burned, graph.issuance);
-    assert_eq!(graph.issuance, graph.last_epoch * ledger.rules().emission_per_block, "all blocks are paid");
+    assert_eq!(graph.issuance, graph.last_epoch * ledger.rules.emission_per_block, "all blocks are paid");
     let history = ledger.history(0).unwrap();
     assert_eq!(history.len() as u64, graph.epoch);
     let mut earned = vec![0; usize::from(keys)];
@@ -20,7 +20,7 @@ fn check_sums(ledger: &Ledger, keys: u8) {
         let paid: u64 = epoch.pay.iter().map(Pay::emission).sum();
         assert_eq!(paid + epoch.owner + epoch.burned, epoch.emission);
         epoch.pay.iter().for_each(|p| earned[usize::from(p.hotkey.0[0])] += p.emission());
-        if let Some(owner) = ledger.rules().owner {
+        if let Some(owner) = ledger.rules.owner {
             earned[usize::from(owner.0[0])] += epoch.owner;
         }
     }

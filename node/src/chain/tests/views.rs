@@ -47,7 +47,7 @@ fn calls_show_when_their_block_is_sealed() {
     ledger.anchor(key(1), anchor).unwrap();
     ledger.report_equivocation(key(1), b"proof").unwrap();
     assert!(ledger.metagraph().unwrap().neurons.is_empty());
-    assert!(ledger.anchors(0).unwrap().is_empty() && ledger.equivocations().unwrap().is_empty());
+    assert!(ledger.anchors(0).unwrap().is_empty() && ledger.equivocations(0).unwrap().is_empty());
     pass(&height, 1);
     let graph = ledger.metagraph().unwrap();
     assert_eq!((graph.block, graph.neurons[0].registered_at), (10, 10));
@@ -55,7 +55,7 @@ fn calls_show_when_their_block_is_sealed() {
     assert_eq!(graph.neuron(&key(9)), None);
     assert_eq!(ledger.anchors(4).unwrap(), [(10, key(1), anchor)], "once, though said twice");
     assert!(ledger.anchors(5).unwrap().is_empty());
-    assert_eq!(ledger.equivocations().unwrap(), [(10, key(1), b"proof".to_vec())]);
+    assert_eq!(ledger.equivocations(0).unwrap(), [(10, key(1), b"proof".to_vec())]);
 }
 
 #[test]
@@ -67,6 +67,36 @@ fn stake_may_come_before_registration() {
     assert!(ledger.add_stake(key(1), u64::MAX).unwrap_err().to_string().contains("amount"));
     pass(&height, 1);
     assert_eq!(ledger.metagraph().unwrap().neurons[0].stake, 11);
+}
+
+#[test]
+fn who_took_part_is_known_for_every_block() {
+    let (mut ledger, height) = simulated(&LedgerRules::default(), 1);
+    ledger.register(key(1), key(1)).unwrap();
+    ledger.add_stake(key(1), 5).unwrap();
+    pass(&height, 3);
+    ledger.register(key(2), key(2)).unwrap();
+    assert!(matches!(ledger.roster(4), Err(ChainError::NoBlock { number: 4, head: 3 })));
+    pass(&height, 60);
+    ledger.add_stake(key(1), 6).unwrap();
+    ledger.add_stake(key(2), 1).unwrap();
+    pass(&height, 1);
+    let members = |block| {
+        let members = ledger.roster(block).unwrap().members;
+        members.into_iter().map(|m| (m.uid, m.hotkey, m.stake)).collect::<Vec<_>>()
+    };
+    assert_eq!(members(0), []);
+    for block in [1, 3] {
+        assert_eq!(members(block), [(0, key(1), 5)]);
+    }
+    for block in [4, 63] {
+        assert_eq!(members(block), [(0, key(1), 5), (1, key(2), 0)]);
+    }
+    assert_eq!(members(64), [(0, key(1), 11), (1, key(2), 1)]);
+    let roster = ledger.roster(63).unwrap();
+    assert_eq!(roster.stakes().into_iter().collect::<Vec<_>>(), [(key(1), 5)]);
+    assert_eq!(roster.miners().collect::<Vec<_>>(), [key(2)]);
+    assert_eq!(roster.hotkeys().len(), 2);
 }
 
 #[test]

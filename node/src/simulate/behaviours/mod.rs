@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use anyhow::Result;
 
-use super::spec::{Kind, SybilForm};
+use super::spec::{Kind, SybilForm, Tardy};
 use crate::run::World;
 use crate::run::peer::Peer;
 use crate::run::theta::Theta;
@@ -31,6 +31,11 @@ pub(crate) struct Draft {
 }
 
 impl Draft {
+    /// Made before a restart.
+    pub(super) fn made(object: Vec<u8>) -> Self {
+        Self::new(object, None)
+    }
+
     /// Made on the common state.
     fn new(object: Vec<u8>, loss: Option<f64>) -> Self {
         Self { object, loss, state: None }
@@ -62,7 +67,12 @@ pub(crate) trait Behaviour {
         act.peer.reveal(act.world, act.window, &draft.object)
     }
 
-    /// After the put window.
+    /// When the put window is over and nobody has looked yet.
+    fn overdue(&mut self, _act: &mut Act<'_, '_>, _draft: &Draft) -> Result<()> {
+        Ok(())
+    }
+
+    /// When the validators have looked.
     fn afterwards(&mut self, _act: &mut Act<'_, '_>) -> Result<()> {
         Ok(())
     }
@@ -82,7 +92,7 @@ pub(crate) trait Behaviour {
 pub(crate) fn make(kind: &Kind, peers: usize) -> Vec<Box<dyn Behaviour>> {
     let each = |new: &dyn Fn() -> Box<dyn Behaviour>| (0..peers).map(|_| new()).collect();
     match kind.clone() {
-        Kind::Honest | Kind::Joiner(..) | Kind::Leaver(_) | Kind::Offline(_) => {
+        Kind::Honest | Kind::Joiner(..) | Kind::Leaver(_) | Kind::Offline(_) | Kind::Restart(_) => {
             each(&|| Box::new(honest::Honest))
         }
         Kind::Lazy => each(&|| Box::new(data::Lazy)),
@@ -99,7 +109,8 @@ pub(crate) fn make(kind: &Kind, peers: usize) -> Vec<Box<dyn Behaviour>> {
         Kind::Shuffler => each(&|| Box::new(mixing::Shuffler)),
         Kind::TwoFace => each(&|| Box::new(objects::TwoFace)),
         Kind::Eraser => each(&|| Box::new(timing::Eraser)),
-        Kind::Late => each(&|| Box::new(timing::Late)),
+        Kind::Late(Tardy::Commitment) => each(&|| Box::new(timing::Late)),
+        Kind::Late(Tardy::Object) => each(&|| Box::new(timing::LateObject)),
         Kind::Absent(p) => each(&|| Box::new(timing::Absent(p))),
         Kind::Malformed => each(&|| Box::new(objects::Malformed)),
         Kind::Concentrate => each(&|| Box::new(objects::Concentrate)),

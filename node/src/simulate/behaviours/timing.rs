@@ -24,6 +24,23 @@ impl Behaviour for Late {
     }
 }
 
+/// Commits in time, and puts its object when the put window is over.
+pub(super) struct LateObject;
+
+impl Behaviour for LateObject {
+    fn draft(&mut self, act: &mut Act<'_, '_>) -> Result<Option<Draft>> {
+        Honest.draft(act)
+    }
+
+    fn reveal(&mut self, _act: &mut Act<'_, '_>, _draft: &Draft) -> Result<()> {
+        Ok(())
+    }
+
+    fn overdue(&mut self, act: &mut Act<'_, '_>, draft: &Draft) -> Result<()> {
+        act.peer.reveal(act.world, act.window, &draft.object)
+    }
+}
+
 /// Misses windows with probability p.
 pub(super) struct Absent(pub(super) f64);
 

@@ -4,16 +4,14 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use anyhow::Result;
-use gauntlet::submission::Commitment;
+use gauntlet::submission::{Commitment, Object};
 use gauntlet::{Digest, Hotkey, draw::Draw};
 use gauntlet_demo::submission::EMPTY;
 use gauntlet_demo::{Aggregate, Format, Momentum, StrengthCap, Submission, Subtract, Values, outer_step};
 use gauntlet_model::engine::Backend;
 
 use super::{Act, Draft};
-use crate::run::is_validator;
-use crate::run::reader;
-use gauntlet::submission::Object;
+use crate::run::reader::{self, Phase};
 
 /// Another peer's submission, with the sequences it says it was made from.
 pub(super) type Seen = (Hotkey, Submission, u32);
@@ -68,36 +66,28 @@ pub(super) fn normal(act: &Act<'_, '_>, n: usize) -> Vec<f32> {
 
 /// Commitments of other peers to this window that can be read now, by hotkey.
 pub(super) fn commitments(act: &Act<'_, '_>) -> Result<Vec<(Hotkey, Digest)>> {
-    let mut found = Vec::new();
-    for hotkey in others(act)? {
-        let bucket = act.world.buckets.of(&act.peer.hotkey(), &hotkey);
-        if let Commitment::InTime(digest) =
-            reader::commitment(act.world.run, bucket.as_ref(), act.window, &hotkey)
-        {
-            found.push((hotkey, digest));
-        }
-    }
-    Ok(found)
+    let found = reader::commitments(act.world, &act.peer.hotkey(), others(act)?, act.window, Phase::ANY);
+    let readable = |(hotkey, commitment): (Hotkey, Commitment)| match commitment {
+        Commitment::InTime(digest) => Some((hotkey, digest)),
+        _ => None,
+    };
+    Ok(found.into_iter().filter_map(readable).collect())
 }
 
-/// Whole objects of other peers for window `w` that can be read now, by hotkey.
+/// Whole objects of other peers for window `w` that can be read now, by hotkey, whenever they were put.
 pub(super) fn objects(act: &Act<'_, '_>, w: u64) -> Result<Vec<Seen>> {
-    let mut found = Vec::new();
-    for hotkey in others(act)? {
-        let bucket = act.world.buckets.of(&act.peer.hotkey(), &hotkey);
-        let read = reader::object(act.world.run, bucket.as_ref(), w, &hotkey);
-        if let (Object::Read(header), Some((_, submission))) = (read.object, read.decoded) {
-            found.push((hotkey, submission, header.count));
-        }
-    }
-    Ok(found)
+    let found = reader::objects(act.world, &act.peer.hotkey(), others(act)?, w, Phase::ANY);
+    let readable = |(hotkey, read): (Hotkey, reader::Read)| match (read.object, read.decoded) {
+        (Object::Read(header), Some((_, submission))) => Some((hotkey, submission, header.count)),
+        _ => None,
+    };
+    Ok(found.into_iter().filter_map(readable).collect())
 }
 
 fn others(act: &Act<'_, '_>) -> Result<Vec<Hotkey>> {
     let me = act.peer.hotkey();
-    let graph = act.world.chain.metagraph()?;
-    let miners = graph.neurons.iter().filter(|n| !is_validator(n) && n.hotkey != me);
-    let mut miners: Vec<Hotkey> = miners.map(|n| n.hotkey).collect();
+    let mut miners: Vec<Hotkey> =
+        act.world.roster(act.window)?.miners().filter(|hotkey| *hotkey != me).collect();
     miners.sort();
     Ok(miners)
 }

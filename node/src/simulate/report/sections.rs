@@ -102,6 +102,8 @@ pub(super) fn facts(summary: &Summary) -> Result<Html> {
     let mut html = Html::default();
     html.markup("<section class=\"card\"><h2>Facts</h2>\n<dl class=\"facts\">\n");
     let seed = summary.seed.to_string();
+    let windows: Vec<String> = summary.disputed.iter().map(ToString::to_string).collect();
+    let disputed = if windows.is_empty() { "none".to_owned() } else { windows.join(", ") };
     let facts = [
         ("Run", summary.run.as_str(), true),
         ("Seed", &seed, false),
@@ -113,6 +115,7 @@ pub(super) fn facts(summary: &Summary) -> Result<Html> {
         ("to peers", &format!("{} tokens", tokens(chain.paid_to_peers)), false),
         ("to validators", &format!("{} tokens", tokens(chain.paid_to_validators)), false),
         ("burned", &format!("{} tokens", tokens(chain.burned)), false),
+        ("Windows disputed", &disputed, false),
     ];
     for (name, value, hash) in facts {
         html.markup("<dt>").text(name).markup(if hash { "</dt><dd class=\"hash\">" } else { "</dt><dd>" });

@@ -8,7 +8,8 @@ use gauntlet_demo::{DemoConfig, Optimizer};
 use serde_json::{Value, json};
 
 use super::*;
-use crate::chain::{Pay, UNITS};
+use crate::chain::UNITS;
+use crate::chain::history::Pay;
 use crate::run::manifest::{ChainSection, DataSection, Manifest, ModelSection, PROTOCOL, WindowSection};
 use crate::simulate::summary::{BehaviourSummary, ChainSummary, PeerSummary, ValidatorSummary};
 
@@ -118,6 +119,8 @@ fn made(behaviours: &[&str], windows: u64) -> Made {
         emission: 20 * UNITS,
         owner: 0,
         burned: 0,
+        previous: 20 * (epoch - 1),
+        neurons: Vec::new(),
         pay: (1..=behaviours.len()).map(pay).collect(),
     });
     let chain = ChainSummary {
@@ -155,6 +158,7 @@ fn made(behaviours: &[&str], windows: u64) -> Made {
         honest_tokens: 2048 * windows,
         theta_hash: "0123456789abcdef".into(),
         stalled: 0,
+        disputed: Vec::new(),
         all_agree: true,
         validation_loss: Some(3.5),
         baseline_loss: Some(3.25),

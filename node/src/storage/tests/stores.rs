@@ -107,7 +107,7 @@ fn many_threads_write_and_read_one_place() {
             .map(|(n, turn)| (storage.clone(), format!("own/{n}/{turn}"), 2))
             .chain([(storage.clone(), "own/none".to_owned(), 2), (storage.clone(), "common".to_owned(), 2)])
             .collect();
-        let found = Storage::get_many(&wanted, soon());
+        let found = bytes_of(&wanted, soon());
         assert_eq!(found.len(), 162);
         for ((_, key, _), found) in wanted[..160].iter().zip(&found) {
             let [n, turn] = found.clone().unwrap()[..] else { panic!("{key}") };
@@ -138,7 +138,7 @@ fn create_only_has_one_winner() {
 fn a_simulation_stamps_objects_with_its_clock() {
     let now = Arc::new(AtomicU64::new(5_999));
     let clock = Arc::clone(&now);
-    let storage = Storage::memory_with_clock(move || clock.load(Ordering::Acquire)).with_patience(hasty());
+    let storage = Storage::memory().with_clock(move || clock.load(Ordering::Acquire)).with_patience(hasty());
     storage.put("a", b"1").unwrap();
     now.store(7_000, Ordering::Release);
     storage.put_new("b", b"1").unwrap();
@@ -154,16 +154,18 @@ fn old_windows_are_forgotten() {
     let (storage, keys, hotkey) = (memory(), Keys::new(&Digest([1; 32])), Hotkey([2; 32]));
     let other = Hotkey([3; 32]);
     for window in 0..5 {
-        for key in keys.own(window, &hotkey) {
+        for key in keys.passing(window, &hotkey) {
             storage.put(&key, b"x").unwrap();
         }
     }
+    storage.put(&keys.record(0), b"x").unwrap();
     storage.put(&keys.submission(0, &other), b"x").unwrap();
     storage.put(&keys.checkpoint(0, "manifest"), b"x").unwrap();
-    storage.forget(&keys, &hotkey, 0..3).unwrap();
+    (0..3).for_each(|window| storage.forget(&keys, &hotkey, window).unwrap());
     let left = storage.list("runs").unwrap();
-    assert_eq!(left.len(), 2 * 6 + 2, "{left:?}");
+    assert_eq!(left.len(), 2 * 6 + 1 + 2, "{left:?}");
     assert!(storage.head(&keys.submission(0, &other)).is_ok(), "another peer's are not ours to delete");
-    assert_eq!(storage.head(&keys.record(2)), Err(Fault::Absent));
-    storage.head(&keys.record(3)).unwrap();
+    assert_eq!(storage.head(&keys.bundle(2)), Err(Fault::Absent));
+    storage.head(&keys.bundle(3)).unwrap();
+    storage.head(&keys.record(0)).unwrap();
 }

@@ -88,7 +88,7 @@ fn one_slow_peer_holds_nobody_up() {
         .map(|n| if n % 4 == 0 { slow.with_patience(patient) } else { storage.clone() })
         .map(|storage| (storage, "k".to_owned(), 5))
         .collect();
-    let found = Storage::get_many(&wanted, Instant::now() + Duration::from_secs(2));
+    let found = bytes_of(&wanted, Instant::now() + Duration::from_secs(2));
     for (n, found) in found.into_iter().enumerate() {
         match n % 4 {
             0 => assert_eq!(found, Err(Fault::Unknown(Cause::TimeOut))),

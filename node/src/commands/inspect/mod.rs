@@ -1,4 +1,6 @@
-//! `gauntlet inspect`: what an object of a run says: a submission, commitment, record, bundle or statement.
+//! `gauntlet inspect`: what an object of a run says.
+
+mod small;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -6,7 +8,6 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use clap::Args;
 use gauntlet::Hotkey;
-use gauntlet::record::SignedRecord;
 use gauntlet_demo::object::{self, HEADER, KIND_DEMO, KIND_DENSE, Object, TRAILER};
 use gauntlet_demo::size::Size;
 use gauntlet_demo::{Format, Optimizer, Submission};
@@ -14,9 +15,7 @@ use gauntlet_model::Layout;
 use serde_json::{Value, json};
 
 use super::simulate::MANIFEST;
-use crate::run::identity::verify;
 use crate::run::manifest::{Manifest, demo_layout};
-use crate::run::{bundle, commitment, statement};
 use crate::storage::ss58;
 use crate::train::SETTINGS;
 use crate::train::settings::Settings;
@@ -25,7 +24,8 @@ use crate::{model_folder, output};
 /// Print what an object of a run says, and whether its hash and signature hold.
 #[derive(Args)]
 pub(crate) struct InspectArgs {
-    /// A submission, commitment, record, bundle or statement.
+    /// A submission, commitment, record, bundle, statement, judgement, published values, manifest of a checkpoint, or the state
+    /// of a validator or node.
     file: PathBuf,
     /// Folder of the run it belongs to, which says how its body is read [default: where the file lies].
     #[arg(long, value_name = "DIR")]
@@ -41,95 +41,13 @@ type Said = (Vec<(&'static str, String)>, Value);
 pub(crate) fn run(args: &InspectArgs) -> Result<()> {
     let name = args.file.display();
     let bytes = std::fs::read(&args.file).with_context(|| format!("cannot read {name}"))?;
-    let (rows, result) = if let Some(found) = commitment::read(&bytes) {
-        commitment_rows(&found)
-    } else if let Some(objects) = bundle::read(&bytes) {
-        bundle_rows(&bytes, &objects)
-    } else if let Ok(signed) = SignedRecord::from_bytes(&bytes) {
-        record_rows(&signed)?
-    } else if let Some(said) = statement::Said::from_bytes(&bytes) {
-        statement_rows(&said)
-    } else {
-        submission_rows(args, &bytes).with_context(|| format!("{name}: not a valid object of a run"))?
+    let (rows, result) = match small::said(&bytes)? {
+        Some(said) => said,
+        None => {
+            submission_rows(args, &bytes).with_context(|| format!("{name}: not a valid object of a run"))?
+        }
     };
     output::result(output::wants_json(args.json), &result, &rows)
-}
-
-fn commitment_rows(found: &commitment::Commitment) -> Said {
-    let commitment::Commitment { run, window, hotkey, content } = found;
-    let rows = vec![
-        ("kind", "commitment, signature valid".into()),
-        ("run", run.to_string()),
-        ("window", window.to_string()),
-        ("hotkey", ss58::encode(hotkey)),
-        ("object", content.to_string()),
-    ];
-    let result = json!({
-        "kind": "commitment", "run": run, "window": window, "hotkey": ss58::encode(hotkey), "object": content,
-    });
-    (rows, result)
-}
-
-fn bundle_rows(bytes: &[u8], objects: &[&[u8]]) -> Said {
-    let owner = |object: &&[u8]| match object::open(object) {
-        Ok(object) => ss58::encode(&Hotkey(object.header.hotkey)),
-        Err(error) => format!("not a valid submission: {error}"),
-    };
-    let owners: Vec<String> = objects.iter().map(owner).collect();
-    let hash = gauntlet::Digest::of(bytes);
-    let mut rows =
-        vec![("kind", "bundle".into()), ("hash", hash.to_string()), ("bytes", bytes.len().to_string())];
-    rows.extend(
-        owners.iter().zip(objects).map(|(owner, o)| ("object", format!("{owner}, {} bytes", o.len()))),
-    );
-    let objects: Vec<Value> = owners
-        .iter()
-        .zip(objects)
-        .map(|(owner, o)| json!({ "hotkey": owner, "bytes": o.len(), "hash": gauntlet::Digest::of(o) }))
-        .collect();
-    (rows, json!({ "kind": "bundle", "hash": hash, "bytes": bytes.len(), "objects": objects }))
-}
-
-fn record_rows(signed: &SignedRecord) -> Result<Said> {
-    let record = &signed.record;
-    let signature = if signed.check_signature(&verify).is_ok() { "valid" } else { "INVALID" };
-    let hash = record.hash()?;
-    let mut rows = vec![
-        ("kind", format!("record, signature {signature}")),
-        ("run", record.run.to_string()),
-        ("window", record.window.to_string()),
-        ("leader", ss58::encode(&record.leader)),
-        ("hash", hash.to_string()),
-        ("previous", record.previous.to_string()),
-        ("θ before", record.state_before.to_string()),
-        ("bundle", record.bundle.to_string()),
-        ("commitments", record.commitments.len().to_string()),
-        ("selected", format!("{} for window {}", record.selection.gather.len(), record.selection.window)),
-    ];
-    rows.extend(
-        record
-            .accepted
-            .iter()
-            .map(|a| ("accepted", format!("{}, {} bytes", ss58::encode(&a.hotkey), a.size))),
-    );
-    let result = json!({ "kind": "record", "hash": hash, "signature": signature, "record": record });
-    Ok((rows, result))
-}
-
-fn statement_rows(said: &statement::Said) -> Said {
-    let statement = &said.statement;
-    let rows = vec![
-        ("kind", "statement on a record, signature valid".into()),
-        ("validator", ss58::encode(&statement.validator)),
-        ("window", said.seen.record.window.to_string()),
-        ("record", statement.record.to_string()),
-        ("view", format!("{:?}", statement.view)),
-    ];
-    let result = json!({
-        "kind": "statement", "validator": ss58::encode(&statement.validator), "window": said.seen.record.window,
-        "record": statement.record, "view": statement.view,
-    });
-    (rows, result)
 }
 
 fn submission_rows(args: &InspectArgs, bytes: &[u8]) -> Result<Said> {

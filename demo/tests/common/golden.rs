@@ -1,0 +1,120 @@
+//! The inputs of the golden values.
+
+use gauntlet_demo::synthetic::{self, mix};
+use gauntlet_demo::{Codebook, Format, Layout, Schedule, Submission, Values, simd::Simd};
+use std::sync::Arc;
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+// ---- the gather of tests/peers/demo_golden.py
+
+/// Peers of a small gather.
+pub(crate) const PEERS: u64 = 5;
+
+/// Seven levels.
+pub(crate) fn book() -> Codebook {
+    Codebook::new(4, vec![15, 23, 32, 45, 61, 81, 108]).unwrap()
+}
+
+/// Odd edges, in two dimensions and one.
+pub(crate) fn small_format(simd: Simd) -> Arc<Format> {
+    let shapes = [("a", vec![15, 70]), ("b", vec![48]), ("c", vec![26, 12]), ("d", vec![5])];
+    Format::with_simd(Layout::from_shapes(shapes).unwrap(), 64, 6, book(), simd).unwrap()
+}
+
+/// What a peer sends, drawn by counters.
+pub(crate) fn small_submission(format: &Arc<Format>, window: u64, peer: u64) -> Submission {
+    let levels_of_book = format.codebook().levels().to_vec();
+    let (mut exponents, mut indices, mut levels) = (Vec::new(), Vec::new(), Vec::new());
+    for tensor in 0..format.layout().tensors().len() {
+        let grid = format.grid(tensor).unwrap();
+        let (n, k) = (grid.chunk_len() as u64, format.topk().min(grid.chunk_len()));
+        for chunk in 0..grid.chunks() as u64 {
+            let mut counter = mix(window << 48 | peer << 40 | (tensor as u64) << 32 | chunk << 16);
+            let mut draw = |limit: u64| {
+                counter = counter.wrapping_add(1);
+                mix(counter) % limit
+            };
+            if draw(5) == 0 {
+                exponents.push(gauntlet_demo::submission::EMPTY);
+                indices.extend(vec![0; k]);
+                levels.extend(vec![0; k]);
+                continue;
+            }
+            let strong = if peer == 4 && chunk == 0 { 20 } else { 0 };
+            exponents.push(draw(18) as i16 - 9 + strong);
+            let mut left = k as u64;
+            for i in 0..n {
+                if draw(n - i) < left {
+                    indices.push(i as u16);
+                    left -= 1;
+                }
+            }
+            for i in 0..k {
+                let level = if draw(7) == 0 && i > 0 { 0 } else { levels_of_book[draw(7) as usize] };
+                levels.push(if draw(2) == 1 { -level } else { level });
+            }
+        }
+    }
+    Submission::new(Arc::clone(format), exponents, indices, Values::Levels(levels)).unwrap()
+}
+
+/// θ before its first window.
+pub(crate) fn small_theta(format: &Format) -> Vec<f32> {
+    (0..format.layout().len() as u64).map(|i| ((mix(i) >> 40) as f32 - 8_388_608.0) / 16_777_216.0).collect()
+}
+
+/// BLAKE3 of Δ, chunk by chunk, zeros without sign.
+pub(crate) fn delta_hash(format: &Format, delta: &[f32]) -> [u8; 32] {
+    let mut hasher = blake3::Hasher::new();
+    for (number, tensor) in format.layout().tensors().iter().enumerate() {
+        let grid = format.grid(number).unwrap();
+        for chunk in 0..grid.chunks() {
+            for at in gauntlet_demo::reference::positions(&grid, chunk) {
+                hasher.update(&(delta[tensor.range()][at] + 0.0).to_le_bytes());
+            }
+        }
+    }
+    *hasher.finalize().as_bytes()
+}
+
+// ---- fifty windows from gradients on
+
+/// Rates of the fifty windows.
+pub(crate) const FIFTY_SCHEDULE: Schedule = Schedule { peak: 0.01, warmup: 5, t_max: 40, floor: 0.1 };
+
+/// Six tensors, some of them extreme.
+pub(crate) fn fifty_format(simd: Simd) -> Arc<Format> {
+    let shapes = [
+        ("embed", vec![64, 64]),
+        ("extreme", vec![64, 26]),
+        ("norm", vec![96]),
+        ("odd", vec![45, 27]),
+        ("silent", vec![64]),
+        ("subnormal", vec![26, 64]),
+    ];
+    let layout = Layout::from_shapes(shapes).unwrap();
+    Format::with_simd(layout, 64, 8, book(), simd).unwrap()
+}
+
+/// θ before the first window.
+pub(crate) fn fifty_theta(format: &Format) -> Vec<f32> {
+    (0..format.layout().len() as u64).map(|i| 0.02 * synthetic::normal(i)).collect()
+}
+
+/// A peer's gradient.
+pub(crate) fn fifty_gradient(format: &Format, window: u64, peer: u64, grads: &mut [f32]) {
+    synthetic::gradient(format.layout(), window, peer, grads);
+    for tensor in format.layout().tensors() {
+        let scale = match tensor.name.as_str() {
+            // 2¹⁰⁰ and 2⁻¹²²: sums far up, momenta around and among the subnormals.
+            "extreme" => 1_267_650_600_228_229_401_496_703_205_376.0,
+            "subnormal" => 16.0 * f32::MIN_POSITIVE,
+            "silent" => 0.0,
+            _ => 1.0,
+        };
+        grads[tensor.range()].iter_mut().for_each(|g| *g *= scale);
+    }
+}

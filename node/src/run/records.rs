@@ -1,0 +1,156 @@
+//! Records as nodes find them: where they are served, who stands behind them, what the chain says about who may lead.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::Result;
+use gauntlet::record::chain::RecordChain;
+use gauntlet::record::equivocation::Equivocation;
+use gauntlet::record::succession::{self, Turns};
+use gauntlet::record::{Here, SignedRecord};
+use gauntlet::submission::Expected;
+use gauntlet::{Digest, Hotkey};
+
+use super::context::Run;
+use super::identity::verify;
+use super::theta::Theta;
+use super::{World, statement};
+use crate::chain::Anchor;
+
+/// The record of window `w` that `holder` serves, its own or another's; not checked.
+pub(super) fn served(world: &World<'_>, me: &Hotkey, w: u64, holder: &Hotkey) -> Option<SignedRecord> {
+    let bucket = world.buckets.of(me, holder)?;
+    let bytes = bucket.get(&world.run.keys.record(w), record_limit(world)).ok()?;
+    SignedRecord::from_bytes(&bytes).ok().filter(|signed| signed.record.window == w)
+}
+
+/// Statements of all validators on window `w`.
+pub(super) fn statements(world: &World<'_>, me: &Hotkey, w: u64) -> Result<Vec<statement::Said>> {
+    let read = |hotkey: &Hotkey| {
+        let bucket = world.buckets.of(me, hotkey)?;
+        let key = world.run.keys.agreement(w, hotkey);
+        let said =
+            statement::Said::from_bytes(&bucket.get(&key, statement::limit(record_limit(world))).ok()?)?;
+        (said.statement.validator == *hotkey && said.seen.record.window == w).then_some(said)
+    };
+    Ok(world.stakes(w)?.keys().filter_map(read).collect())
+}
+
+/// The stake that counts in window `w`: of validators that were not barred by then.
+fn counting(world: &World<'_>, barred: &BTreeMap<Hotkey, u64>, w: u64) -> Result<BTreeMap<Hotkey, u64>> {
+    let mut stakes = world.stakes(w)?;
+    stakes.retain(|hotkey, _| !barred.contains_key(hotkey));
+    Ok(stakes)
+}
+
+fn sum<'a>(stakes: impl IntoIterator<Item = &'a u64>) -> u64 {
+    stakes.into_iter().fold(0, |sum, stake| sum.saturating_add(*stake))
+}
+
+/// Stake of the validators that stand behind a record: its leader's, and of all who say that they could follow it, and
+/// all stake that counts. Somebody who differs on a submission still stands behind the record.
+pub(super) fn stake_behind(
+    world: &World<'_>,
+    me: &Hotkey,
+    barred: &BTreeMap<Hotkey, u64>,
+    signed: &SignedRecord,
+) -> Result<(u64, u64)> {
+    let stakes = counting(world, barred, signed.record.window)?;
+    let about = |said: &statement::Said| said.seen.record == signed.record;
+    let said = statements(world, me, signed.record.window)?.into_iter().filter(about);
+    let behind: BTreeSet<Hotkey> =
+        said.map(|said| said.statement.validator).chain([signed.record.leader]).collect();
+    Ok((sum(behind.iter().filter_map(|validator| stakes.get(validator))), sum(stakes.values())))
+}
+
+/// Records that validators with more than half of the stake have anchored, from window `from` on, in order. A validator's
+/// first anchor of a window counts.
+pub(crate) fn anchored(
+    world: &World<'_>,
+    barred: &BTreeMap<Hotkey, u64>,
+    from: u64,
+) -> Result<Vec<(u64, Digest)>> {
+    let mut said: BTreeMap<u64, BTreeMap<Hotkey, Digest>> = BTreeMap::new();
+    for (_, by, Anchor { window, record }) in world.chain.anchors(from)? {
+        said.entry(window).or_default().entry(by).or_insert(record);
+    }
+    let mut found = Vec::new();
+    for (window, said) in said {
+        let stakes = counting(world, barred, window)?;
+        let mut behind: BTreeMap<Digest, u64> = BTreeMap::new();
+        for (by, record) in said {
+            let stake = behind.entry(record).or_default();
+            *stake = stake.saturating_add(stakes.get(&by).copied().unwrap_or(0));
+        }
+        let half = sum(stakes.values()) / 2;
+        found.extend(
+            behind.into_iter().filter(|(_, stake)| *stake > half).map(|(record, _)| (window, record)),
+        );
+    }
+    Ok(found)
+}
+
+/// The record of window `w` with hash `wanted`, from whoever serves it.
+pub(crate) fn named(world: &World<'_>, me: &Hotkey, w: u64, wanted: Digest) -> Result<Option<SignedRecord>> {
+    let stakes = world.stakes(w)?;
+    let is = |signed: &SignedRecord| signed.record.hash().is_ok_and(|hash| hash == wanted);
+    let copies = stakes.keys().filter_map(|holder| served(world, me, w, holder));
+    let found = copies.filter(is).find(|signed| signed.check_signature(&verify).is_ok());
+    if found.is_some() {
+        return Ok(found);
+    }
+    Ok(statements(world, me, w)?.into_iter().map(|said| said.seen).find(is))
+}
+
+/// Bars the leaders that the chain holds proofs against, but for the first `known` proofs; gives how many there are now.
+pub(crate) fn bar_proven(world: &World<'_>, records: &mut RecordChain, known: usize) -> Result<usize> {
+    let proofs = world.chain.equivocations(known)?;
+    for (block, _, bytes) in &proofs {
+        // Anything can be reported; what does not hold proves nothing.
+        let Ok(proof) = postcard::from_bytes::<Equivocation>(bytes) else { continue };
+        let (window, record) = (&world.run.manifest.window, &proof.first.record);
+        if !world.stakes(record.window)?.contains_key(&record.leader) {
+            continue;
+        }
+        // What it led before stays, or who follows later could not: majorities say which of its two records counts.
+        let open = block.saturating_sub(window.start_block) / window.blocks;
+        let _ = records.bar(&proof, open.max(record.window.saturating_add(1)), &verify);
+    }
+    Ok(known + proofs.len())
+}
+
+/// What the chain says about who may lead and send, for the check of a record.
+pub(crate) struct Standing {
+    order: Vec<Hotkey>,
+    registered: BTreeSet<Hotkey>,
+    opens: u64,
+}
+
+impl Standing {
+    /// For window `w`, with the leaders that `records` has barred left out.
+    pub(crate) fn new(world: &World<'_>, records: &RecordChain, w: u64) -> Result<Self> {
+        let roster = world.roster(w)?;
+        let order = succession::order(&roster.stakes(), records.barred(), w);
+        let registered = roster.hotkeys();
+        Ok(Self { order, registered, opens: world.run.manifest.window.record_opens(w) })
+    }
+
+    /// For a node whose θ hash is `state`.
+    pub(crate) fn here(&self, world: &World<'_>, state: Digest) -> Result<Here<'_>> {
+        let deadline = world.run.manifest.window.record;
+        let turns = Turns { order: &self.order, opens: self.opens, deadline };
+        Ok(Here { state, registered: &self.registered, turns, block: world.chain.head()?.number })
+    }
+}
+
+/// What an honest submission of `hotkey` for window `w` says.
+pub(crate) fn expected(run: &Run, w: u64, theta: &Theta, opening: &Digest, hotkey: Hotkey) -> Expected {
+    let state_tag = Digest(gauntlet_demo::state_tag(&theta.values, w, &opening.0, &hotkey.0));
+    Expected { run: run.id, window: w, hotkey, state_tag }
+}
+
+/// Bytes that no record exceeds: two digests a registered hotkey, three a place.
+pub(crate) fn record_limit(world: &World<'_>) -> u64 {
+    let limits = world.run.record_limits();
+    let registered = usize::from(world.run.manifest.chain.ledger.subnet.registry.max_uids);
+    (1024 + 80 * registered + 160 * limits.gather) as u64
+}

@@ -1,0 +1,78 @@
+use super::super::persist::Disk;
+use super::super::validator::Validator;
+use super::*;
+
+#[test]
+fn a_miner_goes_on_with_its_momentum() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut small = Small::new(1);
+    let (mut kept, mut lost) = (small.peer(1), small.peer(1));
+    let mut world = small.world();
+    kept.train(&mut world, &[1, 2]).unwrap();
+    lost.train(&mut world, &[1, 2]).unwrap();
+    let disk = Disk::new(folder.path(), &kept.hotkey()).unwrap();
+    disk.save_miner(world.run.id, &lost, Some((0, vec![7]))).unwrap();
+    let place = folder.path().join(ss58::encode(&kept.hotkey()));
+    let parts = || std::fs::read_dir(&place).unwrap().count();
+    assert_eq!(parts(), 3, "the state, θ, the momentum");
+    let (mut back, sealed) = disk.miner(&world, identity(1), Shared::default()).unwrap();
+    assert_eq!(sealed, Some((0, vec![7])));
+    drop(lost);
+    for ids in [[3, 4], [5, 6]] {
+        let (sent, loss) = kept.train(&mut world, &ids).unwrap();
+        let (again, same) = back.train(&mut world, &ids).unwrap();
+        assert_eq!((sent.encode(), loss), (again.encode(), same));
+    }
+    disk.save_miner(world.run.id, &back, None).unwrap();
+    assert_eq!(parts(), 3, "the old momentum is gone");
+}
+
+#[test]
+fn what_is_wrong_with_a_disk_is_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut small = Small::new(1);
+    let (peer, follower) = (small.peer(1), small.follower(3));
+    let validator = Validator::new(identity(3), follower);
+    let mut other = Small::new(2);
+    let world = small.world();
+    let disk = Disk::new(folder.path(), &peer.hotkey()).unwrap();
+    let refused = |world: &World<'_>, n: u8| {
+        let error = disk.miner(world, identity(n), Shared::default()).err().unwrap();
+        let text = format!("{error:#}");
+        assert!(text.contains(&folder.path().display().to_string()), "{text}");
+        text
+    };
+    assert!(refused(&world, 1).contains("cannot read"));
+    disk.save_miner(world.run.id, &peer, None).unwrap();
+    assert!(refused(&other.world(), 1).contains("is of run"));
+    assert!(refused(&world, 2).contains("is of 5"), "of another hotkey");
+    let place = folder.path().join(ss58::encode(&peer.hotkey()));
+    let state = std::fs::read(place.join("node.state")).unwrap();
+    for at in (0..state.len()).step_by(7).chain([state.len() - 1]) {
+        let mut bad = state.clone();
+        bad[at] ^= 4;
+        std::fs::write(place.join("node.state"), &bad).unwrap();
+        assert!(refused(&world, 1).contains("is damaged"), "byte {at}");
+        std::fs::write(place.join("node.state"), &state[..at]).unwrap();
+        assert!(refused(&world, 1).contains("is damaged"), "cut at {at}");
+    }
+    let mut newer = state[..state.len() - 32].to_vec();
+    newer[4] = 9;
+    newer.extend(Digest::of(&newer).0);
+    std::fs::write(place.join("node.state"), &newer).unwrap();
+    assert!(refused(&world, 1).contains("format 9"));
+    disk.save_validator(world.run.id, &validator).unwrap();
+    assert!(refused(&world, 3).contains("of a validator"));
+    disk.save_miner(world.run.id, &peer, None).unwrap();
+    let part = std::fs::read_dir(&place).unwrap().map(|e| e.unwrap().path());
+    let part = part
+        .filter(|path| path.extension().is_some_and(|e| e == "f32"))
+        .max_by_key(|path| std::fs::read(path).unwrap().iter().filter(|byte| **byte != 0).count());
+    let part = part.unwrap();
+    let mut values = std::fs::read(&part).unwrap();
+    values[100] ^= 1;
+    std::fs::write(&part, &values).unwrap();
+    assert!(refused(&world, 1).contains("is damaged"));
+    std::fs::remove_file(&part).unwrap();
+    assert!(refused(&world, 1).contains("cannot read"));
+}
