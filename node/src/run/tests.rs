@@ -2,6 +2,7 @@
 
 mod disk;
 mod judgement;
+mod strangers;
 
 use std::path::Path;
 use std::sync::Arc;
