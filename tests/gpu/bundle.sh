@@ -5,24 +5,26 @@
 #
 # Needs Rust here and nothing but glibc (2.34 or later) and the driver there.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
 [ $# = 1 ] || { sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 2; }
-export CARGO_INCREMENTAL=0 CARGO_PROFILE_DEV_STRIP=true
 mkdir -p "$1"
 out=$(cd "$1" && pwd)
+cd "$(dirname "$0")/../.."
+export CARGO_INCREMENTAL=0
 
 # The dev profile: optimised, with assertions on, and built already where the tests were run.
-messages=$(cargo test --workspace --locked --no-run --message-format=json)
+messages=$(mktemp)
+trap 'rm -f "$messages"' EXIT
+cargo test --workspace --locked --no-run --message-format=json >"$messages"
 cargo build --release --workspace --bins --locked
 mkdir -p "$out/tests" "$out/peers" "$out/vectors"
 
 # A test binary by package and target.
 take() {
     local file
-    file=$(MESSAGES=$messages python3 - "$1" "$2" <<'PYTHON'
+    file=$(python3 - "$messages" "$1" "$2" <<'PYTHON'
 import json, os, sys
-package, target = sys.argv[1:]
-for line in os.environ["MESSAGES"].splitlines():
+messages, package, target = sys.argv[1:]
+for line in open(messages):
     m = json.loads(line)
     if m.get("reason") == "compiler-artifact" and m.get("executable") and m["profile"]["test"]:
         if m["target"]["name"] == target and os.path.dirname(m["manifest_path"]).endswith("/" + package):
