@@ -15,6 +15,7 @@ pub mod driver;
 #[cfg(all(feature = "emulate", not(target_feature = "crt-static")))]
 pub mod emulated;
 mod error;
+pub mod fat_binary;
 
 pub use device::{Arg, Device, Factor, Grid, Kernel, LibraryProduct, Number};
 pub use error::{GpuError, Result};

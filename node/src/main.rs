@@ -6,6 +6,7 @@ mod chain;
 mod cli;
 mod commands;
 mod corpus;
+mod device;
 mod eval;
 mod export;
 mod files;

@@ -27,9 +27,19 @@ pub(crate) fn check(needed: usize, remedy: &str) -> Result<()> {
     Ok(())
 }
 
+/// Bytes of memory of this machine, and those free, where the system says so.
+pub(crate) fn machine() -> Option<(u64, u64)> {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
+    Some((field(&meminfo, "MemTotal:")?, available(&meminfo)?))
+}
+
 /// Bytes of memory that can be had without swapping, by `/proc/meminfo`.
 fn available(meminfo: &str) -> Option<u64> {
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    field(meminfo, "MemAvailable:")
+}
+
+fn field(meminfo: &str, name: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix(name))?;
     let kib: u64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kib.checked_mul(1024)
 }

@@ -72,6 +72,16 @@ pub fn folders(variable: impl Fn(&str) -> Option<String>) -> Vec<PathBuf> {
     all
 }
 
+/// The library's file in the first of `folders` that has it. Not finding it here is no proof: the loader's own path is
+/// searched after them.
+pub fn file(folders: &[PathBuf]) -> Option<PathBuf> {
+    files(folders).next()
+}
+
+fn files(folders: &[PathBuf]) -> impl Iterator<Item = PathBuf> {
+    folders.iter().flat_map(|folder| NAMES.map(|name| folder.join(name))).filter(|file| file.is_file())
+}
+
 /// Folders of NVIDIA's wheels in the Pythons below `lib`.
 fn packages(lib: &Path) -> Vec<PathBuf> {
     let Ok(entries) = std::fs::read_dir(lib) else { return Vec::new() };
@@ -92,8 +102,7 @@ impl Library {
     /// The library, or `None` where the machine has none.
     pub(super) fn open(folders: &[PathBuf], context: &Arc<Context>) -> Result<Option<Self>> {
         // An open library is found by its name afterwards, wherever it lies. cudarc panics where it finds none.
-        let files = folders.iter().flat_map(|folder| NAMES.map(|name| folder.join(name)));
-        for file in files.filter(|file| file.is_file()) {
+        for file in files(folders) {
             // SAFETY: NVIDIA's library, whose constructors do nothing that matters here.
             if let Ok(opened) = unsafe { Opened::open(Some(&file), RTLD_NOW | RTLD_GLOBAL) } {
                 std::mem::forget(opened); // stays open as long as the process runs

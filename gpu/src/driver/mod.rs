@@ -18,7 +18,7 @@ use cudarc::driver::sys;
 use crate::device::{Arg, Device, Grid, Kernel, LibraryProduct};
 use crate::error::{GpuError, Result};
 use library::Library;
-pub use library::folders as library_folders;
+pub use library::{file as library_file, folders as library_folders};
 
 /// Dynamic shared memory every kernel may use without asking: 48 KiB less what a kernel declares itself.
 const FREE_SHARED: u32 = 32 << 10;
@@ -44,6 +44,20 @@ pub fn devices() -> Result<Vec<Found>> {
     start()?;
     let count = result::device::get_count().map_err(|e| failed("counting devices", e))?;
     (0..count).map(found).collect()
+}
+
+/// The version of CUDA the driver is made for, such as (13, 0).
+///
+/// # Errors
+/// As [`devices`].
+pub fn version() -> Result<(i32, i32)> {
+    start()?;
+    let mut version = 0;
+    // SAFETY: the driver writes one number.
+    unsafe { sys::cuDriverGetVersion(&raw mut version) }
+        .result()
+        .map_err(|e| failed("asking for the driver's version", e))?;
+    Ok((version / 1000, version % 1000 / 10))
 }
 
 /// An NVIDIA GPU with one stream, the modules it was opened with, and cuBLASLt where it was found.

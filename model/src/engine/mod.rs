@@ -197,25 +197,13 @@ impl<B: Backend> Engine<B> {
     /// When the device fails.
     pub fn adamw(
         &self,
-        mut step: AdamW,
+        step: AdamW,
         clip: Option<f32>,
         grads: &B::Buf,
         theta: &mut B::Buf,
         moments: (&mut B::Buf, &mut B::Buf),
     ) -> Result<f64> {
-        let len = self.layout.total();
-        let grads = View { buf: grads, start: 0, len };
-        let all = |buf| ViewMut { buf, start: 0, len };
-        self.backend.scope(|| {
-            let norm = self.backend.sum_of_squares(grads)?.sqrt();
-            if let Some(clip) = clip.filter(|&clip| norm > f64::from(clip)) {
-                #[allow(clippy::cast_possible_truncation)] // a factor below 1
-                let factor = (f64::from(clip) / (norm + 1e-6)) as f32;
-                step.grad_scale *= factor;
-            }
-            self.backend.adamw(step, grads, all(theta), all(moments.0), all(moments.1));
-            Ok(norm)
-        })
+        clipped_adamw(&self.backend, step, clip, (grads, self.layout.total()), theta, moments)
     }
 
     /// Brings the token losses to the host, which waits for the pass.
@@ -256,6 +244,32 @@ impl<B: Backend> Engine<B> {
         self.backend.upload_ids(batch.tokens, &mut self.work.tokens)?;
         self.backend.upload_ids(batch.targets, &mut self.work.targets)
     }
+}
+
+/// One AdamW step over buffers of `len` values with the gradient clipped to `clip`; gives its norm before clipping.
+///
+/// # Errors
+/// When the device fails.
+pub fn clipped_adamw<B: Backend>(
+    backend: &B,
+    mut step: AdamW,
+    clip: Option<f32>,
+    (grads, len): (&B::Buf, usize),
+    theta: &mut B::Buf,
+    moments: (&mut B::Buf, &mut B::Buf),
+) -> Result<f64> {
+    let grads = read(grads, len);
+    let all = |buf| ViewMut { buf, start: 0, len };
+    backend.scope(|| {
+        let norm = backend.sum_of_squares(grads)?.sqrt();
+        if let Some(clip) = clip.filter(|&clip| norm > f64::from(clip)) {
+            #[allow(clippy::cast_possible_truncation)] // a factor below 1
+            let factor = (f64::from(clip) / (norm + 1e-6)) as f32;
+            step.grad_scale *= factor;
+        }
+        backend.adamw(step, grads, all(theta), all(moments.0), all(moments.1));
+        Ok(norm)
+    })
 }
 
 /// cos then sin of `t · θ^(−2j/D)`, `[T, D/2]` each; computed in f64, rounded once.

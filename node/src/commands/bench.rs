@@ -5,30 +5,38 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use gauntlet_model::engine::cpu::{Cpu, Path};
-use gauntlet_model::engine::{
-    AdamW, Backend, Batch, Engine, EngineOptions, Mode, Order, Product, View, ViewMut, Write,
-};
-use gauntlet_model::{LlamaConfig, init, preset};
+use gauntlet_model::engine::{Backend, Order, Product, View, ViewMut, Write};
+use gauntlet_model::{LlamaConfig, preset};
 use serde_json::json;
 
-use super::bench_demo;
+use super::{bench_demo, bench_step};
 use crate::cli::Usage;
+use crate::device::DeviceArgs;
 use crate::memory::peak_rss_bytes;
 
 /// Which part to measure.
 #[derive(Subcommand)]
 pub(crate) enum Bench {
     /// One training step: forward, backward, clipping, AdamW.
-    Step(StepArgs),
+    Step(bench_step::Args),
     /// The matrix products of one training step, alone.
-    Gemm(StepArgs),
+    Gemm(GemmArgs),
     /// Submissions: encode, decode + aggregate + apply, trial.
     Demo(bench_demo::DemoArgs),
 }
 
+/// The products of one step.
+#[derive(Args)]
+pub(crate) struct GemmArgs {
+    #[command(flatten)]
+    shape: ShapeArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
 /// Shape of the model and the batch.
 #[derive(Args)]
-pub(crate) struct StepArgs {
+pub(crate) struct ShapeArgs {
     /// Start from a preset; the flags below override its fields.
     #[arg(long, default_value = "bench-34m")]
     preset: String,
@@ -52,22 +60,22 @@ pub(crate) struct StepArgs {
     vocab: Option<usize>,
     /// Tokens in a sequence.
     #[arg(long, default_value_t = 256)]
-    seq: usize,
+    pub(super) seq: usize,
     /// Sequences in a batch.
     #[arg(long, default_value_t = 4)]
-    batch: usize,
+    pub(super) batch: usize,
     /// Threads; 0: one a core.
     #[arg(long, default_value_t = 0)]
-    threads: usize,
+    pub(super) threads: usize,
     /// Measured runs, after two that warm up.
     #[arg(long, default_value_t = 7)]
-    runs: usize,
+    pub(super) runs: usize,
     /// Compute activations again in the backward pass instead of keeping them.
     #[arg(long)]
-    recompute: bool,
+    pub(super) recompute: bool,
     /// Code path of the element-wise kernels: best, avx2 or portable.
     #[arg(long, default_value = "best", value_parser = code_path)]
-    path: Path,
+    pub(super) path: Path,
 }
 
 fn code_path(name: &str) -> Result<Path, String> {
@@ -79,8 +87,8 @@ fn code_path(name: &str) -> Result<Path, String> {
     }
 }
 
-impl StepArgs {
-    fn config(&self) -> Result<LlamaConfig> {
+impl ShapeArgs {
+    pub(super) fn config(&self) -> Result<LlamaConfig> {
         if self.batch == 0 || self.seq == 0 || self.batch.saturating_mul(self.seq) > 1 << 30 {
             return Err(Usage("--batch × --seq must be 1 to 2^30 tokens".into()).into());
         }
@@ -103,10 +111,10 @@ impl StepArgs {
         Ok(c)
     }
 
-    fn shape(&self, c: &LlamaConfig, threads: usize) -> serde_json::Value {
+    pub(super) fn shape(&self, c: &LlamaConfig, threads: Option<usize>) -> serde_json::Value {
         json!({
             "hidden": c.hidden_size, "layers": c.n_layers, "heads": c.n_heads, "kv_heads": c.n_kv_heads,
-            "ffn": c.intermediate_size, "vocab": c.vocab_size, "seq": self.seq, "batch": self.batch,
+            "head_dim": c.head_dim, "ffn": c.intermediate_size, "vocab": c.vocab_size, "seq": self.seq, "batch": self.batch,
             "threads": threads, "recompute": self.recompute,
         })
     }
@@ -114,7 +122,7 @@ impl StepArgs {
 
 pub(crate) fn run(bench: Bench) -> Result<()> {
     let result = match bench {
-        Bench::Step(args) => step(&args)?,
+        Bench::Step(args) => bench_step::step(&args)?,
         Bench::Gemm(args) => gemm(&args)?,
         Bench::Demo(args) => bench_demo::demo(&args)?,
     };
@@ -122,80 +130,10 @@ pub(crate) fn run(bench: Bench) -> Result<()> {
     Ok(())
 }
 
-/// Forward, backward and optimizer times of a training step on random tokens.
-fn step(args: &StepArgs) -> Result<serde_json::Value> {
-    let config = args.config()?;
-    let mode = if args.recompute { Mode::TrainRecompute } else { Mode::Train };
-    let cpu = Cpu::new(args.threads, args.path)?;
-    let (threads, simd) = (cpu.threads(), cpu.simd_name());
-    let mut engine = Engine::new(cpu, &config, EngineOptions { batch: args.batch, seq: args.seq, mode })?;
-    let [mut theta, mut grads, mut m, mut v] = buffers(&engine)?;
-    let n = args.batch * args.seq;
-    let vocab = u32::try_from(config.tokenizer_vocab_size)?;
-    let ids: Vec<u32> = (0..=n).map(|i| hash(i as u64) % vocab).collect();
-    let (tokens, targets) = (ids.get(..n).unwrap_or_default(), ids.get(1..).unwrap_or_default());
-    let batch = Batch { tokens, targets, batch: args.batch, seq: args.seq };
-    #[allow(clippy::cast_precision_loss)] // a number of tokens
-    let scale = 1.0 / n as f32;
-    let (mut passes, mut optimizer, mut totals, mut loss) = (Vec::new(), Vec::new(), Vec::new(), 0.0);
-    for i in 0..args.runs.max(1) + 2 {
-        let start = Instant::now();
-        loss = engine.loss_and_grad(&theta, &mut grads, batch, scale, Write::Set)?.mean();
-        let middle = start.elapsed().as_secs_f64();
-        let step = AdamW {
-            lr: 3e-4,
-            beta1: 0.9,
-            beta2: 0.95,
-            eps: 1e-8,
-            weight_decay: 0.1,
-            step: i as u64 + 1,
-            grad_scale: 1.0,
-        };
-        engine.adamw(step, Some(1.0), &grads, &mut theta, (&mut m, &mut v))?;
-        let total = start.elapsed().as_secs_f64();
-        if i >= 2 {
-            passes.push(middle);
-            optimizer.push(total - middle);
-            totals.push(total);
-        }
-    }
-    let (median, flops) = (median(&totals), flops(&config, args.batch, args.seq));
-    #[allow(clippy::cast_precision_loss)] // counts
-    Ok(json!({
-        "bench": "step",
-        "shape": args.shape(&config, threads),
-        "parameters": engine.layout().total(),
-        "simd": simd,
-        "runs": args.runs.max(1),
-        "seconds": spread(&totals),
-        "forward_backward_seconds": spread(&passes),
-        "clip_adamw_seconds": spread(&optimizer),
-        "tokens_per_s": n as f64 / median,
-        "gflops": flops / median / 1e9,
-        "loss": loss,
-        "peak_rss_bytes": peak_rss_bytes(),
-    }))
-}
-
-fn buffers(engine: &Engine<Cpu>) -> Result<[<Cpu as Backend>::Buf; 4]> {
-    let mut theta = engine.alloc_params()?;
-    init::init(engine.layout(), 0, &mut theta);
-    Ok([theta, engine.alloc_params()?, engine.alloc_params()?, engine.alloc_params()?])
-}
-
-/// Multiply-adds of a step, times two: every weight that is multiplied, three times a token (forward,
-/// gradient of input, gradient of weight), and causal attention.
-#[allow(clippy::cast_precision_loss)] // counts
-fn flops(c: &LlamaConfig, batch: usize, seq: usize) -> f64 {
-    let n = (batch * seq) as f64;
-    let per_layer = c.hidden_size * (2 * c.q_size() + 2 * c.kv_size() + 3 * c.intermediate_size);
-    let weights = (c.n_layers * per_layer + c.hidden_size * c.tokenizer_vocab_size) as f64;
-    let attention = 2.0 * (c.n_layers * c.q_size() * (seq + 1)) as f64 / 2.0;
-    3.0 * 2.0 * n * (weights + attention)
-}
-
 /// The matrix products of a step in the shapes and orders the engine uses.
-fn gemm(args: &StepArgs) -> Result<serde_json::Value> {
+fn gemm(args: &GemmArgs) -> Result<serde_json::Value> {
+    args.device.cpu_only("bench gemm")?;
+    let args = &args.shape;
     let c = args.config()?;
     let cpu = Cpu::new(args.threads, args.path)?;
     let n = args.batch * args.seq;
@@ -220,7 +158,7 @@ fn gemm(args: &StepArgs) -> Result<serde_json::Value> {
         }
     }
     Ok(json!({
-        "bench": "gemm", "shape": args.shape(&c, cpu.threads()), "runs": args.runs.max(1), "products": rows,
+        "bench": "gemm", "shape": args.shape(&c, Some(cpu.threads())), "runs": args.runs.max(1), "products": rows,
         "peak_rss_bytes": peak_rss_bytes(),
     }))
 }
@@ -257,13 +195,13 @@ fn time_product(cpu: &Cpu, p: Product, runs: usize) -> Result<Vec<f64>> {
     Ok(seconds)
 }
 
-fn spread(seconds: &[f64]) -> serde_json::Value {
+pub(super) fn spread(seconds: &[f64]) -> serde_json::Value {
     let least = seconds.iter().copied().fold(f64::INFINITY, f64::min);
     let most = seconds.iter().copied().fold(0.0, f64::max);
     json!({ "median": median(seconds), "min": least, "max": most })
 }
 
-fn median(values: &[f64]) -> f64 {
+pub(super) fn median(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
@@ -271,7 +209,7 @@ fn median(values: &[f64]) -> f64 {
 
 /// A number that looks random (SplitMix64), for tokens and matrices that are not zeros.
 #[allow(clippy::cast_possible_truncation)] // the upper half is kept
-fn hash(i: u64) -> u32 {
+pub(super) fn hash(i: u64) -> u32 {
     let z = i.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     ((z ^ (z >> 27)) >> 32) as u32

@@ -9,6 +9,7 @@ use gauntlet_model::engine::cpu::pool;
 use serde_json::{Value, json};
 
 use crate::cli::Usage;
+use crate::device::{self, DeviceArgs, Opened};
 use crate::memory;
 
 /// What to compress, how.
@@ -32,6 +33,8 @@ pub(crate) struct DemoArgs {
     /// Measured runs.
     #[arg(long, default_value_t = 5)]
     runs: usize,
+    #[command(flatten)]
+    device: DeviceArgs,
 }
 
 fn count(text: &str) -> Result<usize, String> {
@@ -48,7 +51,7 @@ pub(crate) fn demo(args: &DemoArgs) -> Result<Value> {
     if !(1..=1000).contains(&args.peers) {
         return Err(Usage("--peers: 1 to 1000".into()).into());
     }
-    // θ, gradient, momentum, its zeros, trial.
+    // θ, gradient, momentum, its zeros, trial; on a GPU two of them stay here.
     memory::check(args.params.saturating_mul(20), "lower --params")?;
     let setup = Setup {
         params: args.params,
@@ -58,13 +61,25 @@ pub(crate) fn demo(args: &DemoArgs) -> Result<Value> {
         runs: args.runs.max(1),
     };
     let start = Instant::now();
-    let report = pool(args.threads)?.install(|| run(&setup, &|| start.elapsed()));
+    let clock = || start.elapsed();
+    let (device, report) = match device::open(args.device.device)? {
+        Opened::Cpu => {
+            let report = pool(args.threads)?.install(|| run(&setup, &clock));
+            ("cpu".to_owned(), report.map(|report| json!(report)))
+        }
+        #[cfg(not(target_feature = "crt-static"))]
+        Opened::Gpu(driver) => {
+            let found = driver.found();
+            let name = format!("cuda:{} ({})", found.ordinal, found.name);
+            (name, gauntlet_demo::gpu::bench::run(&driver, &setup, &clock).map(|report| json!(report)))
+        }
+    };
     let report = report.map_err(|e| match e {
         gauntlet_demo::Error::Config { .. } => anyhow::Error::from(Usage(e.to_string())),
         e => e.into(),
     })?;
-    let mut result = json!({ "bench": "demo" });
-    if let (Value::Object(result), Value::Object(report)) = (&mut result, json!(report)) {
+    let mut result = json!({ "bench": "demo", "device": device });
+    if let (Value::Object(result), Value::Object(report)) = (&mut result, report) {
         result.extend(report);
     }
     result["peak_rss_bytes"] = json!(memory::peak_rss_bytes());

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use clap::Args;
 use gauntlet_data::{Split, Tokenizer};
-use gauntlet_model::engine::cpu::{Buf, Cpu, Path as CodePath};
-use gauntlet_model::engine::{Engine, EngineOptions, Mode};
+use gauntlet_model::engine::cpu::Path as CodePath;
+use gauntlet_model::engine::{Engine, EngineOptions, MemoryPlan, Mode};
 use serde_json::{Value, json};
 
 use crate::cli::Usage;
+use crate::device::{self, DeviceArgs, Place, Work};
 use crate::eval::accuracy::Accuracy;
 use crate::eval::request::{DELIMITER, Request, log_likelihoods};
 use crate::eval::task::Task;
@@ -57,9 +58,8 @@ pub(crate) struct EvalArgs {
     /// Threads; 0: one a core. Results do not depend on it.
     #[arg(long, default_value_t = 0)]
     threads: usize,
-    /// Device to measure on.
-    #[arg(long, default_value = "auto", value_parser = ["auto", "cpu"])]
-    device: String,
+    #[command(flatten)]
+    device: DeviceArgs,
     /// JSON on standard output even on a terminal.
     #[arg(long)]
     json: bool,
@@ -83,14 +83,31 @@ pub(crate) fn run(args: &EvalArgs) -> Result<()> {
     }
     let model = model_folder::load(&args.model)?;
     let tokenizer = model_folder::tokenizer(&model, args.tokenizer.as_deref())?;
-    match (args.task, &args.file) {
-        (Some(task), Some(file)) => questions(args, task, file, model, &tokenizer),
-        _ => language(args, model, &tokenizer),
+    let measure = Measure { args, model, tokenizer };
+    device::run(args.device.device, args.threads, CodePath::Best, measure)
+}
+
+/// What is asked, of which model.
+struct Measure<'a> {
+    args: &'a EvalArgs,
+    model: Model,
+    tokenizer: Tokenizer,
+}
+
+impl Work for Measure<'_> {
+    type Out = ();
+
+    fn on<P: Place>(self, place: P) -> Result<()> {
+        let Self { args, model, tokenizer } = self;
+        match (args.task, &args.file) {
+            (Some(task), Some(file)) => questions(args, task, file, model, &tokenizer, place),
+            _ => language(args, model, &tokenizer, place),
+        }
     }
 }
 
 /// Loss on text.
-fn language(args: &EvalArgs, model: Model, tokenizer: &Tokenizer) -> Result<()> {
+fn language<P: Place>(args: &EvalArgs, model: Model, tokenizer: &Tokenizer, place: P) -> Result<()> {
     let longest = model.config.max_position_embeddings;
     let seq = args.seq.unwrap_or(SEQ.min(longest));
     if seq > longest {
@@ -101,7 +118,7 @@ fn language(args: &EvalArgs, model: Model, tokenizer: &Tokenizer) -> Result<()> 
     let most = if args.sequences == 0 { u64::MAX } else { args.sequences };
     let sequences = text.data.n_sequences(seq)?.min(most);
     let hash = model.hash.clone();
-    let (mut engine, theta) = engine(args, model, args.batch, seq)?;
+    let (mut engine, theta) = engine(place, &model, args.batch, seq)?;
     let bar = progress::bar(sequences, "{bar:40} {pos}/{len} sequences ETA {eta}");
     let loss = mean_loss(&mut engine, &theta, &text.data, (args.batch, seq), sequences, |n| bar.inc(n));
     bar.finish_and_clear();
@@ -117,23 +134,24 @@ fn language(args: &EvalArgs, model: Model, tokenizer: &Tokenizer) -> Result<()> 
         ("corpus hash", text.hash.clone()),
         ("θ hash", hash.clone()),
     ];
-    let result = json!({
+    let mut result = json!({
         "model": args.model.display().to_string(), "theta_hash": hash,
         "corpus": text.name, "corpus_hash": text.hash, "split": text.split,
         "tokenizer_hash": tokenizer.hash_hex(), "seq": seq, "sequences": sequences, "tokens": count,
         "loss": mean, "perplexity": mean.exp(), "bits_per_byte": bits,
-        "threads": engine.backend().threads(), "simd": engine.backend().simd_name(),
     });
+    extend(&mut result, engine.backend().facts().into());
     output::result(output::wants_json(args.json), &result, &rows)
 }
 
 /// Accuracy on questions.
-fn questions(
+fn questions<P: Place>(
     args: &EvalArgs,
     task: Task,
     file: &std::path::Path,
     model: Model,
     tokenizer: &Tokenizer,
+    place: P,
 ) -> Result<()> {
     let items = task.read(file)?;
     let longest = model.config.max_position_embeddings;
@@ -146,7 +164,7 @@ fn questions(
     }
     let seq = requests.iter().map(Request::len).max().unwrap_or(1);
     let hash = model.hash.clone();
-    let (mut engine, theta) = engine(args, model, args.batch, seq)?;
+    let (mut engine, theta) = engine(place, &model, args.batch, seq)?;
     let bar = progress::bar(requests.len() as u64, "{bar:40} {pos}/{len} choices ETA {eta}");
     let scores = log_likelihoods(&mut engine, &theta, &requests, args.batch, |n| bar.inc(n));
     bar.finish_and_clear();
@@ -165,22 +183,30 @@ fn questions(
         "model": args.model.display().to_string(), "theta_hash": hash, "task": task.name(),
         "file": file.display().to_string(), "file_hash": file_hash(file)?, "questions": items.len(),
         "choices": requests.len(), "tokenizer_hash": tokenizer.hash_hex(),
-        "threads": engine.backend().threads(), "simd": engine.backend().simd_name(),
     });
-    if let (Value::Object(result), Value::Object(scores)) = (&mut result, json!(accuracy)) {
-        result.extend(scores);
-    }
+    extend(&mut result, engine.backend().facts().into());
+    extend(&mut result, json!(accuracy));
     output::result(output::wants_json(args.json), &result, &rows)
 }
 
 /// An engine that evaluates, and θ on its device.
-fn engine(args: &EvalArgs, model: Model, batch: usize, seq: usize) -> Result<(Engine<Cpu>, Buf)> {
-    let cpu = Cpu::new(args.threads, CodePath::Best)?;
+fn engine<P: Place>(place: P, model: &Model, batch: usize, seq: usize) -> Result<(Engine<P>, P::Buf)> {
     let options = EngineOptions { batch, seq, mode: Mode::Evaluate };
-    let engine = Engine::new(cpu, &model.config, options)?;
-    let mut theta = engine.alloc_params()?;
-    theta.copy_from_slice(&model.theta);
-    Ok((engine, theta))
+    if let Some(free) = place.free()? {
+        MemoryPlan::on(P::FOOTPRINT, &model.config, options, 0)?.check(free)?;
+    }
+    let (theta, ()) = place.make(model.theta.len(), |theta| {
+        theta.copy_from_slice(&model.theta);
+        Ok(())
+    })?;
+    Ok((Engine::new(place, &model.config, options)?, theta))
+}
+
+/// Adds the fields of one object to another.
+fn extend(result: &mut Value, more: Value) {
+    if let (Value::Object(result), Value::Object(more)) = (result, more) {
+        result.extend(more);
+    }
 }
 
 fn file_hash(path: &std::path::Path) -> Result<String> {

@@ -2,7 +2,9 @@
 
 mod bench;
 mod bench_demo;
+mod bench_step;
 mod data;
+mod doctor;
 mod eval;
 mod explain;
 mod export;
@@ -43,6 +45,8 @@ pub(crate) enum Command {
     /// Measure speed; results as JSON.
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Say what this machine computes with, and what is missing.
+    Doctor(doctor::DoctorArgs),
 }
 
 pub(crate) fn run(command: Command) -> Result<()> {
@@ -58,5 +62,6 @@ pub(crate) fn run(command: Command) -> Result<()> {
         Command::Config(manifest::Config::Print(args)) => manifest::print(&args),
         Command::Inspect(args) => inspect::run(&args),
         Command::Bench(bench) => bench::run(bench),
+        Command::Doctor(args) => doctor::run(&args),
     }
 }

@@ -9,6 +9,7 @@ use gauntlet_model::engine::cpu::{Cpu, Path as CodePath};
 use serde_json::json;
 
 use crate::cli::Usage;
+use crate::device;
 use crate::run::context::Run;
 use crate::simulate::Simulation;
 use crate::simulate::settings::SimulateArgs;
@@ -20,6 +21,8 @@ pub(crate) const MANIFEST: &str = "manifest.toml";
 
 pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
     let settings = args.settings()?;
+    // A simulation is a function of manifest, seed and program: the machine's GPU has no say unless it is named.
+    let opened = device::open(args.device.device.or_cpu())?;
     let cpu = Cpu::new(args.threads, CodePath::Best)?;
     let out = match &args.out {
         Some(out) => out.clone(),
@@ -47,11 +50,12 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
     std::fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
     files::write(&out.join(MANIFEST), &toml::to_string(&run.manifest)?)?;
     let parameters = run.layout.total();
-    eprintln!("run {}: {parameters} parameters, {} threads, {}", run.id, cpu.threads(), cpu.simd_name());
+    let compute = opened.compute(cpu, &run.config, run.manifest.data.seq)?;
+    eprintln!("run {}: {parameters} parameters, {}", run.id, compute.name());
     eprintln!("text: {}, {} tokens, hash {}", run.corpus.name, run.corpus.train.n_tokens(), run.corpus.hash);
     let started = Instant::now();
     let mut table = (!args.json && std::io::stdout().is_terminal()).then(|| Table::new(settings.windows));
-    let mut simulation = Simulation::new(&settings, run, cpu, &out)?;
+    let mut simulation = Simulation::new(&settings, run, compute, &out)?;
     for w in 0..settings.windows {
         if progress::stopped() {
             break;

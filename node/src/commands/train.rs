@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use gauntlet_model::engine::cpu::{Cpu, Path as CodePath};
+use gauntlet_model::engine::cpu::Path as CodePath;
 use serde_json::json;
 
 use crate::cli::Usage;
+use crate::device::{self, Choice, DeviceArgs, Place, Work};
 use crate::train::settings::{SettingArgs, Settings};
 use crate::train::{Lines, Run, SETTINGS, start};
 use crate::{files, progress};
@@ -30,9 +31,8 @@ pub(crate) struct TrainArgs {
     /// Threads; 0: one a core. Results do not depend on it.
     #[arg(long, default_value_t = 0)]
     threads: usize,
-    /// Device to train on.
-    #[arg(long, default_value = "auto", value_parser = ["auto", "cpu"])]
-    device: String,
+    #[command(flatten)]
+    device: DeviceArgs,
     /// Print parameters and memory, allocate and write nothing.
     #[arg(long)]
     plan: bool,
@@ -45,7 +45,7 @@ pub(crate) fn run(args: &TrainArgs) -> Result<()> {
     let settings = resolve(args)?;
     settings.check()?;
     if args.plan {
-        return plan(&settings);
+        return plan(&settings, args.device.device);
     }
     let out = match &args.out {
         Some(out) => out.clone(),
@@ -55,25 +55,41 @@ pub(crate) fn run(args: &TrainArgs) -> Result<()> {
         bail!("{}: holds a run already; add --resume to go on with it or name another --out", out.display());
     }
     progress::catch_signals()?;
-    let cpu = Cpu::new(args.threads, CodePath::Best)?;
-    std::fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
-    let lines = if args.json || !std::io::stdout().is_terminal() { Lines::Json } else { Lines::Bar };
-    let opened = Run::open(&out, settings.clone(), args.resume, cpu, lines);
-    let mut run = opened.inspect_err(|_| {
-        // Succeeds only where nothing was put into it.
-        let _ = std::fs::remove_dir(&out);
-    })?;
-    files::write(&out.join(SETTINGS), &toml::to_string(&settings)?)?;
-    run.greet();
-    let summary = run.train()?;
-    match lines {
-        Lines::Json => println!("{}", json!({ "kind": "summary", "summary": summary })),
-        Lines::Bar => {
-            println!("{summary:#}");
-            println!("report: {}", out.join("report.html").display());
+    let training = Training { args, settings, out };
+    device::run(args.device.device, args.threads, CodePath::Best, training)
+}
+
+/// What is trained into which folder.
+struct Training<'a> {
+    args: &'a TrainArgs,
+    settings: Settings,
+    out: PathBuf,
+}
+
+impl Work for Training<'_> {
+    type Out = ();
+
+    fn on<P: Place>(self, place: P) -> Result<()> {
+        let Self { args, settings, out } = self;
+        std::fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
+        let lines = if args.json || !std::io::stdout().is_terminal() { Lines::Json } else { Lines::Bar };
+        let opened = Run::open(&out, settings.clone(), args.resume, place, lines);
+        let mut run = opened.inspect_err(|_| {
+            // Succeeds only where nothing was put into it.
+            let _ = std::fs::remove_dir(&out);
+        })?;
+        files::write(&out.join(SETTINGS), &toml::to_string(&settings)?)?;
+        run.greet();
+        let summary = run.train()?;
+        match lines {
+            Lines::Json => println!("{}", json!({ "kind": "summary", "summary": summary })),
+            Lines::Bar => {
+                println!("{summary:#}");
+                println!("report: {}", out.join("report.html").display());
+            }
         }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Defaults, file and flags; when resuming, the run's own settings and what may change.
@@ -96,8 +112,8 @@ fn resolve(args: &TrainArgs) -> Result<Settings> {
     Ok(base.overridden(&args.settings))
 }
 
-fn plan(settings: &Settings) -> Result<()> {
-    let plan = start::plan(settings, &start::shape(settings)?)?;
+fn plan(settings: &Settings, choice: Choice) -> Result<()> {
+    let plan = start::plan(settings, &start::shape(settings)?, device::footprint(choice))?;
     let plan = json!({
         "model": settings.shape_name(), "optimizer": settings.optimizer, "workers": settings.workers,
          "batch": settings.batch, "seq": settings.seq, "recompute": settings.recompute,

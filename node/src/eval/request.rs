@@ -7,8 +7,7 @@
 
 use anyhow::{Result, bail};
 use gauntlet_data::Tokenizer;
-use gauntlet_model::engine::cpu::{Buf, Cpu};
-use gauntlet_model::engine::{Batch, Engine, IGNORE};
+use gauntlet_model::engine::{Backend, Batch, Engine, IGNORE};
 
 /// What stands between context and continuation, unless the context is empty or ends in white space itself.
 pub(crate) const DELIMITER: &str = " ";
@@ -71,9 +70,9 @@ impl Request {
 
 /// log p of every request, in their order; `tick` hears how many are done. `engine` holds `batch` rows of the
 /// longest request.
-pub(crate) fn log_likelihoods(
-    engine: &mut Engine<Cpu>,
-    theta: &Buf,
+pub(crate) fn log_likelihoods<B: Backend>(
+    engine: &mut Engine<B>,
+    theta: &B::Buf,
     requests: &[Request],
     batch: usize,
     mut tick: impl FnMut(u64),
@@ -103,7 +102,7 @@ pub(crate) fn log_likelihoods(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use gauntlet_model::engine::cpu::Path;
+    use gauntlet_model::engine::cpu::{Cpu, Path};
     use gauntlet_model::engine::{EngineOptions, Mode};
     use gauntlet_model::llama::Llama;
     use gauntlet_model::{Layout, LlamaConfig, init, preset};

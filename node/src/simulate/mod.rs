@@ -32,7 +32,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use gauntlet::Hotkey;
-use gauntlet_model::engine::cpu::Cpu;
 
 use crate::chain::{Chain, Clock, Ledger};
 use crate::run::World;
@@ -105,8 +104,7 @@ pub(crate) struct WindowResult {
 
 impl Simulation {
     /// Sets everything up before window 0.
-    pub(crate) fn new(settings: &Settings, run: Run, cpu: Cpu, out: &Path) -> Result<Self> {
-        let compute = Compute::new(cpu, &run.config, run.manifest.data.seq)?;
+    pub(crate) fn new(settings: &Settings, run: Run, compute: Compute, out: &Path) -> Result<Self> {
         let height = Arc::new(AtomicU64::new(0));
         let clock = Clock::Virtual { height: Arc::clone(&height), seed: settings.seed };
         let chain = Ledger::open(Path::new(":memory:"), &run.manifest.chain.ledger, clock)?;

@@ -9,6 +9,7 @@ use gauntlet_demo::{DemoConfig, Optimizer, Schedule};
 use super::spec::{self, Entry, ValidatorKind};
 use crate::cli::Usage;
 use crate::corpus::{Corpus, DataArgs};
+use crate::device::DeviceArgs;
 use crate::run::manifest::{ChainSection, DataSection, Manifest, ModelSection, PROTOCOL, WindowSection};
 
 /// Peers unless told otherwise.
@@ -59,9 +60,9 @@ pub(crate) struct SimulateArgs {
     /// Threads; 0: one a core. Results do not depend on it.
     #[arg(long, default_value_t = 0)]
     pub(crate) threads: usize,
-    /// Device to compute on.
-    #[arg(long, default_value = "auto", value_parser = ["auto", "cpu"])]
-    device: String,
+    /// Where forward and backward passes are made; without it, or with auto, the CPU.
+    #[command(flatten)]
+    pub(crate) device: DeviceArgs,
     /// JSON lines on standard output even on a terminal.
     #[arg(long)]
     pub(crate) json: bool,

@@ -12,6 +12,7 @@ use gauntlet_model::{Layout, LlamaConfig, hash::theta_hash, weights};
 use serde::{Deserialize, Serialize};
 
 use super::optimizer::Optimizer;
+use crate::device::Place;
 use crate::model_folder;
 
 /// Formats this program writes; others are refused.
@@ -34,18 +35,19 @@ pub(crate) struct State {
 }
 
 /// What a checkpoint is made of.
-pub(crate) struct Parts<'a> {
+pub(crate) struct Parts<'a, P: Place> {
     pub(crate) step: u64,
     pub(crate) config: &'a LlamaConfig,
     pub(crate) layout: &'a Layout,
     pub(crate) theta: &'a [f32],
-    pub(crate) optimizer: &'a Optimizer,
+    pub(crate) optimizer: &'a Optimizer<P>,
+    pub(crate) place: &'a P,
     pub(crate) tokenizer: &'a Tokenizer,
     pub(crate) corpus: &'a str,
 }
 
 /// Writes a checkpoint under `run` and removes all but the newest `keep`.
-pub(crate) fn save(run: &Path, parts: &Parts<'_>, keep: usize) -> Result<PathBuf> {
+pub(crate) fn save<P: Place>(run: &Path, parts: &Parts<'_, P>, keep: usize) -> Result<PathBuf> {
     let root = run.join("checkpoints");
     fs::create_dir_all(&root).with_context(|| format!("cannot create {}", root.display()))?;
     let place = root.join(name(parts.step));
@@ -67,13 +69,13 @@ pub(crate) fn save(run: &Path, parts: &Parts<'_>, keep: usize) -> Result<PathBuf
     Ok(place)
 }
 
-fn write(folder: &Path, parts: &Parts<'_>) -> Result<()> {
+fn write<P: Place>(folder: &Path, parts: &Parts<'_, P>) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
     let model = (parts.config, parts.layout, parts.theta);
     model_folder::write(folder, model, Some(parts.tokenizer), weights::SHARD_BYTES)?;
     let mut optimizer = BTreeMap::new();
-    for (name, values) in parts.optimizer.names().into_iter().zip(parts.optimizer.buffers()) {
-        let hash = write_floats(&folder.join(file(&name)), values)?;
+    for (i, name) in parts.optimizer.names().into_iter().enumerate() {
+        let hash = write_floats(&folder.join(file(&name)), &parts.optimizer.buffer(i, parts.place)?)?;
         optimizer.insert(name, hash);
     }
     let state = State {
@@ -104,11 +106,12 @@ fn write_floats(path: &Path, values: &[f32]) -> Result<String> {
 }
 
 /// Reads θ, the optimizer and the state of a checkpoint, and checks the first two against the hashes in the state.
-pub(crate) fn load(
+pub(crate) fn load<P: Place>(
     folder: &Path,
     layout: &Layout,
     theta: &mut [f32],
-    optimizer: &mut Optimizer,
+    optimizer: &mut Optimizer<P>,
+    place: &P,
 ) -> Result<State> {
     let path = folder.join(STATE);
     let state = read_state(folder)?;
@@ -126,7 +129,7 @@ pub(crate) fn load(
         if Some(&read_floats(&folder.join(&file), &mut values)?) != state.optimizer.get(name) {
             bail!(damaged(&file));
         }
-        optimizer.restore(i, &values, state.step)?;
+        optimizer.restore(i, &values, state.step, place)?;
     }
     Ok(state)
 }
@@ -217,11 +220,16 @@ mod tests {
         config: LlamaConfig,
         layout: Layout,
         theta: Vec<f32>,
-        optimizer: Optimizer,
+        optimizer: Optimizer<Cpu>,
+        cpu: Cpu,
     }
 
-    fn optimizer(settings: &Settings, layout: &Layout) -> Optimizer {
-        Optimizer::new(settings, layout, &Cpu::new(1, CodePath::Best).unwrap()).unwrap()
+    fn cpu() -> Cpu {
+        Cpu::new(1, CodePath::Best).unwrap()
+    }
+
+    fn optimizer(settings: &Settings, layout: &Layout) -> Optimizer<Cpu> {
+        Optimizer::new(settings, layout, &cpu()).unwrap()
     }
 
     fn trained(settings: &Settings) -> Trained {
@@ -232,9 +240,9 @@ mod tests {
         let mut optimizer = optimizer(settings, &layout);
         for i in 0..optimizer.names().len() {
             let values: Vec<f32> = theta.iter().map(|x| x + i as f32).collect();
-            optimizer.restore(i, &values, 7).unwrap();
+            optimizer.restore(i, &values, 7, &cpu()).unwrap();
         }
-        Trained { config, layout, theta, optimizer }
+        Trained { config, layout, theta, optimizer, cpu: cpu() }
     }
 
     fn save_at(t: &Trained, run: &Path, step: u64, keep: usize) -> PathBuf {
@@ -246,6 +254,7 @@ mod tests {
             layout,
             theta,
             optimizer: &t.optimizer,
+            place: &t.cpu,
             tokenizer: &tokenizer,
             corpus: "c",
         };
@@ -267,9 +276,12 @@ mod tests {
             assert_eq!(left.len(), 2);
             assert!(left[1].ends_with("step-0000001000"));
             let (mut theta, mut fresh) = (vec![0.0; t.theta.len()], optimizer(&settings, &t.layout));
-            let state = load(&left[1], &t.layout, &mut theta, &mut fresh).unwrap();
+            let state = load(&left[1], &t.layout, &mut theta, &mut fresh, &t.cpu).unwrap();
             assert_eq!(state.step, 1000);
-            assert!(theta == t.theta && fresh.buffers() == t.optimizer.buffers());
+            assert!(theta == t.theta);
+            for i in 0..fresh.names().len() {
+                assert!(fresh.buffer(i, &t.cpu).unwrap() == t.optimizer.buffer(i, &t.cpu).unwrap());
+            }
         }
     }
 
@@ -289,7 +301,8 @@ mod tests {
                 }
                 fs::write(place.join(name), bytes).unwrap();
                 let (mut theta, mut fresh) = (vec![0.0; t.theta.len()], optimizer(&settings, &t.layout));
-                let error = format!("{:#}", load(&place, &t.layout, &mut theta, &mut fresh).unwrap_err());
+                let error =
+                    format!("{:#}", load(&place, &t.layout, &mut theta, &mut fresh, &t.cpu).unwrap_err());
                 assert!(error.contains(name), "{name}, cut {cut}: {error}");
                 let remedy = if name == "model.safetensors" { "again" } else { "delete this checkpoint" };
                 assert!(error.contains(remedy) || !cut, "{name}, cut {cut}: {error}");

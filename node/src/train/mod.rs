@@ -17,13 +17,13 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use gauntlet_data::{Batches, Dataset, fill_sequences};
-use gauntlet_model::engine::cpu::{Buf, Cpu};
 use gauntlet_model::engine::{AdamW, Backend, Batch, Engine, EngineOptions, LossSum, Mode, View, Write};
 use gauntlet_model::hash::theta_hash;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use crate::corpus::Corpus;
+use crate::device::Place;
 use crate::memory::peak_rss_bytes;
 use crate::{files, progress};
 use metrics::{Metric, Metrics};
@@ -38,15 +38,15 @@ pub(crate) const SETTINGS: &str = "train.toml";
 const SUBMISSIONS: &str = "submissions";
 
 /// A training run in progress.
-pub(crate) struct Run {
+pub(crate) struct Run<P: Place> {
     out: PathBuf,
     settings: Settings,
     corpus: Corpus,
     batches: Batches,
-    engine: Engine<Cpu>,
-    theta: Buf,
-    grads: Buf,
-    optimizer: Optimizer,
+    engine: Engine<P>,
+    theta: P::Buf,
+    grads: P::Buf,
+    optimizer: Optimizer<P>,
     /// Steps done.
     step: u64,
     metrics: Metrics,
@@ -62,17 +62,17 @@ pub(crate) enum Lines {
     Json,
 }
 
-impl Run {
+impl<P: Place> Run<P> {
     /// Opens the model and the corpus, and takes up the newest checkpoint when resuming.
-    pub(crate) fn open(out: &Path, settings: Settings, resume: bool, cpu: Cpu, lines: Lines) -> Result<Self> {
-        let start = Start::read(&settings, resume.then_some(out), &cpu)?;
-        let corpus = settings.data.open(out, cpu.threads())?;
+    pub(crate) fn open(out: &Path, settings: Settings, resume: bool, place: P, lines: Lines) -> Result<Self> {
+        let start = Start::read(&settings, resume.then_some(out), &place)?;
+        let corpus = settings.data.open(out, place.host_threads())?;
         let batches = Batches::new(&corpus.train, settings.seed, settings.batch, settings.seq)?;
-        let Begun { config, layout, theta, optimizer, step } = start.begin(&settings, &corpus, &cpu)?;
-        let grads = cpu.alloc(layout.total())?;
+        let Begun { config, layout, theta, optimizer, step } = start.begin(&settings, &corpus, &place)?;
+        let grads = place.alloc(layout.total())?;
         let mode = if settings.recompute { Mode::TrainRecompute } else { Mode::Train };
         let options = EngineOptions { batch: settings.batch, seq: settings.seq, mode };
-        let engine = Engine::new(cpu, &config, options)?;
+        let engine = Engine::new(place, &config, options)?;
         let metrics = Metrics::open(out, step)?;
         let out = out.to_path_buf();
         Ok(Self { out, settings, corpus, batches, engine, theta, grads, optimizer, step, metrics, lines })
@@ -80,13 +80,8 @@ impl Run {
 
     /// Says on standard error what is about to be trained on what.
     pub(crate) fn greet(&self) {
-        let (n, cpu) = (self.engine.layout().total(), self.engine.backend());
-        eprintln!(
-            "model: {n} parameters ({}), {} threads, {}",
-            self.settings.shape_name(),
-            cpu.threads(),
-            cpu.simd_name()
-        );
+        let (n, shape) = (self.engine.layout().total(), self.settings.shape_name());
+        eprintln!("model: {n} parameters ({shape}), {}", self.engine.backend().name());
         let (corpus, data) = (&self.corpus, &self.corpus.train);
         eprintln!("text: {}, {} tokens, hash {}", corpus.name, data.n_tokens(), corpus.hash);
         if self.step > 0 {
@@ -147,13 +142,14 @@ impl Run {
             }
             if let Optimizer::Demo(workers) = &mut self.optimizer {
                 let sequences = self.settings.accumulate * self.settings.batch;
-                let cpu = self.engine.backend();
-                let (buf, len) = (&self.grads, self.grads.len());
-                let norm = cpu.scope(|| cpu.sum_of_squares(View { buf, start: 0, len }))?.sqrt();
+                let (place, len) = (self.engine.backend(), self.engine.layout().total());
+                let all = View { buf: &self.grads, start: 0, len };
+                let norm = place.scope(|| place.sum_of_squares(all))?.sqrt();
                 let kept = clip.map_or(1.0, |clip| (f64::from(clip) / (norm + 1e-6)).min(1.0));
                 refuse_broken(self.step, part.mean(), norm)?;
-                let (sent, state) = ((worker, self.step, sequences), (&self.theta, &self.grads));
-                workers.submit(cpu, sent, state, (lr, kept))?;
+                let (theta, grads) = (place.host(&self.theta)?, place.host(&self.grads)?);
+                let sent = (worker, self.step, sequences);
+                workers.submit(place, sent, (&theta, &grads), (lr, kept))?;
                 norms.push(norm);
             }
         }
@@ -240,12 +236,14 @@ impl Run {
     }
 
     fn save(&self) -> Result<PathBuf> {
+        let place = self.engine.backend();
         let parts = checkpoint::Parts {
             step: self.step,
             config: self.engine.config(),
             layout: self.engine.layout(),
-            theta: &self.theta,
+            theta: &place.host(&self.theta)?,
             optimizer: &self.optimizer,
+            place,
             tokenizer: &self.corpus.tokenizer,
             corpus: &self.corpus.hash,
         };
@@ -264,7 +262,9 @@ impl Run {
         });
         #[allow(clippy::cast_precision_loss)] // a number of tokens
         let tokens_per_s = (steps * self.settings.tokens_per_step()) as f64 / seconds.max(1e-9);
-        let summary = json!({
+        let place = self.engine.backend();
+        let hash = theta_hash(self.engine.layout(), &place.host(&self.theta)?);
+        let mut summary = json!({
             "version": env!("CARGO_PKG_VERSION"),
             "finished": self.step == self.settings.steps,
             "steps": self.step,
@@ -276,16 +276,17 @@ impl Run {
             "parameters": self.engine.layout().total(),
             "corpus": self.corpus.name,
             "corpus_hash": self.corpus.hash,
-            "theta_hash": theta_hash(self.engine.layout(), &self.theta).to_hex().to_string(),
+            "theta_hash": hash.to_hex().to_string(),
             "validation_loss": last.map(|l| l.0),
             "bits_per_byte": last.map(|l| l.1),
             "seconds": seconds,
             "tokens_per_s": tokens_per_s,
-            "threads": self.engine.backend().threads(),
-            "simd": self.engine.backend().simd_name(),
             "peak_rss_bytes": peak_rss_bytes(),
             "checkpoint": checkpoint.display().to_string(),
         });
+        if let Value::Object(summary) = &mut summary {
+            summary.extend(place.facts());
+        }
         if let Optimizer::Demo(workers) = &self.optimizer {
             workers.save(&self.out.join(SUBMISSIONS))?;
         }
@@ -297,9 +298,9 @@ impl Run {
 }
 
 /// Sum of losses over the first `most` sequences of `data`; `tick` hears how many are done.
-pub(crate) fn mean_loss(
-    engine: &mut Engine<Cpu>,
-    theta: &Buf,
+pub(crate) fn mean_loss<B: Backend>(
+    engine: &mut Engine<B>,
+    theta: &B::Buf,
     data: &Dataset,
     (batch, seq): (usize, usize),
     most: u64,

@@ -1,5 +1,6 @@
 //! What turns gradients into the next θ: AdamW on their mean, or DeMo over simulated workers.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -11,13 +12,13 @@ use gauntlet_demo::{
     Aggregate, DemoConfig, Error, Format, Momentum, OuterStep, Recorded, Submission, outer_step,
 };
 use gauntlet_model::Layout;
-use gauntlet_model::engine::Backend;
-use gauntlet_model::engine::cpu::{Buf, Cpu};
+use gauntlet_model::engine::ViewMut;
 use schnorrkel::{ExpansionMode, Keypair, MiniSecretKey};
 use serde::{Deserialize, Serialize};
 
 use super::settings::Settings;
 use crate::cli::Usage;
+use crate::device::Place;
 
 /// Names of optimizers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
@@ -30,10 +31,10 @@ pub(crate) enum Kind {
 }
 
 /// An optimizer and its state.
-pub(crate) enum Optimizer {
+pub(crate) enum Optimizer<P: Place> {
     /// The first and the second moment, each as θ.
-    AdamW([Buf; 2]),
-    /// K workers.
+    AdamW([P::Buf; 2]),
+    /// K workers, on the host.
     Demo(Box<Workers>),
 }
 
@@ -59,14 +60,14 @@ pub(crate) struct Sent {
     pub(crate) bits_per_index: f64,
 }
 
-impl Optimizer {
+impl<P: Place> Optimizer<P> {
     /// The optimizer of the settings, at its start, for the tensors of `layout`.
     ///
     /// # Errors
     /// Settings that no DeMo run can use; memory.
-    pub(crate) fn new(settings: &Settings, layout: &Layout, cpu: &Cpu) -> Result<Self> {
+    pub(crate) fn new(settings: &Settings, layout: &Layout, place: &P) -> Result<Self> {
         if settings.optimizer == Kind::Adamw {
-            return Ok(Self::AdamW([cpu.alloc(layout.total())?, cpu.alloc(layout.total())?]));
+            return Ok(Self::AdamW([place.alloc(layout.total())?, place.alloc(layout.total())?]));
         }
         let usage = |error: Error| Usage(error.to_string());
         let config = settings.demo.config().map_err(usage)?;
@@ -92,19 +93,22 @@ impl Optimizer {
         }
     }
 
-    /// The buffers of [`Self::names`].
-    pub(crate) fn buffers(&self) -> Vec<&[f32]> {
-        match self {
-            Self::AdamW(moments) => moments.iter().map(|m| &**m).collect(),
-            Self::Demo(workers) => workers.momenta.iter().map(Momentum::coefficients).collect(),
-        }
+    /// Values of the buffer that [`Self::names`] has at `i`.
+    pub(crate) fn buffer(&self, i: usize, place: &P) -> Result<Cow<'_, [f32]>> {
+        let found = match self {
+            Self::AdamW(moments) => moments.get(i).map(|m| place.host(m)).transpose()?,
+            Self::Demo(workers) => workers.momenta.get(i).map(|m| Cow::Borrowed(m.coefficients())),
+        };
+        found.ok_or_else(|| anyhow!("the optimizer has no buffer {i}"))
     }
 
     /// Puts buffer `i` back as it was after `step` steps.
-    pub(crate) fn restore(&mut self, i: usize, values: &[f32], step: u64) -> Result<()> {
+    pub(crate) fn restore(&mut self, i: usize, values: &[f32], step: u64, place: &P) -> Result<()> {
         match self {
             Self::AdamW(moments) => {
-                moments.iter_mut().skip(i).take(1).for_each(|m| m.copy_from_slice(values));
+                if let Some(buf) = moments.get_mut(i) {
+                    place.upload(values, ViewMut { buf, start: 0, len: values.len() })?;
+                }
             }
             Self::Demo(workers) => {
                 if let Some(momentum) = workers.momenta.get_mut(i) {
@@ -119,11 +123,11 @@ impl Optimizer {
 impl Workers {
     /// Worker `worker` takes up its mean gradient over `sequences`, of which `clip` is the part that is used, at rate
     /// `lr`, and signs what it sends in step `step`.
-    pub(crate) fn submit(
+    pub(crate) fn submit<P: Place>(
         &mut self,
-        cpu: &Cpu,
+        place: &P,
         (worker, step, sequences): (usize, u64, usize),
-        (theta, grads): (&Buf, &Buf),
+        (theta, grads): (&[f32], &[f32]),
         (lr, clip): (f64, f64),
     ) -> Result<()> {
         if worker == 0 {
@@ -134,7 +138,7 @@ impl Workers {
         };
         #[allow(clippy::cast_possible_truncation)] // a learning rate is used in f32
         let rate = (lr * clip) as f32;
-        let payload = cpu.scope(|| momentum.step(grads, rate).map(|sent| sent.encode()))?;
+        let payload = place.scope(|| momentum.step(grads, rate).map(|sent| sent.encode()))?;
         let hotkey = key.public.to_bytes();
         let header = Header {
             kind: KIND_DEMO,
@@ -150,9 +154,15 @@ impl Workers {
     }
 
     /// Reads what was sent, aggregates it, moves θ, and says what travelled.
-    pub(crate) fn apply(&mut self, cpu: &Cpu, theta: &mut Buf, lr: f64, step: u64) -> Result<Sent> {
+    pub(crate) fn apply<P: Place>(
+        &mut self,
+        place: &P,
+        theta: &mut P::Buf,
+        lr: f64,
+        step: u64,
+    ) -> Result<Sent> {
         let accepted = self.accepted(step);
-        let sizes = cpu.scope(|| -> Result<Vec<Size>, Error> {
+        let move_theta = |theta: &mut [f32]| -> Result<Vec<Size>, Error> {
             let mut read = Vec::with_capacity(self.sent.len());
             for object in &self.sent {
                 let object = object::open(object)?;
@@ -167,7 +177,8 @@ impl Workers {
             outer_step::apply(theta, &aggregate, &rates)?;
             let payload = |object: &Vec<u8>| object.len() - HEADER - TRAILER;
             Ok(read.iter().zip(&self.sent).map(|((_, s), object)| Size::of(s, payload(object))).collect())
-        })?;
+        };
+        let sizes = place.change(theta, |theta| Ok(place.scope(|| move_theta(theta))?))?;
         for (worker, momentum) in self.momenta.iter_mut().enumerate() {
             momentum.settle(if accepted.contains(&worker) { Recorded::Yes } else { Recorded::No });
         }

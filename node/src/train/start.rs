@@ -4,8 +4,7 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use gauntlet_model::engine::cpu::{Buf, Cpu};
-use gauntlet_model::engine::{Backend, EngineOptions, MemoryPlan, Mode};
+use gauntlet_model::engine::{EngineOptions, Footprint, MemoryPlan, Mode};
 use gauntlet_model::{Layout, LlamaConfig, init, preset};
 
 use super::checkpoint;
@@ -13,57 +12,60 @@ use super::optimizer::{Kind, Optimizer};
 use super::settings::Settings;
 use crate::cli::Usage;
 use crate::corpus::Corpus;
+use crate::device::Place;
 use crate::{memory, model_folder};
 
 /// The shape, and what is known of θ before the text is.
-pub(crate) struct Start {
+pub(crate) struct Start<P: Place> {
     config: LlamaConfig,
-    saved: Option<Saved>,
+    saved: Option<Saved<P>>,
 }
 
-struct Saved {
-    theta: Buf,
+struct Saved<P: Place> {
+    theta: P::Buf,
     /// Of a checkpoint: the optimizer, the steps done, the hash of the text.
-    progress: Option<(Optimizer, u64, String)>,
+    progress: Option<(Optimizer<P>, u64, String)>,
 }
 
 /// θ and optimizer at the beginning of a run.
-pub(crate) struct Begun {
+pub(crate) struct Begun<P: Place> {
     pub(crate) config: LlamaConfig,
     pub(crate) layout: Layout,
-    pub(crate) theta: Buf,
-    pub(crate) optimizer: Optimizer,
+    pub(crate) theta: P::Buf,
+    pub(crate) optimizer: Optimizer<P>,
     /// Steps done.
     pub(crate) step: u64,
 }
 
-impl Start {
+impl<P: Place> Start<P> {
     /// Reads what the settings, or the newest checkpoint under `resume`, name.
-    pub(crate) fn read(settings: &Settings, resume: Option<&Path>, cpu: &Cpu) -> Result<Self> {
+    pub(crate) fn read(settings: &Settings, resume: Option<&Path>, place: &P) -> Result<Self> {
         if let Some(folder) = resume.map(checkpoint::newest).transpose()?.flatten() {
             let config = LlamaConfig::read(&folder.join("config.json"))?;
-            fits(settings, &config)?;
+            fits(settings, &config, place)?;
             let layout = Layout::new(&config);
-            let mut theta = cpu.alloc(layout.total())?;
-            let mut optimizer = Optimizer::new(settings, &layout, cpu)?;
-            let state = checkpoint::load(&folder, &layout, &mut theta, &mut optimizer)?;
+            let mut optimizer = Optimizer::new(settings, &layout, place)?;
+            let load = |theta: &mut [f32]| checkpoint::load(&folder, &layout, theta, &mut optimizer, place);
+            let (theta, state) = place.make(layout.total(), load)?;
             let progress = Some((optimizer, state.step, state.corpus));
             return Ok(Self { config, saved: Some(Saved { theta, progress }) });
         }
         let Some(from) = &settings.from else {
             let config = preset(&settings.preset)?;
-            fits(settings, &config)?;
+            fits(settings, &config, place)?;
             return Ok(Self { config, saved: None });
         };
-        fits(settings, &model_folder::config(from)?)?;
+        fits(settings, &model_folder::config(from)?, place)?;
         let model = model_folder::load(from)?;
-        let mut theta = cpu.alloc(model.layout.total())?;
-        theta.copy_from_slice(&model.theta);
+        let (theta, ()) = place.make(model.layout.total(), |theta| {
+            theta.copy_from_slice(&model.theta);
+            Ok(())
+        })?;
         Ok(Self { config: model.config, saved: Some(Saved { theta, progress: None }) })
     }
 
     /// Fits the shape to the tokenizer, and makes what was not read.
-    pub(crate) fn begin(self, settings: &Settings, corpus: &Corpus, cpu: &Cpu) -> Result<Begun> {
+    pub(crate) fn begin(self, settings: &Settings, corpus: &Corpus, place: &P) -> Result<Begun<P>> {
         let tokenizer = &corpus.tokenizer;
         let Some(Saved { theta, progress }) = self.saved else {
             let config = LlamaConfig {
@@ -74,9 +76,11 @@ impl Start {
             };
             config.check()?;
             let layout = Layout::new(&config);
-            let mut theta = cpu.alloc(layout.total())?;
-            init::init(&layout, settings.seed, &mut theta);
-            let optimizer = Optimizer::new(settings, &layout, cpu)?;
+            let (theta, ()) = place.make(layout.total(), |theta| {
+                init::init(&layout, settings.seed, theta);
+                Ok(())
+            })?;
+            let optimizer = Optimizer::new(settings, &layout, place)?;
             return Ok(Begun { config, layout, theta, optimizer, step: 0 });
         };
         model_folder::check_vocab(tokenizer, &self.config)?;
@@ -86,7 +90,7 @@ impl Start {
                 bail!("the run was trained on other text than {}; name the same --data", corpus.name)
             }
             Some((optimizer, step, _)) => (optimizer, step),
-            None => (Optimizer::new(settings, &layout, cpu)?, 0),
+            None => (Optimizer::new(settings, &layout, place)?, 0),
         };
         Ok(Begun { config: self.config, layout, theta, optimizer, step })
     }
@@ -100,23 +104,27 @@ pub(crate) fn shape(settings: &Settings) -> Result<LlamaConfig> {
     })
 }
 
-/// What the run needs of memory.
-pub(crate) fn plan(settings: &Settings, config: &LlamaConfig) -> Result<MemoryPlan> {
+/// What the run needs of a device's memory.
+pub(crate) fn plan(settings: &Settings, config: &LlamaConfig, footprint: Footprint) -> Result<MemoryPlan> {
     let mode = if settings.recompute { Mode::TrainRecompute } else { Mode::Train };
     let options = EngineOptions { batch: settings.batch, seq: settings.seq, mode };
     let copies = match settings.optimizer {
         Kind::Adamw => 2,
         Kind::Demo => settings.workers,
     };
-    Ok(MemoryPlan::new(config, options, copies)?)
+    Ok(MemoryPlan::on(footprint, config, options, copies)?)
 }
 
-/// Refuses sequences the model is not made for, and what this machine has no memory for.
-fn fits(settings: &Settings, config: &LlamaConfig) -> Result<()> {
+/// Refuses sequences the model is not made for, and what the device has no memory for.
+fn fits<P: Place>(settings: &Settings, config: &LlamaConfig, place: &P) -> Result<()> {
     let (seq, longest) = (settings.seq, config.max_position_embeddings);
     if seq > longest {
         return Err(Usage(format!("--seq {seq}: the model is made for sequences up to {longest}")).into());
     }
     let remedy = "lower --batch or --seq, add --recompute, or choose a smaller model";
-    memory::check(plan(settings, config)?.total_bytes, remedy)
+    let plan = plan(settings, config, P::FOOTPRINT)?;
+    match place.free()? {
+        Some(free) => Ok(plan.check(free)?),
+        None => memory::check(plan.total_bytes, remedy),
+    }
 }

@@ -4,6 +4,7 @@
 #[cfg(unix)]
 mod bad_input;
 mod data;
+mod device;
 mod model;
 mod workers;
 

@@ -1,0 +1,224 @@
+//! `gauntlet bench step`: one training step on random tokens: forward, backward, clipping, AdamW.
+
+use std::time::Instant;
+
+use anyhow::Result;
+use gauntlet_model::engine::{
+    AdamW, Batch, Engine, EngineOptions, MemoryPlan, Mode, Order, Product, View, ViewMut, Write,
+};
+use gauntlet_model::{LlamaConfig, init};
+use serde_json::{Value, json};
+
+use super::bench::{ShapeArgs, hash, median, spread};
+use crate::cli::Usage;
+use crate::device::{self, DeviceArgs, Place, Work};
+use crate::memory;
+
+/// Edge of the product that shows a GPU's peak rate.
+const PEAK_EDGE: usize = 8192;
+
+/// What is trained where.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    shape: ShapeArgs,
+    #[command(flatten)]
+    device: DeviceArgs,
+    /// Peak rate that MFU is a share of, TFLOP/s [default: measured by one large product on a GPU; none on the CPU].
+    #[arg(long, value_name = "X")]
+    peak_tflops: Option<f64>,
+}
+
+pub(crate) fn step(args: &Args) -> Result<Value> {
+    if args.peak_tflops.is_some_and(|peak| !(peak.is_finite() && peak > 0.0)) {
+        return Err(Usage("--peak-tflops: a positive number is expected".into()).into());
+    }
+    let config = args.shape.config()?;
+    device::run(args.device.device, args.shape.threads, args.shape.path, Step { args, config })
+}
+
+struct Step<'a> {
+    args: &'a Args,
+    config: LlamaConfig,
+}
+
+impl Work for Step<'_> {
+    type Out = Value;
+
+    fn on<P: Place>(self, place: P) -> Result<Value> {
+        let (args, config) = (&self.args.shape, &self.config);
+        let mode = if args.recompute { Mode::TrainRecompute } else { Mode::Train };
+        let options = EngineOptions { batch: args.batch, seq: args.seq, mode };
+        let plan = MemoryPlan::on(P::FOOTPRINT, config, options, 2)?;
+        let free = place.free()?;
+        match free {
+            Some(free) => plan.check(free)?,
+            None => memory::check(plan.total_bytes, "lower --batch or --seq, or add --recompute")?,
+        }
+        let facts = place.facts();
+        let peak = match self.args.peak_tflops {
+            None if place.has_matrix_units() => Some(peak_tflops(&place, PEAK_EDGE)?),
+            given => given,
+        };
+        let mut bench = Bench::new(place, config, options)?;
+        for i in 0..args.runs.max(1) + 2 {
+            bench.step(i as u64, i >= 2)?;
+        }
+        let n = args.batch * args.seq;
+        let flops = flops(config, args.batch, args.seq);
+        let median = median(&bench.totals);
+        let threads = facts.get("threads").and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok());
+        #[allow(clippy::cast_precision_loss)] // counts
+        let mut result = json!({
+            "bench": "step",
+            "shape": args.shape(config, threads),
+            "parameters": bench.engine.layout().total(),
+            "runs": args.runs.max(1),
+            "seconds": spread(&bench.totals),
+            "forward_backward_seconds": spread(&bench.passes),
+            "clip_adamw_seconds": spread(&bench.optimizer),
+            "tokens_per_s": n as f64 / median,
+            "gflops": flops / median / 1e9,
+            "peak_tflops": peak,
+            "mfu": peak.map(|peak| flops / median / (peak * 1e12)),
+            "loss": bench.loss,
+            "planned_bytes": plan.total_bytes,
+            // All buffers live from the first step on.
+            "device_bytes": free.zip(bench.engine.backend().free()?).map(|(a, b)| a.saturating_sub(b)),
+            "peak_rss_bytes": memory::peak_rss_bytes(),
+        });
+        if let Value::Object(result) = &mut result {
+            result.extend(facts);
+        }
+        Ok(result)
+    }
+}
+
+/// An engine, what it trains, and the times so far.
+struct Bench<P: Place> {
+    engine: Engine<P>,
+    theta: P::Buf,
+    grads: P::Buf,
+    moments: [P::Buf; 2],
+    ids: Vec<u32>,
+    options: EngineOptions,
+    passes: Vec<f64>,
+    optimizer: Vec<f64>,
+    totals: Vec<f64>,
+    loss: f64,
+}
+
+impl<P: Place> Bench<P> {
+    fn new(place: P, config: &LlamaConfig, options: EngineOptions) -> Result<Self> {
+        let engine = Engine::new(place, config, options)?;
+        let (place, layout) = (engine.backend(), engine.layout());
+        let (theta, ()) = place.make(layout.total(), |theta| {
+            init::init(layout, 0, theta);
+            Ok(())
+        })?;
+        let grads = engine.alloc_params()?;
+        let moments = [engine.alloc_params()?, engine.alloc_params()?];
+        let vocab = u32::try_from(config.tokenizer_vocab_size)?;
+        let ids = (0..=options.batch * options.seq).map(|i| hash(i as u64) % vocab).collect();
+        let (passes, optimizer, totals) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { engine, theta, grads, moments, ids, options, passes, optimizer, totals, loss: 0.0 })
+    }
+
+    /// One step; its times count or warm up.
+    fn step(&mut self, i: u64, counts: bool) -> Result<()> {
+        let EngineOptions { batch, seq, .. } = self.options;
+        let n = batch * seq;
+        let (tokens, targets) =
+            (self.ids.get(..n).unwrap_or_default(), self.ids.get(1..).unwrap_or_default());
+        let batch = Batch { tokens, targets, batch, seq };
+        #[allow(clippy::cast_precision_loss)] // a number of tokens
+        let scale = 1.0 / n as f32;
+        let start = Instant::now();
+        let (theta, grads, [m, v]) = (&mut self.theta, &mut self.grads, &mut self.moments);
+        self.loss = self.engine.loss_and_grad(theta, grads, batch, scale, Write::Set)?.mean();
+        let middle = start.elapsed().as_secs_f64();
+        let (lr, beta1, beta2, eps, weight_decay) = (3e-4, 0.9, 0.95, 1e-8, 0.1);
+        let adamw = AdamW { lr, beta1, beta2, eps, weight_decay, step: i + 1, grad_scale: 1.0 };
+        self.engine.adamw(adamw, Some(1.0), grads, theta, (m, v))?;
+        // A device that queues is done when a value comes back.
+        self.engine.backend().download(View { buf: theta, start: 0, len: 1 }, &mut [0.0])?;
+        let total = start.elapsed().as_secs_f64();
+        if counts {
+            self.passes.push(middle);
+            self.optimizer.push(total - middle);
+            self.totals.push(total);
+        }
+        Ok(())
+    }
+}
+
+/// Multiply-adds of a step, times two: every weight that is multiplied, three times a token (forward,
+/// gradient of input, gradient of weight), and causal attention.
+#[allow(clippy::cast_precision_loss)] // counts
+fn flops(c: &LlamaConfig, batch: usize, seq: usize) -> f64 {
+    let n = (batch * seq) as f64;
+    let per_layer = c.hidden_size * (2 * c.q_size() + 2 * c.kv_size() + 3 * c.intermediate_size);
+    let weights = (c.n_layers * per_layer + c.hidden_size * c.tokenizer_vocab_size) as f64;
+    let attention = 2.0 * (c.n_layers * c.q_size() * (seq + 1)) as f64 / 2.0;
+    3.0 * 2.0 * n * (weights + attention)
+}
+
+/// The best of several products of two square matrices, in the type and by the code that a step uses.
+fn peak_tflops<P: Place>(place: &P, edge: usize) -> Result<f64> {
+    let len = edge * edge;
+    let (values, ()) = place.make(len, |values| {
+        #[allow(clippy::cast_precision_loss)] // any values that are not zeros
+        values.iter_mut().enumerate().for_each(|(i, v)| *v = (hash(i as u64) % 2000) as f32 * 1e-3 - 1.0);
+        Ok(())
+    })?;
+    let mut room = place.alloc_rounded(len)?;
+    let factor = place.rounded(View { buf: &values, start: 0, len }, &mut room);
+    let (mut out, mut marker) = (place.alloc_act(len)?, place.alloc(1)?);
+    let product =
+        Product { m: edge, n: edge, k: edge, a: Order::Normal, b: Order::Transposed, write: Write::Set };
+    let (mut best, rounds, products) = (f64::INFINITY, 5, 10);
+    for round in 0..=rounds {
+        let start = Instant::now();
+        for _ in 0..products {
+            let out = ViewMut { buf: &mut out, start: 0, len };
+            place.scope(|| place.matmul(product, factor, factor, out));
+        }
+        place.zero(ViewMut { buf: &mut marker, start: 0, len: 1 });
+        place.download(View { buf: &marker, start: 0, len: 1 }, &mut [0.0])?;
+        if round > 0 {
+            best = best.min(start.elapsed().as_secs_f64() / f64::from(products));
+        }
+    }
+    #[allow(clippy::cast_precision_loss)] // counts
+    let flops = 2.0 * (len * edge) as f64;
+    Ok(flops / best / 1e12)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gauntlet_model::engine::cpu::{Cpu, Path};
+    use gauntlet_model::preset;
+
+    #[test]
+    fn a_step_of_the_1b_is_six_flops_a_weight_and_attention() {
+        let config = preset("1b").unwrap();
+        let layout = gauntlet_model::Layout::new(&config);
+        let embedding = config.vocab_size * config.hidden_size;
+        #[allow(clippy::cast_precision_loss)] // counts
+        let weights = (layout.total() - embedding) as f64;
+        let (step, tokens) = (flops(&config, 8, 2048), 8.0 * 2048.0);
+        let attention = step / tokens - 6.0 * weights;
+        // QKᵀ and PV over half of the positions on average, forward and twice backward.
+        #[allow(clippy::cast_precision_loss)] // counts
+        let expected = 6.0 * 2049.0 * (config.n_layers * config.q_size()) as f64;
+        assert!((attention / expected - 1.0).abs() < 0.01, "{attention} against {expected}");
+    }
+
+    #[test]
+    fn the_peak_is_a_rate_a_machine_can_have() {
+        let cpu = Cpu::new(1, Path::Best).unwrap();
+        let peak = peak_tflops(&cpu, 256).unwrap();
+        assert!(peak > 1e-5 && peak < 10.0, "{peak} TFLOP/s on one core");
+    }
+}

@@ -1,0 +1,105 @@
+//! `--device` and `gauntlet doctor`: where a command computes, and what it says where it cannot.
+
+use crate::*;
+
+/// A step so small that a test can wait for it.
+const STEP: [&str; 14] = [
+    "bench", "step", "--preset", "byte-1m", "--layers", "1", "--hidden", "32", "--heads", "2", "--batch",
+    "2", "--seq", "16",
+];
+
+/// Whether this machine has no driver, by the program itself.
+fn no_driver() -> bool {
+    json(&["doctor", "--json"])["cuda"]["driver"].is_null()
+}
+
+#[test]
+fn doctor_names_processor_memory_disk_and_what_is_missing() {
+    let found = json(&["doctor", "--json"]);
+    assert!(["portable", "avx2", "avx512"].contains(&found["cpu"]["path"].as_str().unwrap()), "{found}");
+    assert!(found["cpu"]["threads"].as_u64().unwrap() > 0);
+    assert!(found["disk"]["free_bytes"].as_u64().unwrap() > 0);
+    if cfg!(target_os = "linux") {
+        let memory = &found["memory"];
+        assert!(memory["total_bytes"].as_u64().unwrap() >= memory["free_bytes"].as_u64().unwrap());
+    }
+    let kernels = serde_json::json!(["PTX compute_80", "sm_80", "sm_90"]);
+    let mut held = found["cuda"]["kernels"].as_array().unwrap().clone();
+    held.sort_by_key(Value::to_string);
+    assert_eq!(Value::from(held), kernels, "what the fat binary holds");
+    if found["cuda"]["driver"].is_null() {
+        let missing = found["missing"].as_array().unwrap();
+        let driver = missing.iter().find(|m| m["what"].as_str().unwrap().contains("CUDA driver")).unwrap();
+        assert!(driver["remedy"].as_str().unwrap().contains("libcuda"), "{driver}");
+        assert_eq!(found["cuda"]["devices"], serde_json::json!([]));
+        assert!(!found["cuda"]["looked_in"].as_array().unwrap().is_empty());
+    }
+}
+
+#[test]
+fn a_device_that_is_none_is_wrong_usage() {
+    let simulate = ["simulate", "--device", "gpu"];
+    for args in [&[&STEP[..], &["--device", "cuda:x"]].concat()[..], &simulate] {
+        let output = run(args);
+        assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+        assert!(stderr(&output).contains("--device") && stderr(&output).contains("cuda:N"));
+    }
+    for peak in ["0", "nan", "-1"] {
+        fails(2, &[&STEP[..], &[&format!("--peak-tflops={peak}")]].concat(), &["--peak-tflops"]);
+    }
+}
+
+#[test]
+fn a_gpu_that_cannot_be_opened_is_named_with_what_is_missing() {
+    if !no_driver() {
+        return;
+    }
+    let place = Place::new();
+    let (out, model) = (place.arg("out"), place.model("model"));
+    let missing = ["--device cuda:0", "no CUDA driver", "libcuda.so.1", "install"];
+    let commands: [&[&str]; 5] = [
+        &STEP,
+        &["bench", "demo", "--params", "1e5"],
+        &["train", "--steps", "1", "--out", &out],
+        &["eval", "--model", &model, "--sequences", "1"],
+        &["simulate", "--windows", "1", "--out", &out],
+    ];
+    for command in commands {
+        fails(1, &[command, &["--device", "cuda:0"]].concat(), &missing);
+    }
+    assert!(!place.path("out").exists(), "nothing is left behind");
+}
+
+#[test]
+fn what_has_no_gpu_code_refuses_one() {
+    fails(1, &["bench", "gemm", "--device", "cuda"], &["--device cuda:0", "use --device cpu"]);
+}
+
+#[test]
+fn auto_takes_the_cpu_where_there_is_no_driver_and_says_so() {
+    if !no_driver() {
+        return;
+    }
+    let output = run(&[&STEP[..], &["--runs", "1", "--peak-tflops", "0.5"]].concat());
+    assert!(output.status.success());
+    assert_eq!(stderr(&output).trim(), "no CUDA driver; computing on the CPU");
+    let result: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(result["device"], "cpu");
+    assert_eq!(result["shape"]["head_dim"], 16);
+    let (rate, mfu) = (result["gflops"].as_f64().unwrap(), result["mfu"].as_f64().unwrap());
+    assert!((mfu - rate / 500.0).abs() < 1e-9 * mfu, "{mfu} is {rate} of 500 GFLOP/s");
+    let quiet = run(&[&STEP[..], &["--runs", "1", "--device", "cpu"]].concat());
+    assert!(quiet.status.success() && stderr(&quiet).is_empty(), "{}", stderr(&quiet));
+    let result: Value = serde_json::from_slice(&quiet.stdout).unwrap();
+    assert!(result["mfu"].is_null() && result["device_bytes"].is_null());
+}
+
+#[test]
+fn a_plan_for_a_gpu_needs_none() {
+    let plan = |device: &str| {
+        let plan =
+            json(&["train", "--preset", "1b", "--seq", "2048", "--batch", "8", "--plan", "--device", device]);
+        plan["plan"]["workspace_bytes"].as_u64().unwrap()
+    };
+    assert!(plan("cuda:0") < plan("cpu") * 3 / 4, "bf16 takes half, and holds a copy of the weights");
+}

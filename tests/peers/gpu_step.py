@@ -1,0 +1,200 @@
+#!/usr/bin/env python3
+"""One training step in PyTorch beside `gauntlet bench step`: same shape, same batch, alternating in one run.
+
+Eager and torch.compile, both with scaled_dot_product_attention, bf16 autocast over f32 master weights, clipping to
+norm 1, fused AdamW: what our step does. Needs PyTorch alone; the model is written out below.
+
+    python3 tests/peers/gpu_step.py path/to/gauntlet [--device cuda:0] [--preset 1b] [--seq 2048] [--batch 8]
+                                    [--rounds 3] [--runs 5] [--eager-only] [--peak-tflops X]
+
+Every round runs eager, gauntlet, compile, gauntlet. One JSON object a measurement, then a summary of medians.
+`--device cpu` runs the same code on the CPU with a small preset, to see that it works.
+"""
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import time
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+class Attention(nn.Module):
+    def __init__(self, s):
+        super().__init__()
+        self.heads, self.kv, self.dim = s["heads"], s["kv_heads"], s["head_dim"]
+        self.q = nn.Linear(s["hidden"], self.heads * self.dim, bias=False)
+        self.k = nn.Linear(s["hidden"], self.kv * self.dim, bias=False)
+        self.v = nn.Linear(s["hidden"], self.kv * self.dim, bias=False)
+        self.o = nn.Linear(self.heads * self.dim, s["hidden"], bias=False)
+
+    def forward(self, x, cos, sin):
+        b, t, _ = x.shape
+        q = self.q(x).view(b, t, self.heads, self.dim).transpose(1, 2)
+        k = self.k(x).view(b, t, self.kv, self.dim).transpose(1, 2)
+        v = self.v(x).view(b, t, self.kv, self.dim).transpose(1, 2)
+        q, k = rotate(q, cos, sin), rotate(k, cos, sin)
+        grouped = {"enable_gqa": True} if self.kv != self.heads else {}
+        out = F.scaled_dot_product_attention(q, k, v, is_causal=True, **grouped)
+        return self.o(out.transpose(1, 2).reshape(b, t, self.heads * self.dim))
+
+
+def rotate(x, cos, sin):
+    a, b = x.chunk(2, dim=-1)
+    return (x * cos + torch.cat((-b, a), dim=-1) * sin).to(x.dtype)
+
+
+class Block(nn.Module):
+    def __init__(self, s):
+        super().__init__()
+        self.norm1, self.norm2 = nn.RMSNorm(s["hidden"], eps=1e-5), nn.RMSNorm(s["hidden"], eps=1e-5)
+        self.attention = Attention(s)
+        self.gate = nn.Linear(s["hidden"], s["ffn"], bias=False)
+        self.up = nn.Linear(s["hidden"], s["ffn"], bias=False)
+        self.down = nn.Linear(s["ffn"], s["hidden"], bias=False)
+
+    def forward(self, x, cos, sin):
+        x = x + self.attention(self.norm1(x), cos, sin)
+        h = self.norm2(x)
+        return x + self.down(F.silu(self.gate(h)) * self.up(h))
+
+
+class Llama(nn.Module):
+    def __init__(self, s):
+        super().__init__()
+        self.embedding = nn.Embedding(s["vocab"], s["hidden"])
+        self.blocks = nn.ModuleList(Block(s) for _ in range(s["layers"]))
+        self.norm = nn.RMSNorm(s["hidden"], eps=1e-5)
+        self.head = nn.Linear(s["hidden"], s["vocab"], bias=False)
+        angles = torch.outer(
+            torch.arange(s["seq"]).double(),
+            500000.0 ** (-torch.arange(0, s["head_dim"], 2).double() / s["head_dim"]),
+        ).repeat(1, 2)
+        self.register_buffer("cos", angles.cos().float(), persistent=False)
+        self.register_buffer("sin", angles.sin().float(), persistent=False)
+        for parameter in self.parameters():
+            if parameter.dim() == 2:
+                nn.init.normal_(parameter, std=0.02)
+
+    def forward(self, tokens, targets):
+        x = self.embedding(tokens)
+        for block in self.blocks:
+            x = block(x, self.cos, self.sin)
+        logits = self.head(self.norm(x))
+        return F.cross_entropy(logits.flatten(0, 1).float(), targets.flatten())
+
+
+def ours(args):
+    command = [args.gauntlet, "bench", "step", "--preset", args.preset, "--seq", str(args.seq), "--batch",
+               str(args.batch), "--runs", str(args.runs), "--device", args.device]
+    if args.peak_tflops:
+        command += ["--peak-tflops", str(args.peak_tflops)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(f"{' '.join(command)}: {done.stderr.strip()}")
+    return json.loads(done.stdout)
+
+
+class Theirs:
+    """A model and its optimizer, made anew for every measurement so that no memory is held in between."""
+
+    def __init__(self, shape, device):
+        torch.manual_seed(0)
+        self.device, self.on_gpu = device, device.startswith("cuda")
+        self.model = Llama(shape).to(device)
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=3e-4, betas=(0.9, 0.95), eps=1e-8,
+                                           weight_decay=0.1, fused=True)
+        ids = torch.randint(shape["vocab"], (shape["batch"], shape["seq"] + 1), device=device)
+        self.tokens, self.targets = ids[:, :-1].contiguous(), ids[:, 1:].contiguous()
+
+    def seconds(self, compiled, warm, runs):
+        model = torch.compile(self.model) if compiled else self.model
+        times = []
+        for i in range(warm + runs):
+            self.wait()
+            began = time.perf_counter()
+            with torch.autocast(self.device.split(":")[0], dtype=torch.bfloat16):
+                loss = model(self.tokens, self.targets)
+            loss.backward()
+            nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+            self.optimizer.step()
+            self.optimizer.zero_grad(set_to_none=True)
+            self.wait()
+            if i >= warm:
+                times.append(time.perf_counter() - began)
+        return times, loss.item()
+
+    def wait(self):
+        if self.on_gpu:
+            torch.cuda.synchronize(self.device)
+
+
+def theirs(name, shape, args):
+    on_gpu = args.device.startswith("cuda")
+    if on_gpu:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(args.device)
+    side = Theirs(shape, args.device)
+    times, loss = side.seconds(name == "compile", 3, args.runs)
+    peak = torch.cuda.max_memory_allocated(args.device) if on_gpu else None
+    parameters = sum(p.numel() for p in side.model.parameters())
+    del side
+    torch.compiler.reset()  # what it compiled holds the model
+    if on_gpu:
+        torch.cuda.empty_cache()
+    tokens = shape["batch"] * shape["seq"]
+    return {"side": f"torch {name}", "tokens_per_s": tokens / statistics.median(times), "seconds": times,
+            "loss": loss, "peak_bytes": peak, "parameters": parameters}
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("gauntlet")
+    parser.add_argument("--device", default="cuda:0")
+    parser.add_argument("--preset", default="1b")
+    parser.add_argument("--seq", type=int, default=2048)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--eager-only", action="store_true")
+    parser.add_argument("--peak-tflops", type=float)
+    args = parser.parse_args()
+    torch.backends.cuda.matmul.allow_tf32 = True
+    names = ["eager"] if args.eager_only else ["eager", "compile"]
+    found = {}
+    first = ours(args)  # gives the shape, and does not count
+    shape = first["shape"]
+    args.peak_tflops = args.peak_tflops or first["peak_tflops"]
+    print(json.dumps({"torch": torch.__version__, "device": first.get("device_name", first["device"]), "shape": shape,
+                      "peak_tflops": args.peak_tflops}), flush=True)
+    for round_ in range(args.rounds):
+        for name in names:
+            result = theirs(name, shape, args)
+            if result["parameters"] != first["parameters"]:
+                sys.exit(f"{result['parameters']} parameters in PyTorch, {first['parameters']} in gauntlet")
+            one = ours(args)
+            one = {"side": "gauntlet", "tokens_per_s": one["tokens_per_s"], "mfu": one["mfu"], "loss": one["loss"],
+                   "seconds": one["seconds"], "peak_bytes": one["device_bytes"]}
+            for r in (result, one):
+                found.setdefault(r["side"], []).append(r)
+                print(json.dumps({"round": round_, **r}), flush=True)
+    # The flops of a step are those gauntlet counts, so that both sides' MFU is a share of the same work.
+    flops_a_token = first["gflops"] * 1e9 / first["tokens_per_s"]
+    summary = {}
+    for side, results in found.items():
+        rate = statistics.median(r["tokens_per_s"] for r in results)
+        summary[side] = {
+            "tokens_per_s": rate,
+            "mfu": rate * flops_a_token / (args.peak_tflops * 1e12) if args.peak_tflops else None,
+            "peak_bytes": max((r["peak_bytes"] or 0 for r in results), default=0) or None,
+            "spread": [min(r["tokens_per_s"] for r in results), max(r["tokens_per_s"] for r in results)],
+        }
+    mine = summary["gauntlet"]["tokens_per_s"]
+    ratios = {f"gauntlet over {side}": mine / s["tokens_per_s"] for side, s in summary.items() if side != "gauntlet"}
+    print(json.dumps({"summary": summary, **ratios}, indent=2))
+
+
+main()
