@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::embedded;
 use crate::error::{Error, Result};
+use crate::progress::Progress;
 
 pub use hub::HubOptions;
 pub use input::Input;
@@ -110,14 +111,14 @@ impl Source {
         &self.field
     }
 
-    /// Opens one of [`Source::inputs`], downloading it first if it lies on the Hub.
+    /// Opens one of [`Source::inputs`], downloading it first if it lies on the Hub; `progress` may stop the download.
     ///
     /// # Errors
-    /// [`Error::Io`], [`Error::Hub`], [`Error::Parquet`], [`Error::ParquetColumn`].
-    pub fn documents(&self, input: &Input) -> Result<Documents> {
+    /// [`Error::Io`], [`Error::Stopped`], [`Error::Hub`], [`Error::Parquet`], [`Error::ParquetColumn`].
+    pub fn documents(&self, input: &Input, progress: &dyn Progress) -> Result<Documents> {
         let path = match &input.place {
             Place::Local(path) => path.clone(),
-            Place::Hub(repo) => repo.fetch(&input.name)?,
+            Place::Hub(repo) => repo.fetch(input, progress)?,
             Place::Embedded(index) => {
                 let text = embedded::document(*index).map(|document| document.text);
                 return Ok(Documents {

@@ -94,7 +94,7 @@ fn train(
 
     let mut trainer = BpeTrainer::new(vocab_size)?;
     for input in chosen {
-        let mut documents = source.documents(input)?;
+        let mut documents = source.documents(input, progress)?;
         let (mut taken, mut seen) = (0, 0);
         loop {
             if progress.stopped() {

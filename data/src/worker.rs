@@ -119,7 +119,7 @@ impl Work<'_> {
         let (dtype, limit) = (self.settings.dtype(), self.settings.max_tokens_per_shard);
         let mut writers = [Split::Train, Split::Validation]
             .map(|split| ShardWriter::new(self.disk, out, format!("{split}-{index:06}"), dtype, limit));
-        let mut documents = self.source.documents(input)?;
+        let mut documents = self.source.documents(input, self.progress)?;
         let (mut empty_documents, mut seen) = (0, 0);
         loop {
             if failed.load(Ordering::Relaxed) || self.progress.stopped() {

@@ -165,6 +165,7 @@ pub(crate) fn source_options(field: Option<&str>) -> SourceOptions {
         endpoint: variable("HF_ENDPOINT").unwrap_or(defaults.endpoint),
         token: variable("HF_TOKEN"),
         cache: variable("HF_HOME").map_or(defaults.cache, |home| PathBuf::from(home).join("hub")),
+        patience: defaults.patience,
     };
     options
 }

@@ -4,9 +4,10 @@
 //! versions. Files are fetched when their turn comes and stay in the cache folder.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
 
-use hf_hub::api::sync::{Api, ApiBuilder, ApiRepo};
+use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};
 
 use serde::Deserialize;
@@ -14,9 +15,13 @@ use serde::Deserialize;
 use super::input::{Format, Input, Place};
 use super::{Source, SourceOptions};
 use crate::error::{Error, Result};
+use crate::progress::Progress;
 
 /// Attempts to continue a broken download.
 const RETRIES: usize = 5;
+
+/// How often a download that says nothing looks whether it shall stop.
+const STOP_WITHIN: Duration = Duration::from_millis(500);
 
 /// The largest datasets list some ten thousand files, 100 bytes each.
 const MAX_LISTING: u64 = 256 << 20;
@@ -30,12 +35,15 @@ pub struct HubOptions {
     pub token: Option<String>,
     /// Folder downloads are kept in, laid out as Hugging Face's own; by default in the working folder.
     pub cache: PathBuf,
+    /// How long nothing may come before a request is given up.
+    pub patience: Duration,
 }
 
 impl Default for HubOptions {
     fn default() -> Self {
         let cache = PathBuf::from(".gauntlet/hub");
-        Self { endpoint: "https://huggingface.co".to_owned(), token: None, cache }
+        let patience = Duration::from_secs(60);
+        Self { endpoint: "https://huggingface.co".to_owned(), token: None, cache, patience }
     }
 }
 
@@ -47,6 +55,7 @@ impl std::fmt::Debug for HubOptions {
             .field("endpoint", &self.endpoint)
             .field("token", &token)
             .field("cache", &self.cache)
+            .field("patience", &self.patience)
             .finish()
     }
 }
@@ -67,9 +76,31 @@ struct ListedFile {
 /// A dataset repository at one commit.
 pub(super) struct Repository {
     api: Api,
+    cache: Cache,
     endpoint: String,
     id: String,
     commit: String,
+    patience: Duration,
+}
+
+/// What a download says while it runs.
+enum News {
+    Bytes,
+    Done(std::result::Result<PathBuf, ApiError>),
+}
+
+/// Tells that bytes came.
+struct Pulse(mpsc::Sender<News>);
+
+impl hf_hub::api::Progress for Pulse {
+    fn init(&mut self, _size: usize, _file: &str) {}
+
+    fn update(&mut self, _size: usize) {
+        // Nobody listens any more once the download has been given up.
+        let _ = self.0.send(News::Bytes);
+    }
+
+    fn finish(&mut self) {}
 }
 
 impl std::fmt::Debug for Repository {
@@ -83,27 +114,80 @@ impl Repository {
         &self.commit
     }
 
-    /// The local copy of `file`, downloaded unless it is cached.
-    pub(super) fn fetch(&self, file: &str) -> Result<PathBuf> {
-        handle(&self.api, &self.id, &self.commit).get(file).map_err(|e| Error::Hub {
-            what: format!("{file} of dataset {}", self.id),
+    /// The local copy of `input`, downloaded unless it is cached.
+    ///
+    /// # Errors
+    /// [`Error::Hub`]: nothing came for too long, or not the bytes that were listed; [`Error::Stopped`].
+    pub(super) fn fetch(&self, input: &Input, progress: &dyn Progress) -> Result<PathBuf> {
+        let failed = |message: String| Error::Hub {
+            what: format!("{} of dataset {}", input.name, self.id),
             endpoint: self.endpoint.clone(),
-            message: format!("{e}; check network and access, then run again: finished files are kept"),
-        })
+            message: format!("{message}; check network and access, then run again: finished files are kept"),
+        };
+        let cached = self.cache.repo(repo(&self.id, &self.commit)).get(&input.name);
+        let path = match cached {
+            Some(path) => path,
+            None => self.download(&input.name, progress)?.map_err(failed)?,
+        };
+        // The client continues broken downloads without looking at what they add up to.
+        let bytes = std::fs::metadata(&path).map_err(Error::io(&path, "read"))?.len();
+        if input.bytes > 0 && bytes != input.bytes {
+            let whole = path.canonicalize().map_err(Error::io(&path, "read"))?;
+            for wrong in [&whole, &path] {
+                // Whatever cannot be removed is found again next time.
+                let _ = std::fs::remove_file(wrong);
+            }
+            return Err(failed(format!("{bytes} bytes came, {} are listed", input.bytes)));
+        }
+        Ok(path)
+    }
+
+    /// Downloads `file`; the inner error says what went wrong.
+    ///
+    /// The client itself waits for ever, and panics at some answers: it runs in a thread of its own, which is
+    /// left behind when nothing comes for too long.
+    fn download(&self, file: &str, progress: &dyn Progress) -> Result<std::result::Result<PathBuf, String>> {
+        let (sender, news) = mpsc::channel();
+        let (handle, name) = (handle(&self.api, &self.id, &self.commit), file.to_owned());
+        std::thread::spawn(move || {
+            let result = handle.download_with_progress(&name, Pulse(sender.clone()));
+            let _ = sender.send(News::Done(result));
+        });
+        let slice = self.patience.min(STOP_WITHIN);
+        let mut silence = Duration::ZERO;
+        loop {
+            if progress.stopped() {
+                return Err(Error::Stopped);
+            }
+            match news.recv_timeout(slice) {
+                Ok(News::Bytes) => silence = Duration::ZERO,
+                Ok(News::Done(result)) => return Ok(result.map_err(|e| e.to_string())),
+                Err(mpsc::RecvTimeoutError::Disconnected) => {
+                    return Ok(Err("an answer that cannot be read".to_owned()));
+                }
+                Err(mpsc::RecvTimeoutError::Timeout) => {
+                    silence += slice;
+                    if silence >= self.patience {
+                        return Ok(Err(format!("nothing came for {:?}", self.patience)));
+                    }
+                }
+            }
+        }
     }
 }
 
 /// Lists the dataset of `spec` (`location` without `hf:`).
 pub(super) fn list(location: &str, spec: &str, options: &SourceOptions) -> Result<Source> {
     let spec = Spec::parse(location, spec)?;
-    let HubOptions { endpoint, token, cache } = &options.hub;
+    let HubOptions { endpoint, token, cache, patience } = &options.hub;
     let endpoint = endpoint.trim_end_matches('/').to_owned();
     let failed = |message: String| Error::Hub {
         what: format!("listing of dataset {}", spec.id),
         endpoint: endpoint.clone(),
         message: format!("{message}; check the name, the revision, network and access"),
     };
-    let api = ApiBuilder::from_cache(Cache::new(cache.clone()))
+    let cache = Cache::new(cache.clone());
+    let api = ApiBuilder::from_cache(cache.clone())
         .with_endpoint(endpoint.clone())
         .with_token(token.clone())
         .with_progress(false)
@@ -111,6 +195,12 @@ pub(super) fn list(location: &str, spec: &str, options: &SourceOptions) -> Resul
         .build()
         .map_err(|e| failed(e.to_string()))?;
     let request = handle(&api, &spec.id, &spec.revision).info_request().query("blobs", "true");
+    let request = request
+        .config()
+        .timeout_connect(Some(*patience))
+        .timeout_recv_response(Some(*patience))
+        .timeout_recv_body(Some(10 * *patience))
+        .build();
     let mut response = request.call().map_err(|e| failed(e.to_string()))?;
     let body = response.body_mut().with_config().limit(MAX_LISTING);
     let info: Listing = body.read_json().map_err(|e| failed(e.to_string()))?;
@@ -118,8 +208,14 @@ pub(super) fn list(location: &str, spec: &str, options: &SourceOptions) -> Resul
     if info.sha.is_empty() || !info.sha.chars().all(|c| c.is_ascii_alphanumeric()) {
         return Err(failed(format!("the Hub names commit `{}`, which is none", info.sha)));
     }
-    let repo =
-        Arc::new(Repository { api, endpoint: endpoint.clone(), id: spec.id.clone(), commit: info.sha });
+    let repo = Arc::new(Repository {
+        api,
+        cache,
+        endpoint: endpoint.clone(),
+        id: spec.id.clone(),
+        commit: info.sha,
+        patience: *patience,
+    });
     let (inputs, skipped) = inputs(&repo, info.siblings, &spec.prefix);
     let path = if spec.prefix.is_empty() { String::new() } else { format!(":{}", spec.prefix) };
     Source::new(format!("hf:{}@{}{path}", spec.id, repo.commit), inputs, skipped, options)
@@ -147,7 +243,11 @@ fn inputs(repo: &Arc<Repository>, files: Vec<ListedFile>, prefix: &str) -> (Vec<
 }
 
 fn handle(api: &Api, id: &str, revision: &str) -> ApiRepo {
-    api.repo(Repo::with_revision(id.to_owned(), RepoType::Dataset, revision.to_owned()))
+    api.repo(repo(id, revision))
+}
+
+fn repo(id: &str, revision: &str) -> Repo {
+    Repo::with_revision(id.to_owned(), RepoType::Dataset, revision.to_owned())
 }
 
 /// The name stays inside the cache folder whatever a server says.

@@ -6,9 +6,10 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use gauntlet_data::{
-    Error, HubOptions, PrepareOptions, Result, Silent, Source, SourceOptions, Split, prepare,
+    Error, HubOptions, PrepareOptions, Progress, Result, Silent, Source, SourceOptions, Split, prepare,
 };
 use tempfile::tempdir;
 
@@ -27,6 +28,12 @@ struct Shared {
     requests: Mutex<Vec<String>>,
     /// The next download breaks off in the middle.
     cut: AtomicBool,
+    /// Sizes are listed one byte too large.
+    misstated: AtomicBool,
+    /// Requests for paths that begin so are never answered.
+    silent: Mutex<Option<&'static str>>,
+    /// Connections that are held open without an answer.
+    held: Mutex<Vec<TcpStream>>,
     closed: AtomicBool,
 }
 
@@ -40,6 +47,9 @@ impl Hub {
             token,
             requests: Mutex::default(),
             cut: AtomicBool::new(false),
+            misstated: AtomicBool::new(false),
+            silent: Mutex::default(),
+            held: Mutex::default(),
             closed: AtomicBool::new(false),
         });
         let own = Arc::clone(&shared);
@@ -58,7 +68,8 @@ impl Hub {
     fn options(&self, cache: &std::path::Path) -> SourceOptions {
         let endpoint = format!("http://{}", self.address);
         let token = self.shared.token.map(str::to_owned);
-        SourceOptions { hub: HubOptions { endpoint, token, cache: cache.into() }, ..SourceOptions::default() }
+        let hub = HubOptions { endpoint, token, cache: cache.into(), ..HubOptions::default() };
+        SourceOptions { hub, ..SourceOptions::default() }
     }
 
     /// Paths asked for since the last call.
@@ -94,6 +105,10 @@ impl Shared {
             }
         }
         self.requests.lock().unwrap().push(path.clone());
+        if self.silent.lock().unwrap().is_some_and(|start| path.starts_with(start)) {
+            self.held.lock().unwrap().push(stream);
+            return Ok(());
+        }
         let (status, headers, body) = if token.as_deref() != self.token && !path.starts_with("/store/") {
             ("401 Unauthorized", String::new(), Vec::new())
         } else {
@@ -117,7 +132,8 @@ impl Shared {
     ) -> (&'static str, String, Vec<u8>) {
         let missing = ("404 Not Found", String::new(), Vec::new());
         if path == "/api/datasets/owner/data/revision/main?blobs=true" {
-            let file = |(name, bytes): (&&str, &Vec<u8>)| serde_json::json!({"rfilename": name, "size": bytes.len()});
+            let more = usize::from(self.misstated.load(Ordering::SeqCst));
+            let file = |(name, bytes): (&&str, &Vec<u8>)| serde_json::json!({"rfilename": name, "size": bytes.len() + more});
             let siblings: Vec<_> = self.files.iter().map(file).collect();
             let body = serde_json::json!({"id": "owner/data", "sha": COMMIT, "siblings": siblings});
             return ("200 OK", "content-type: application/json\r\n".into(), body.to_string().into_bytes());
@@ -153,7 +169,7 @@ const FILES: [(&str, &str); 6] = [
 
 fn texts(source: &Source) -> Result<Vec<(String, Vec<String>)>> {
     let documents =
-        |input| source.documents(input)?.map(|d| d.map(Option::unwrap)).collect::<Result<Vec<_>>>();
+        |input| source.documents(input, &Silent)?.map(|d| d.map(Option::unwrap)).collect::<Result<Vec<_>>>();
     source.inputs().iter().map(|input| Ok((input.name().to_owned(), documents(input)?))).collect()
 }
 
@@ -181,6 +197,53 @@ fn a_broken_download_is_continued() {
     hub.shared.cut.store(true, Ordering::SeqCst);
     assert_eq!(texts(&source).unwrap()[0].1, ["four"]);
     assert!(!hub.shared.cut.load(Ordering::SeqCst));
+}
+
+#[test]
+fn a_hub_that_says_nothing_is_given_up() {
+    let (hub, cache) = (Hub::open(&FILES, None), tempdir().unwrap());
+    let mut options = hub.options(cache.path());
+    options.hub.patience = Duration::from_secs(2);
+    for start in ["/datasets/", "/store/"] {
+        *hub.shared.silent.lock().unwrap() = None;
+        let source = Source::open("hf:owner/data:other", &options).unwrap();
+        *hub.shared.silent.lock().unwrap() = Some(start);
+        let error = texts(&source).unwrap_err().to_string();
+        assert!(error.contains("other/c.txt") && error.contains("nothing came for 2s"), "{error}");
+    }
+    *hub.shared.silent.lock().unwrap() = Some("/api/");
+    let error = Source::open("hf:owner/data:other", &options).unwrap_err().to_string();
+    assert!(error.contains("timeout") && error.contains("check the name"), "{error}");
+}
+
+#[test]
+fn a_file_of_another_size_than_listed_is_not_read() {
+    let (hub, cache) = (Hub::open(&FILES, None), tempdir().unwrap());
+    let open = || Source::open("hf:owner/data:other", &hub.options(cache.path())).unwrap();
+    hub.shared.misstated.store(true, Ordering::SeqCst);
+    let error = texts(&open()).unwrap_err().to_string();
+    assert!(error.contains("other/c.txt") && error.contains("4 bytes came, 5 are listed"), "{error}");
+    hub.shared.misstated.store(false, Ordering::SeqCst);
+    hub.requests();
+    assert_eq!(texts(&open()).unwrap()[0].1, ["four"]);
+    assert!(hub.requests().len() > 1, "what was wrong is downloaded again");
+}
+
+/// Stops at once.
+struct Stop;
+
+impl Progress for Stop {
+    fn stopped(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn a_download_can_be_stopped() {
+    let (hub, cache) = (Hub::open(&FILES, None), tempdir().unwrap());
+    let source = Source::open("hf:owner/data:other", &hub.options(cache.path())).unwrap();
+    *hub.shared.silent.lock().unwrap() = Some("/datasets/");
+    assert!(matches!(source.documents(&source.inputs()[0], &Stop), Err(Error::Stopped)));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use flate2::Compression as Level;
 use flate2::write::GzEncoder;
-use gauntlet_data::{Error, Result, Source, SourceOptions};
+use gauntlet_data::{Error, Result, Silent, Source, SourceOptions};
 use parquet::basic::{Compression, ZstdLevel};
 use parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
 use parquet::file::properties::WriterProperties;
@@ -21,7 +21,7 @@ use crate::tools::write;
 fn read(path: &Path, field: &str) -> Result<Vec<(String, Vec<Option<String>>)>> {
     let options = SourceOptions { field: field.to_owned(), ..SourceOptions::default() };
     let source = Source::open(path.to_str().unwrap(), &options)?;
-    let documents = |input| source.documents(input)?.collect::<Result<Vec<_>>>();
+    let documents = |input| source.documents(input, &Silent)?.collect::<Result<Vec<_>>>();
     source.inputs().iter().map(|input| Ok((input.name().to_owned(), documents(input)?))).collect()
 }
 
