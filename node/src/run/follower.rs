@@ -18,7 +18,7 @@ use gauntlet_demo::Submission;
 use super::identity::verify;
 use super::records::{Standing, anchored, bar_proven, expected, named, served, stake_behind, statements};
 use super::theta::{Shared, Theta};
-use super::{World, bundle, statement};
+use super::{World, bundle, checkpoint, statement};
 
 /// Windows in which two records of one leader are looked for.
 const SEARCHED: u64 = 16;
@@ -123,7 +123,7 @@ impl Follower {
     }
 
     /// Whose place it is.
-    pub(super) fn hotkey(&self) -> Hotkey {
+    pub(crate) fn hotkey(&self) -> Hotkey {
         self.me
     }
 
@@ -355,6 +355,46 @@ impl Follower {
         let trail = self.trail(world, newest)?;
         let own = self.followed.iter().all(|(w, hash)| trail.get(w).is_none_or(|(theirs, _)| theirs == hash));
         if own { Ok(result) } else { self.retrace(world, last, leader, &trail) }
+    }
+
+    /// Follows what was closed without this node: of windows before `closing` whichever record extends what it has, of
+    /// `closing` itself one that validators with more than half of the stake stand behind.
+    pub(crate) fn catch_up(&mut self, world: &World<'_>, closing: u64) -> Result<Followed> {
+        let mut result = Followed::Nothing;
+        if let Some(earlier) = closing.checked_sub(1).filter(|earlier| self.window() <= *earlier) {
+            result = self.follow(world, earlier, None)?;
+        }
+        if self.window() == closing
+            && let Some(leader) = self.majority(world, closing)?
+        {
+            result = self.follow(world, closing, Some(leader))?;
+        }
+        Ok(result)
+    }
+
+    /// The leader of a record of window `w` that validators with more than half of the stake stand behind, if it signed
+    /// no other.
+    fn majority(&self, world: &World<'_>, w: u64) -> Result<Option<Hotkey>> {
+        let (found, barred) = (self.records_of(world, w)?, self.place.records.barred());
+        for signed in &found {
+            let leader = signed.record.leader;
+            let alone = found.iter().filter(|other| other.record.leader == leader).count() == 1;
+            if alone && !barred.contains_key(&leader) {
+                let (behind, all) = stake_behind(world, &self.me, barred, signed)?;
+                if behind > all / 2 {
+                    return Ok(Some(leader));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Goes on from the newest checkpoint that an anchor vouches for, if that is ahead; whether it was.
+    pub(crate) fn rejoin(&mut self, world: &World<'_>) -> Result<bool> {
+        let joined = checkpoint::join(world, self.me, self.shared.clone())?;
+        let Some(joined) = joined.filter(|joined| joined.window() > self.window()) else { return Ok(false) };
+        *self = Self { serves: self.serves, ..joined };
+        Ok(true)
     }
 
     fn follow_known(

@@ -141,6 +141,11 @@ impl WindowSection {
     pub(crate) fn record_opens(&self, w: u64) -> u64 {
         self.reveal_deadline(w).saturating_add(1)
     }
+
+    /// The newest window whose record can be published in `block` or before.
+    pub(crate) fn closing(&self, block: u64) -> Option<u64> {
+        Some(block.checked_sub(self.record_opens(0))? / self.blocks.max(1))
+    }
 }
 
 impl Manifest {

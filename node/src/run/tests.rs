@@ -2,6 +2,7 @@
 
 mod disk;
 mod judgement;
+mod nodes;
 mod strangers;
 
 use std::path::Path;

@@ -131,18 +131,18 @@ impl Validator {
         Ok(())
     }
 
-    /// Reads all commitments to window `w`, at their deadline.
-    pub(crate) fn read_commitments(&mut self, world: &World<'_>, w: u64) -> Result<()> {
+    /// Reads all commitments to window `w`, at their deadline, unless it has; whether it did.
+    pub(crate) fn read_commitments(&mut self, world: &World<'_>, w: u64) -> Result<bool> {
         // What was read of the window it stands at is kept until its record is followed.
         if self.follower.window() != w || self.open.as_ref().is_some_and(|closing| closing.window == w) {
-            return Ok(());
+            return Ok(false);
         }
         self.settle_state();
         let (me, phase) = (self.hotkey(), world.commit_phase(w)?);
         let commitments = reader::commitments(world, &me, world.roster(w)?.miners(), w, phase);
         let cut_off = !self.reaches_others(world, &commitments, w)?;
         self.open = Some(Closing::new(w, commitments, cut_off));
-        Ok(())
+        Ok(true)
     }
 
     /// Whether its own network works, as far as it can tell: at least half of the other validators answer or, where there

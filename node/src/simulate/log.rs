@@ -13,6 +13,7 @@ use serde_json::json;
 
 use super::{WindowResult, summary};
 use crate::chain::EpochPay;
+use crate::run::node::Happened;
 use crate::run::validator::Judged;
 use crate::storage::ss58;
 
@@ -91,8 +92,22 @@ impl Log {
         Ok(())
     }
 
+    /// Something that a node did.
+    pub(crate) fn happened(&mut self, by: Hotkey, name: &str, event: &Happened) -> Result<()> {
+        match event {
+            Happened::Judged(judged) => self.judged(by, judged),
+            Happened::Published(signed) => self.record(signed),
+            Happened::Stated { window, leader, view } => self.view(*window, by, *leader, view),
+            Happened::Reported { window, leader } => self.equivocation(*window, by, *leader),
+            Happened::Weighed { window, weights } => self.weights(*window, by, weights),
+            Happened::Trouble { window, what } => self.trouble(*window, name, what),
+            Happened::Settled(state) => self.state(by, state),
+            Happened::Trained { .. } | Happened::Followed { .. } => Ok(()),
+        }
+    }
+
     /// A round of a validator.
-    pub(crate) fn judged(&mut self, validator: Hotkey, judged: &Judged) -> Result<()> {
+    fn judged(&mut self, validator: Hotkey, judged: &Judged) -> Result<()> {
         serde_json::to_writer(&mut self.facts, &judged.facts).context("cannot write the facts")?;
         self.facts.write_all(b"\n").context("cannot write the facts")?;
         for event in &judged.finished.events {
@@ -103,17 +118,17 @@ impl Log {
     }
 
     /// A record as published.
-    pub(crate) fn record(&mut self, window: u64, signed: &SignedRecord) -> Result<()> {
+    fn record(&mut self, signed: &SignedRecord) -> Result<()> {
         let record = &signed.record;
         let accepted: Vec<String> = record.accepted.iter().map(|a| ss58::encode(&a.hotkey)).collect();
         self.line(&json!({
-            "kind": "record", "window": window, "leader": ss58::encode(&record.leader), "hash": record.hash()?,
+            "kind": "record", "window": record.window, "leader": ss58::encode(&record.leader), "hash": record.hash()?,
             "accepted": accepted, "commitments": record.commitments.len(), "state_before": record.state_before,
         }))
     }
 
     /// What a validator says of a leader's record.
-    pub(crate) fn view(&mut self, window: u64, by: Hotkey, leader: Hotkey, view: &View) -> Result<()> {
+    fn view(&mut self, window: u64, by: Hotkey, leader: Hotkey, view: &View) -> Result<()> {
         self.line(&json!({
             "kind": "statement", "window": window, "validator": ss58::encode(&by),
             "leader": ss58::encode(&leader), "view": view,
@@ -121,7 +136,7 @@ impl Log {
     }
 
     /// A proof that went on chain.
-    pub(crate) fn equivocation(&mut self, window: u64, by: Hotkey, leader: Hotkey) -> Result<()> {
+    fn equivocation(&mut self, window: u64, by: Hotkey, leader: Hotkey) -> Result<()> {
         self.line(&json!({
             "kind": "equivocation", "window": window, "by": ss58::encode(&by), "leader": ss58::encode(&leader),
         }))
@@ -133,13 +148,13 @@ impl Log {
     }
 
     /// A node that could not follow a record.
-    pub(crate) fn trouble(&mut self, window: u64, node: &str, what: &str) -> Result<()> {
+    fn trouble(&mut self, window: u64, node: &str, what: &str) -> Result<()> {
         self.troubles.push((window, node.to_owned(), what.to_owned()));
         self.line(&json!({ "kind": "trouble", "window": window, "node": node, "what": what }))
     }
 
     /// Weights as set on chain.
-    pub(crate) fn weights(&mut self, window: u64, by: Hotkey, weights: &[(u16, u16)]) -> Result<()> {
+    fn weights(&mut self, window: u64, by: Hotkey, weights: &[(u16, u16)]) -> Result<()> {
         self.line(&json!({ "kind": "weights", "window": window, "validator": ss58::encode(&by), "weights": weights }))
     }
 
@@ -169,7 +184,7 @@ impl Log {
     }
 
     /// A validator's state, kept with every window.
-    pub(crate) fn state(&mut self, validator: Hotkey, state: &State) -> Result<()> {
+    fn state(&mut self, validator: Hotkey, state: &State) -> Result<()> {
         let path = self.states.join(format!("{}.state", ss58::encode(&validator)));
         crate::files::write(&path, state.to_bytes()?)
     }

@@ -22,7 +22,7 @@ pub(crate) mod settings;
 pub(crate) mod spec;
 pub(crate) mod summary;
 pub(crate) mod table;
-mod turn;
+mod window;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -35,22 +35,24 @@ use gauntlet::Hotkey;
 
 use crate::chain::{Chain, Clock, Ledger};
 use crate::run::World;
-use crate::run::checkpoint;
 use crate::run::compute::Compute;
 use crate::run::context::Run;
-use crate::run::follower::Follower;
 use crate::run::identity::Identity;
+use crate::run::miner_node::MinerNode;
+use crate::run::node::{Start, start};
 use crate::run::peer::Peer;
 use crate::run::persist::Disk;
 use crate::run::theta::{Shared, Theta};
 use crate::run::validator::Validator;
+use crate::run::validator_node::ValidatorNode;
 use baseline::Baseline;
-use behaviours::{Act, Draft, make};
+use behaviours::{make, validators::conduct};
 use buckets::SimBuckets;
 use log::Log;
 use node::{Judge, Miner};
 use settings::Settings;
 use spec::{Join, Kind, ValidatorKind};
+use window::Tally;
 
 /// Held-out sequences measured after every window.
 const VALIDATION: u64 = 32;
@@ -69,6 +71,7 @@ pub(crate) struct Simulation {
     initial: Arc<Theta>,
     shared: Shared,
     baseline: Option<Baseline>,
+    tally: Tally,
     log: Log,
     /// Holds what nodes keep on their disks, as long as the simulation lasts.
     disks: Option<tempfile::TempDir>,
@@ -124,6 +127,7 @@ impl Simulation {
             initial,
             shared: Shared::default(),
             baseline: None,
+            tally: Tally::default(),
             log: Log::create(out)?,
             disks: None,
         };
@@ -138,22 +142,17 @@ impl Simulation {
         for (i, (kind, stake)) in settings.validators.iter().zip(&settings.stakes).enumerate() {
             let identity = identity(settings.seed, "validator", i)?;
             let hotkey = identity.hotkey();
-            let two_faces = matches!(kind, ValidatorKind::EquivocatingLeader(_));
-            self.register(hotkey, Some(*stake), two_faces)?;
-            let follower = self.follower(hotkey);
+            self.register(hotkey, Some(*stake), kind.has_two_faces())?;
             let name = format!("validator-{}", i + 1);
             self.log.meet(hotkey, &name, &kind.to_string(), 0.0, *stake)?;
             let disk = match kind {
                 ValidatorKind::Restart(_) => Some(self.disk(&hotkey)?),
                 _ => None,
             };
-            self.judges.push(Judge {
-                name,
-                kind: *kind,
-                validator: Validator::new(identity, follower),
-                withheld: None,
-                disk,
-            });
+            let (world, shared) = (world!(self), self.shared.clone());
+            let follower = start(&world, hotkey, &self.initial, shared, Start::Beginning)?;
+            let node = ValidatorNode::new(&world, Validator::new(identity, follower), conduct(*kind), disk)?;
+            self.judges.push(Judge { name, kind: *kind, node });
         }
         if let Some(owner) = self.run.manifest.chain.ledger.owner {
             self.chain.register(owner, owner).context("cannot register chain.ledger.owner")?;
@@ -174,17 +173,12 @@ impl Simulation {
                 };
                 let kind = entry.kind.clone();
                 self.log.meet(identity.hotkey(), &name, &kind.to_string(), entry.speed, 0)?;
-                let disk = match kind {
-                    Kind::Restart(_) => Some(self.disk(&identity.hotkey())?),
-                    _ => None,
-                };
-                let (peer, draft) = (None, None);
-                let miner = Miner { name, kind, behaviour, identity, peer, budget, from, until, draft, disk };
-                self.miners.push(miner);
+                let (behaviour, node) = (Some(behaviour), None);
+                self.miners.push(Miner { name, kind, identity, behaviour, node, budget, from, until });
             }
         }
         self.order = (0..self.miners.len()).collect();
-        self.order.sort_by_key(|i| self.miners[*i].behaviour.waits());
+        self.order.sort_by_key(|i| self.miners[*i].kind.waits());
         self.enlist(0)?;
         self.join(0)?;
         // What was registered shows once its block is sealed.
@@ -201,41 +195,33 @@ impl Simulation {
         Ok(self.chain.publish_bucket(hotkey, &url)?)
     }
 
-    fn follower(&self, hotkey: Hotkey) -> Follower {
-        Follower::new(hotkey, self.run.id, Arc::clone(&self.initial), self.shared.clone())
-    }
-
     /// Registers the miners that join in window `w`, in a block before it opens: later would be too late for `w`.
     fn enlist(&mut self, w: u64) -> Result<()> {
-        let joining = |miner: &&Miner| miner.from == w;
-        let joining = self.miners.iter().filter(joining);
+        let joining = self.miners.iter().filter(|miner| miner.from == w);
         let joining: Vec<_> =
-            joining.map(|miner| (miner.identity.hotkey(), miner.behaviour.has_two_faces())).collect();
+            joining.map(|miner| (miner.identity.hotkey(), miner.kind.has_two_faces())).collect();
         joining.into_iter().try_for_each(|(hotkey, two_faces)| self.register(hotkey, None, two_faces))
     }
 
-    /// Miners that join in window `w` come from a checkpoint, or replay the run from its beginning.
+    /// Starts the miners that join in window `w`.
     fn join(&mut self, w: u64) -> Result<()> {
         for i in 0..self.miners.len() {
-            if self.miners[i].from != w {
-                continue;
-            }
-            let hotkey = self.miners[i].identity.hotkey();
-            let mut follower = self.follower(hotkey);
-            let world = world!(self);
-            if let Some(last) = w.checked_sub(1) {
-                if matches!(self.miners[i].kind, Kind::Joiner(_, Join::Checkpoint))
-                    && let Some(joined) = checkpoint::join(&world, hotkey, self.shared.clone())?
-                {
-                    follower = joined;
-                }
+            let miner = &mut self.miners[i];
+            let Some(behaviour) = miner.behaviour.take_if(|_| miner.from == w) else { continue };
+            let (identity, kind, budget) = (miner.identity.clone(), miner.kind.clone(), miner.budget);
+            let hotkey = identity.hotkey();
+            let (from, disk) = match kind {
+                Kind::Joiner(_, Join::Checkpoint) => (Start::Checkpoint, None),
+                Kind::Restart(_) => (Start::Beginning, Some(self.disk(&hotkey)?)),
+                _ => (Start::Beginning, None),
+            };
+            let (world, shared) = (world!(self), self.shared.clone());
+            let follower = start(&world, hotkey, &self.initial, shared, from)?;
+            if w > 0 {
                 self.log.joined(w, &self.miners[i].name, follower.window())?;
-                follower.read_proofs(&world)?;
-                follower.read_anchors(&world)?;
-                follower.follow(&world, last, None)?;
             }
-            let peer = Peer::new(&world, self.miners[i].identity.clone(), follower)?;
-            self.miners[i].peer = Some(peer);
+            let peer = Peer::new(&world, identity, follower)?;
+            self.miners[i].node = Some(MinerNode::new(&world, peer, behaviour, budget, disk)?);
         }
         Ok(())
     }
@@ -251,92 +237,8 @@ impl Simulation {
         Disk::new(root.path(), hotkey)
     }
 
-    /// Nodes with a disk keep what a restart needs.
-    pub(super) fn save(&self) -> Result<()> {
-        for miner in &self.miners {
-            if let (Some(disk), Some(peer)) = (&miner.disk, &miner.peer) {
-                let sealed = miner.draft.as_ref().map(|draft| (peer.follower.window(), draft.object.clone()));
-                disk.save_miner(self.run.id, peer, sealed)?;
-            }
-        }
-        for judge in &self.judges {
-            if let Some(disk) = &judge.disk {
-                disk.save_validator(self.run.id, &judge.validator)?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Nodes that are killed in window `w` come back with nothing but what they kept.
-    fn restart(&mut self, w: u64) -> Result<()> {
-        let shared = self.shared.clone();
-        let world = world!(self);
-        for miner in self.miners.iter_mut().filter(|miner| miner.kind == Kind::Restart(w)) {
-            if let (Some(disk), Some(peer)) = (&miner.disk, miner.peer.take()) {
-                drop((peer, miner.draft.take()));
-                let (peer, sealed) = disk.miner(&world, miner.identity.clone(), shared.clone())?;
-                let sealed = sealed.filter(|(window, _)| *window == peer.follower.window());
-                miner.draft = sealed.map(|(_, object)| Draft::made(object));
-                miner.peer = Some(peer);
-            }
-        }
-        for judge in self.judges.iter_mut().filter(|judge| judge.kind == ValidatorKind::Restart(w)) {
-            if let Some(disk) = &judge.disk {
-                let identity = judge.validator.identity.clone();
-                judge.validator = disk.validator(&world, identity, shared.clone())?;
-            }
-        }
-        Ok(())
-    }
-
     fn advance_to(&self, height: u64) {
         self.height.fetch_max(height, Ordering::AcqRel);
-    }
-
-    /// Runs window `w` to its end: `train → commit → reveal → evaluate → record → apply`.
-    pub(crate) fn window(&mut self, w: u64) -> Result<WindowResult> {
-        let window = self.run.manifest.window.clone();
-        self.advance_to(window.opens(w));
-        if let Some(last) = w.checked_sub(1) {
-            self.catch_up(last)?;
-            self.miners.iter_mut().for_each(|miner| miner.draft = None);
-            self.save()?;
-            self.restart(w)?;
-            self.join(w)?;
-        }
-        let (train_loss, ids) = self.train(w)?;
-        self.enlist(w + 1)?;
-        self.advance_to(window.opens(w + 1));
-        self.each_draft(w, |act, behaviour, draft| {
-            let theta = draft.state.clone().unwrap_or_else(|| Arc::clone(act.peer.follower.theta()));
-            act.peer.publish_values(act.world, w, &theta)?;
-            behaviour.commit(act, draft)
-        })?;
-        self.advance_to(window.commit_deadline(w));
-        self.set_offline(w, true);
-        let world = world!(self);
-        for judge in &mut self.judges {
-            judge.validator.read_commitments(&world, w)?;
-        }
-        // And killed again, between commitment and object.
-        self.save()?;
-        self.restart(w)?;
-        self.each_draft(w, |act, behaviour, draft| behaviour.reveal(act, draft))?;
-        self.advance_to(window.record_opens(w));
-        self.each_draft(w, |act, behaviour, draft| behaviour.overdue(act, draft))?;
-        self.judge(w)?;
-        self.each_draft(w, |act, behaviour, _| behaviour.afterwards(act))?;
-        let (bytes, submissions) = self.sent();
-        let leader = self.close_pending(w)?;
-        let sequences = ids.len() as u64;
-        let mut result =
-            WindowResult { train_loss, leader, bytes, submissions, sequences, ..self.result(w)? };
-        if let Some(baseline) = &mut self.baseline {
-            baseline.step(&self.run, &mut self.compute, &ids)?;
-        }
-        self.validate(&mut result)?;
-        self.log.window(&result)?;
-        Ok(result)
     }
 
     /// Losses on held-out sequences, spread over the text: a book begins with its table of contents.
@@ -347,8 +249,7 @@ impl Simulation {
         if ids.is_empty() {
             return Ok(());
         }
-        let theta = self.observer().map_or(&self.initial, |judge| judge.validator.follower.theta());
-        let theta = Arc::clone(theta);
+        let theta = Arc::clone(self.theta());
         result.validation = Some(self.compute.loss(data, &theta.values, &ids)?);
         if let Some(baseline) = &self.baseline {
             result.baseline = Some(self.compute.loss(data, baseline.theta(), &ids)?);
@@ -366,62 +267,10 @@ impl Simulation {
         self.judges.iter().find(|j| j.kind.is_honest()).or(self.judges.first())
     }
 
-    /// Everybody makes its submission; mean loss of the honest sequences, and which they are.
-    fn train(&mut self, w: u64) -> Result<(Option<f64>, Vec<u64>)> {
-        let (mut sum, mut ids) = (0.0, Vec::new());
-        for &i in &self.order {
-            let miner = &mut self.miners[i];
-            miner.draft = None;
-            let active = (miner.from..=miner.until).contains(&w);
-            let Some(peer) = miner.peer.as_mut().filter(|peer| active && peer.follower.window() == w) else {
-                continue;
-            };
-            let mut world = world!(self);
-            let mut act = Act { peer, world: &mut world, window: w, budget: miner.budget };
-            miner.draft = match miner.behaviour.draft(&mut act) {
-                // It sends nothing in this window, as any miner would.
-                Err(error) if is_not_finite(&error) => {
-                    self.log.trouble(w, &miner.name, &format!("{error:#}"))?;
-                    None
-                }
-                draft => draft?,
-            };
-            if let Some(loss) = miner.draft.as_ref().and_then(|d| d.loss).filter(|_| miner.kind.is_honest()) {
-                sum += loss * f64::from(miner.budget);
-                ids.extend(act.peer.assigned(act.world, w, miner.budget)?);
-            }
-        }
-        #[allow(clippy::cast_precision_loss)] // a number of sequences
-        let mean = (!ids.is_empty()).then(|| sum / ids.len() as f64);
-        Ok((mean, ids))
+    /// Its θ.
+    fn theta(&self) -> &Arc<Theta> {
+        self.observer().map_or(&self.initial, |judge| judge.validator().follower.theta())
     }
-
-    fn each_draft(
-        &mut self,
-        w: u64,
-        phase: impl Fn(&mut Act<'_, '_>, &mut dyn behaviours::Behaviour, &behaviours::Draft) -> Result<()>,
-    ) -> Result<()> {
-        for &i in &self.order {
-            let miner = &mut self.miners[i];
-            let (Some(draft), Some(peer)) = (&miner.draft, &mut miner.peer) else { continue };
-            let mut world = world!(self);
-            let mut act = Act { peer, world: &mut world, window: w, budget: miner.budget };
-            phase(&mut act, miner.behaviour.as_mut(), draft)?;
-        }
-        Ok(())
-    }
-
-    /// Bytes and number of the objects made in this window.
-    fn sent(&self) -> (u64, u64) {
-        let drafts = self.miners.iter().filter_map(|miner| miner.draft.as_ref());
-        let sizes = drafts.map(|draft| draft.object.len() as u64).filter(|size| *size > 0);
-        sizes.fold((0, 0), |(bytes, count), size| (bytes + size, count + 1))
-    }
-}
-
-/// Whether a gradient was no number.
-fn is_not_finite(error: &anyhow::Error) -> bool {
-    matches!(error.downcast_ref(), Some(gauntlet_demo::Error::NonFinite { .. }))
 }
 
 /// The key of a simulated node.

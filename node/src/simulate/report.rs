@@ -26,7 +26,7 @@ const LEGEND: &str = "behaviours-legend";
 impl Simulation {
     /// The page, as the first validator that keeps to the rules saw the run.
     pub(crate) fn page(&self, summary: &Summary) -> Result<String> {
-        let me = self.observer().map(|judge| judge.validator.hotkey());
+        let me = self.observer().map(|judge| judge.validator().hotkey());
         let seen = self.log.events.iter().filter(|(validator, _)| Some(*validator) == me);
         let events: Vec<Event> = seen.map(|(_, event)| event.clone()).collect();
         render(summary, &self.log.windows, &events, &self.log.nodes, &self.chain.history(0)?)

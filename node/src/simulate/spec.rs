@@ -101,6 +101,11 @@ pub(crate) enum ValidatorKind {
 }
 
 impl ValidatorKind {
+    /// Whether some readers see another bucket of it.
+    pub(crate) fn has_two_faces(self) -> bool {
+        matches!(self, Self::EquivocatingLeader(_))
+    }
+
     /// Whether it keeps to the rules: it may miss a window.
     pub(crate) fn is_honest(self) -> bool {
         matches!(self, Self::Honest | Self::Offline(_) | Self::Restart(_))
@@ -296,6 +301,16 @@ impl fmt::Display for SybilForm {
 }
 
 impl Kind {
+    /// Whether it waits in every phase for the others.
+    pub(crate) fn waits(&self) -> bool {
+        matches!(self, Self::Copycat | Self::EarlyReader)
+    }
+
+    /// Whether some readers see another bucket of it.
+    pub(crate) fn has_two_faces(&self) -> bool {
+        matches!(self, Self::TwoFace)
+    }
+
     /// Whether it does what it should: it may come late, leave early or miss windows.
     pub(crate) fn is_honest(&self) -> bool {
         matches!(

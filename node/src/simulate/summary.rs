@@ -120,7 +120,7 @@ impl Simulation {
         self.log.flush()?;
         let windows: Vec<WindowResult> = self.log.windows.clone();
         let last = windows.last().cloned().unwrap_or_default();
-        let theta = self.observer().map_or(self.initial.hash, |j| j.validator.follower.theta().hash);
+        let theta = self.theta().hash;
         let graph = self.chain.metagraph()?;
         let (peers, honest_mean) = self.peers(&windows)?;
         let behaviours = behaviours(&peers);
@@ -128,7 +128,7 @@ impl Simulation {
             .judges
             .iter()
             .map(|judge| {
-                let hotkey = judge.validator.hotkey();
+                let hotkey = judge.validator().hotkey();
                 Ok(ValidatorSummary {
                     name: judge.name.clone(),
                     hotkey: ss58::encode(&hotkey),
@@ -136,7 +136,7 @@ impl Simulation {
                     stake: graph.neuron(&hotkey).map_or(0, |n| n.stake),
                     balance: self.chain.balance(hotkey)?,
                     led: windows.iter().filter(|w| w.leader == Some(hotkey)).count() as u64,
-                    agrees: judge.validator.follower.theta().hash == theta,
+                    agrees: judge.validator().follower.theta().hash == theta,
                 })
             })
             .collect::<Result<_>>()?;
@@ -162,7 +162,7 @@ impl Simulation {
             theta_hash: theta.to_string(),
             stalled: self
                 .observer()
-                .map_or(0, |j| (windows.len() as u64).saturating_sub(j.validator.follower.window())),
+                .map_or(0, |j| (windows.len() as u64).saturating_sub(j.validator().follower.window())),
             disputed: windows.iter().filter(|w| w.disputed).map(|w| w.window).collect(),
             all_agree,
             validation_loss: last.validation,
@@ -178,7 +178,7 @@ impl Simulation {
 
     fn peers(&self, windows: &[WindowResult]) -> Result<(Vec<PeerSummary>, f64)> {
         let Some(observer) = self.observer() else { return Ok((Vec::new(), 0.0)) };
-        let me = observer.validator.hotkey();
+        let me = observer.validator().hotkey();
         let events: Vec<Event> = self
             .log
             .events
@@ -187,12 +187,12 @@ impl Simulation {
             .map(|(_, e)| e.clone())
             .collect();
         let rules = &self.run.manifest.gauntlet;
-        let theta = observer.validator.follower.theta().hash;
+        let theta = observer.validator().follower.theta().hash;
         let last = windows.len().saturating_sub(1) as u64;
         let mut peers = Vec::new();
         for (miner, met) in self.miners.iter().zip(self.log.nodes.iter().skip(self.judges.len())) {
             let hotkey = met.hotkey;
-            let state = observer.validator.state().peers.get(&hotkey);
+            let state = observer.validator().state().peers.get(&hotkey);
             let score = state.map(|peer| gauntlet::peer_score::peer_score(rules, peer).score);
             let explanation = gauntlet::explain(rules, &events, hotkey, last);
             let why = explanation.advice.first().map_or("earns its share".to_owned(), ToString::to_string);
@@ -214,7 +214,7 @@ impl Simulation {
                 balance: self.chain.balance(hotkey)?,
                 of_honest_mean: 0.0,
                 agrees: !(miner.from..miner.until).contains(&last)
-                    || miner.peer.as_ref().is_some_and(|peer| peer.follower.theta().hash == theta),
+                    || miner.node.as_ref().is_some_and(|node| node.peer.follower.theta().hash == theta),
                 why,
             });
         }

@@ -50,9 +50,9 @@ fn render(simulation: &Simulation, result: &WindowResult, windows: u64) -> Resul
         "peer", "μ", "LossRating", "share", "balance", "newest"
     );
     let Some(observer) = simulation.observer() else { return Ok(text) };
-    let me = observer.validator.hotkey();
+    let me = observer.validator().hotkey();
     for met in simulation.log.nodes.iter().skip(simulation.judges.len()) {
-        let state = observer.validator.state().peers.get(&met.hotkey);
+        let state = observer.validator().state().peers.get(&met.hotkey);
         let share = simulation.log.share(&me, &met.hotkey, result.window);
         #[allow(clippy::cast_precision_loss)] // shown with four digits
         let balance = simulation.chain.balance(met.hotkey)? as f64 / UNITS as f64;

@@ -92,6 +92,17 @@ fn nodes_that_took_either_of_two_records_meet_again() {
 }
 
 #[test]
+fn misconduct_may_begin_after_the_last_window() {
+    let folder = tempfile::tempdir().unwrap();
+    let kinds =
+        ["forking-leader", "silent-leader", "equivocating-leader", "withholding-leader", "garbage-anchors"];
+    let validators = kinds.map(|kind| format!("{kind}@{}", u64::MAX)).join(",");
+    let peers = format!("honest:2,joiner@{0},leaver@{0}", u64::MAX);
+    let summary = simulate(&folder.path().join("run"), &peers, "2", &["--validators", &validators]);
+    assert_eq!((&summary["all_agree"], &summary["validators"][0]["led"]), (&true.into(), &2.into()));
+}
+
+#[test]
 fn a_leader_cannot_replace_the_past() {
     let folder = tempfile::tempdir().unwrap();
     let args = ["--peers", "honest:3", "--windows", "7", "--validators", "forking-leader@2,honest,honest"];

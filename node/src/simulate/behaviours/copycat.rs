@@ -35,10 +35,6 @@ impl Behaviour for Copycat {
         let object = tools::seal(act, &submission, count)?;
         act.peer.reveal(act.world, act.window, &object)
     }
-
-    fn waits(&self) -> bool {
-        true
-    }
 }
 
 /// Looks for the others' objects before commitments close, to send their mean.
@@ -71,9 +67,5 @@ impl Behaviour for EarlyReader {
             Some(object) => act.peer.reveal(act.world, act.window, object),
             None => Ok(()),
         }
-    }
-
-    fn waits(&self) -> bool {
-        true
     }
 }

@@ -3,8 +3,7 @@
 use anyhow::Result;
 use gauntlet::draw::Draw;
 
-use super::honest::Honest;
-use super::{Act, Behaviour, Draft, tools};
+use super::{Act, Behaviour, Draft, Honest, tools};
 
 /// Random bytes.
 pub(super) struct Malformed;
@@ -46,10 +45,6 @@ impl Behaviour for TwoFace {
             second.put(&key, &own.get(&key, crate::run::commitment::LEN as u64)?)?;
         }
         Ok(())
-    }
-
-    fn has_two_faces(&self) -> bool {
-        true
     }
 }
 

@@ -3,8 +3,7 @@
 use anyhow::Result;
 use gauntlet::draw::Draw;
 
-use super::honest::Honest;
-use super::{Act, Behaviour, Draft, tools};
+use super::{Act, Behaviour, Draft, Honest, tools};
 
 /// Commits when the deadline has passed.
 pub(super) struct Late;

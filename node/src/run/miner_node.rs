@@ -1,0 +1,197 @@
+//! A miner as it runs: trains while its window is open, commits, reveals, follows.
+
+use anyhow::Result;
+
+use super::World;
+use super::conduct::{Act, Behaviour, Draft};
+use super::identity::Identity;
+use super::node::{Course, Happened, Node, Part, Reports};
+use super::peer::Peer;
+use super::persist::Disk;
+use super::theta::Shared;
+
+/// A miner with all it needs to run.
+pub(crate) struct MinerNode {
+    pub(crate) peer: Peer,
+    behaviour: Box<dyn Behaviour>,
+    /// Sequences a window.
+    budget: u32,
+    /// What it made for the newest window it trained in.
+    work: Option<Work>,
+    course: Course,
+    /// Where it keeps its state, if anywhere, and the window it stood at when it did so.
+    disk: Option<Disk>,
+    kept: Option<u64>,
+}
+
+struct Work {
+    window: u64,
+    /// None: it sends nothing.
+    draft: Option<Draft>,
+    done: Done,
+}
+
+/// What was done with a draft.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Done {
+    Nothing,
+    Committed,
+    Revealed,
+    /// The put window is over.
+    Overdue,
+    /// Validators have looked.
+    Seen,
+}
+
+impl MinerNode {
+    /// A new one; with a disk it keeps where it begins.
+    pub(crate) fn new(
+        world: &World<'_>,
+        peer: Peer,
+        behaviour: Box<dyn Behaviour>,
+        budget: u32,
+        disk: Option<Disk>,
+    ) -> Result<Self> {
+        let course = Course::default();
+        let mut node = Self { peer, behaviour, budget, work: None, course, disk, kept: None };
+        node.save(world)?;
+        Ok(node)
+    }
+
+    /// Goes on from what it kept. Errors: as [`Disk::miner`].
+    pub(crate) fn restore(
+        world: &World<'_>,
+        identity: Identity,
+        behaviour: Box<dyn Behaviour>,
+        budget: u32,
+        disk: Disk,
+        shared: Shared,
+    ) -> Result<Self> {
+        let (peer, sealed) = disk.miner(world, identity, shared)?;
+        let here = peer.follower.window();
+        let work = sealed.filter(|(window, _)| *window == here).map(|(window, object)| Work {
+            window,
+            draft: Some(Draft::new(object, None)),
+            done: Done::Nothing,
+        });
+        let (course, disk, kept) = (Course::default(), Some(disk), Some(here));
+        Ok(Self { peer, behaviour, budget, work, course, disk, kept })
+    }
+
+    /// Bytes of the object it made for window `w`; none where it made none.
+    pub(crate) fn sent(&self, w: u64) -> Option<u64> {
+        let work = self.work.as_ref().filter(|work| work.window == w)?;
+        work.draft.as_ref().map(|draft| draft.object.len() as u64).filter(|size| *size > 0)
+    }
+
+    /// Keeps where it stands, and what it made for the window it is in.
+    fn save(&mut self, world: &World<'_>) -> Result<()> {
+        let here = self.peer.follower.window();
+        self.kept = Some(here);
+        let Some(disk) = &self.disk else { return Ok(()) };
+        let work = self.work.as_ref().filter(|work| work.window == here);
+        let sealed = work.and_then(|work| Some((work.window, work.draft.as_ref()?.object.clone())));
+        disk.save_miner(world.run.id, &self.peer, sealed)
+    }
+
+    /// Does `what` with its draft, once, if that was not done yet; later parts count as done with it.
+    fn once(
+        &mut self,
+        world: &mut World<'_>,
+        done: Done,
+        what: impl FnOnce(&mut dyn Behaviour, &mut Act<'_, '_>, &Draft) -> Result<()>,
+    ) -> Result<()> {
+        let Some(work) = self.work.as_mut().filter(|work| work.done < done) else { return Ok(()) };
+        if let Some(draft) = &work.draft {
+            let mut act = Act { peer: &mut self.peer, world, window: work.window, budget: self.budget };
+            what(self.behaviour.as_mut(), &mut act, draft)?;
+        }
+        work.done = done;
+        Ok(())
+    }
+
+    fn commit(&mut self, world: &mut World<'_>, block: u64) -> Result<()> {
+        let (Some(work), rules) = (&self.work, &world.run.manifest.window) else { return Ok(()) };
+        let phase = rules.opens(work.window.saturating_add(1))..rules.commit_deadline(work.window);
+        if !phase.contains(&block) {
+            return Ok(());
+        }
+        self.once(world, Done::Committed, |behaviour, act, draft| {
+            let theta = draft.state.as_ref().unwrap_or(act.peer.follower.theta());
+            act.peer.publish_values(act.world, act.window, theta)?;
+            behaviour.commit(act, draft)
+        })
+    }
+
+    fn reveal(&mut self, world: &mut World<'_>, block: u64) -> Result<()> {
+        let (Some(work), rules) = (&self.work, &world.run.manifest.window) else { return Ok(()) };
+        let w = work.window;
+        if (rules.commit_deadline(w)..rules.record_opens(w)).contains(&block) {
+            self.once(world, Done::Revealed, |behaviour, act, draft| behaviour.reveal(act, draft))
+        } else if block >= rules.record_opens(w) {
+            self.once(world, Done::Overdue, |behaviour, act, draft| behaviour.overdue(act, draft))
+        } else {
+            Ok(())
+        }
+    }
+
+    fn train(&mut self, world: &mut World<'_>, block: u64, happened: &mut Vec<Happened>) -> Result<()> {
+        let (window, rules) = (self.peer.follower.window(), &world.run.manifest.window);
+        let open = rules.opens(window)..rules.opens(window.saturating_add(1));
+        if !open.contains(&block) || self.work.as_ref().is_some_and(|work| work.window == window) {
+            return Ok(());
+        }
+        let mut act = Act { peer: &mut self.peer, world, window, budget: self.budget };
+        let draft = match self.behaviour.draft(&mut act) {
+            // It sends nothing in this window.
+            Err(error) if is_not_finite(&error) => {
+                happened.push(Happened::Trouble { window, what: format!("{error:#}") });
+                None
+            }
+            draft => draft?,
+        };
+        happened.push(Happened::Trained { loss: draft.as_ref().and_then(|draft| draft.loss) });
+        self.work = Some(Work { window, draft, done: Done::Nothing });
+        self.save(world)
+    }
+}
+
+impl Node for MinerNode {
+    fn take(
+        &mut self,
+        world: &mut World<'_>,
+        block: u64,
+        part: Part,
+        happened: &mut Vec<Happened>,
+    ) -> Result<()> {
+        match part {
+            Part::CatchUp => self.course.catch_up(world, &mut self.peer.follower, block, happened),
+            Part::Commit => self.commit(world, block),
+            Part::Reveal => self.reveal(world, block),
+            Part::Judge => {
+                let judged = |work: &Work| block >= world.run.manifest.window.record_opens(work.window);
+                if !self.work.as_ref().is_some_and(judged) {
+                    return Ok(());
+                }
+                self.once(world, Done::Seen, |behaviour, act, _| behaviour.afterwards(act))
+            }
+            Part::Report => {
+                let reports = Reports::IfNobodyElse;
+                self.course.report(world, &self.peer.follower, block, reports, happened)
+            }
+            Part::Follow => self.course.follow(world, &mut self.peer.follower, block, happened),
+            Part::Settle => {
+                self.peer.settle();
+                self.peer.follower.forget(world)?;
+                if self.kept == Some(self.peer.follower.window()) { Ok(()) } else { self.save(world) }
+            }
+            Part::Train => self.train(world, block, happened),
+            Part::Read | Part::Publish | Part::State => Ok(()),
+        }
+    }
+}
+
+/// Whether a gradient was no number.
+fn is_not_finite(error: &anyhow::Error) -> bool {
+    matches!(error.downcast_ref(), Some(gauntlet_demo::Error::NonFinite { .. }))
+}

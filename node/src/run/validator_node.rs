@@ -1,0 +1,165 @@
+//! A validator as it runs: reads, judges, leads in its turn or answers who leads, follows, sets weights.
+
+use anyhow::Result;
+
+use super::World;
+use super::conduct::{Conduct, Lead};
+use super::identity::Identity;
+use super::node::{Course, Happened, Node, Part, Reports, Turn};
+use super::persist::Disk;
+use super::theta::Shared;
+use super::validator::Validator;
+
+/// A validator with all it needs to run.
+pub(crate) struct ValidatorNode {
+    pub(crate) validator: Validator,
+    conduct: Box<dyn Conduct>,
+    course: Course,
+    /// The newest turns in which it published, and in which it said what it thinks.
+    published: Option<Turn>,
+    stated: Option<Turn>,
+    /// Windows before it are closed and done with.
+    closed: u64,
+    /// Where it keeps its state, if anywhere.
+    disk: Option<Disk>,
+}
+
+impl ValidatorNode {
+    /// A new one; with a disk it keeps where it begins.
+    pub(crate) fn new(
+        world: &World<'_>,
+        validator: Validator,
+        conduct: Box<dyn Conduct>,
+        disk: Option<Disk>,
+    ) -> Result<Self> {
+        let node = Self::with(validator, conduct, disk);
+        node.save(world)?;
+        Ok(node)
+    }
+
+    /// Goes on from what it kept. Errors: as [`Disk::validator`].
+    pub(crate) fn restore(
+        world: &World<'_>,
+        identity: Identity,
+        conduct: Box<dyn Conduct>,
+        disk: Disk,
+        shared: Shared,
+    ) -> Result<Self> {
+        Ok(Self::with(disk.validator(world, identity, shared)?, conduct, Some(disk)))
+    }
+
+    fn with(validator: Validator, conduct: Box<dyn Conduct>, disk: Option<Disk>) -> Self {
+        let (course, closed) = (Course::default(), validator.follower.window());
+        Self { validator, conduct, course, published: None, stated: None, closed, disk }
+    }
+
+    fn save(&self, world: &World<'_>) -> Result<()> {
+        match &self.disk {
+            Some(disk) => disk.save_validator(world.run.id, &self.validator),
+            None => Ok(()),
+        }
+    }
+
+    /// Reads the commitments to the window it stands at, once their deadline is over.
+    fn read(&mut self, world: &World<'_>, block: u64) -> Result<()> {
+        let window = self.validator.follower.window();
+        if block < world.run.manifest.window.commit_deadline(window)
+            || !self.validator.read_commitments(world, window)?
+        {
+            return Ok(());
+        }
+        self.save(world)
+    }
+
+    fn judge(&mut self, world: &mut World<'_>, block: u64, happened: &mut Vec<Happened>) -> Result<()> {
+        let window = self.validator.follower.window();
+        if block < world.run.manifest.window.record_opens(window) {
+            return Ok(());
+        }
+        if let Some(judged) = self.validator.judge(world, window)? {
+            happened.push(Happened::Judged(Box::new(judged)));
+            self.save(world)?;
+        }
+        Ok(())
+    }
+
+    /// Publishes its record if it is its turn.
+    fn publish(&mut self, world: &mut World<'_>, block: u64, happened: &mut Vec<Happened>) -> Result<()> {
+        let Some(turn) = Turn::of(world, &self.validator.follower, block)? else { return Ok(()) };
+        if turn.leader != self.validator.hotkey() || self.published == Some(turn) {
+            return Ok(());
+        }
+        let window = turn.window;
+        let Some((signed, bundle)) = self.validator.record(world, window)? else { return Ok(()) };
+        self.save(world)?;
+        let mut lead = Lead { validator: &self.validator, world, window };
+        match self.conduct.publish(&mut lead, signed, bundle) {
+            Ok(shown) => {
+                self.published = Some(turn);
+                happened.extend(shown.map(|signed| Happened::Published(Box::new(signed))));
+            }
+            // What a store refuses now it may take the next time.
+            Err(error) => {
+                let what = format!("record not published: {error:#}");
+                happened.push(Happened::Trouble { window, what });
+            }
+        }
+        Ok(())
+    }
+
+    /// Says what it thinks of the record of whose turn it is.
+    fn state(&mut self, world: &World<'_>, block: u64, happened: &mut Vec<Happened>) -> Result<()> {
+        let Some(turn) = Turn::of(world, &self.validator.follower, block)? else { return Ok(()) };
+        let Turn { window, leader, .. } = turn;
+        if leader == self.validator.hotkey() || self.stated == Some(turn) {
+            return Ok(());
+        }
+        let Some(signed) = self.validator.follower.record_of(world, window, &leader)? else { return Ok(()) };
+        if let Some(view) = self.validator.state_view(world, &signed)? {
+            self.stated = Some(turn);
+            happened.push(Happened::Stated { window, leader, view });
+            self.save(world)?;
+        }
+        Ok(())
+    }
+
+    /// Settles the windows that were closed: the state, and where it moved on, weights, anchor and checkpoint.
+    fn settle(&mut self, world: &mut World<'_>, happened: &mut Vec<Happened>) -> Result<()> {
+        if let Some(state) = self.validator.settle(world)? {
+            happened.push(Happened::Settled(Box::new(state)));
+        }
+        let next = self.validator.follower.window();
+        let Some(window) = next.checked_sub(1).filter(|_| next > self.closed) else { return Ok(()) };
+        let after = self.validator.afterwards(world, window)?;
+        happened.extend(after.weights.map(|weights| Happened::Weighed { window, weights }));
+        happened.extend(after.refused.into_iter().map(|what| Happened::Trouble { window, what }));
+        self.conduct.afterwards(&mut Lead { validator: &self.validator, world, window })?;
+        self.closed = next;
+        self.save(world)
+    }
+}
+
+impl Node for ValidatorNode {
+    fn take(
+        &mut self,
+        world: &mut World<'_>,
+        block: u64,
+        part: Part,
+        happened: &mut Vec<Happened>,
+    ) -> Result<()> {
+        match part {
+            Part::CatchUp => self.course.catch_up(world, &mut self.validator.follower, block, happened),
+            Part::Read => self.read(world, block),
+            Part::Judge => self.judge(world, block, happened),
+            Part::Publish => self.publish(world, block, happened),
+            Part::State => self.state(world, block, happened),
+            Part::Report => {
+                let reports = if self.conduct.reports() { Reports::AtOnce } else { Reports::Never };
+                self.course.report(world, &self.validator.follower, block, reports, happened)
+            }
+            Part::Follow => self.course.follow(world, &mut self.validator.follower, block, happened),
+            Part::Settle => self.settle(world, happened),
+            Part::Commit | Part::Reveal | Part::Train => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! Signs two records.
+
+use anyhow::Result;
+use gauntlet::Digest;
+use gauntlet::record::SignedRecord;
+
+use super::{Conduct, Lead};
+use crate::run::bundle;
+
+/// Shows half of the readers, in one window, another record: one that leaves everybody out.
+pub(super) struct Equivocating {
+    pub(super) at: u64,
+}
+
+impl Conduct for Equivocating {
+    fn publish(
+        &mut self,
+        lead: &mut Lead<'_, '_>,
+        signed: SignedRecord,
+        bundle: Vec<u8>,
+    ) -> Result<Option<SignedRecord>> {
+        let (w, keys) = (lead.window, &lead.world.run.keys);
+        if let Some(second) = lead.world.buckets.second(&lead.validator.hotkey()) {
+            let (mut other, mut objects) = (signed.clone(), bundle.clone());
+            if w == self.at {
+                let mut record = signed.record.clone();
+                record.accepted.clear();
+                objects = bundle::seal(std::iter::empty::<&[u8]>());
+                record.bundle = Digest::of(&objects);
+                other = lead.validator.sign(record)?;
+            }
+            second.put(&keys.bundle(w), &objects)?;
+            second.put(&keys.record(w), &other.to_bytes()?)?;
+        }
+        lead.show(signed, &bundle)
+    }
+
+    fn reports(&self) -> bool {
+        false
+    }
+}

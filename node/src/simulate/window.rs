@@ -1,0 +1,210 @@
+//! A window of a simulation: the clock moves, and the nodes take the parts of each block, one after the other.
+
+use std::sync::atomic::Ordering;
+
+use anyhow::Result;
+use gauntlet::Hotkey;
+
+use super::node::Miner;
+use super::spec::{Kind, ValidatorKind};
+use super::{Simulation, WindowResult};
+use crate::run::World;
+use crate::run::conduct::Honest;
+use crate::run::miner_node::MinerNode;
+use crate::run::node::{Happened, Node, Part};
+use crate::run::validator_node::ValidatorNode;
+
+/// A whole block but for the training of the next window, which belongs to the next window's result.
+const CLOSING: [Part; 10] = [
+    Part::CatchUp,
+    Part::Commit,
+    Part::Read,
+    Part::Reveal,
+    Part::Judge,
+    Part::Publish,
+    Part::State,
+    Part::Report,
+    Part::Follow,
+    Part::Settle,
+];
+
+/// What a window came to so far.
+#[derive(Default)]
+pub(super) struct Tally {
+    window: u64,
+    /// Sum of the losses of the honest miners' sequences, and which they are.
+    loss: f64,
+    ids: Vec<u64>,
+    leader: Option<Hotkey>,
+}
+
+impl Simulation {
+    /// Runs window `w` to its end: `train → commit → reveal → evaluate → record → apply`.
+    pub(crate) fn window(&mut self, w: u64) -> Result<WindowResult> {
+        let window = self.run.manifest.window.clone();
+        self.tally = Tally { window: w, ..Tally::default() };
+        self.advance_to(window.opens(w));
+        if w > 0 {
+            self.restart(w)?;
+            self.join(w)?;
+        }
+        // Who can only now follow what was missed can still train.
+        while self.block(&Part::ALL)? {}
+        self.enlist(w + 1)?;
+        self.advance_to(window.opens(w + 1));
+        self.block(&CLOSING)?;
+        self.advance_to(window.commit_deadline(w));
+        self.set_offline(w, true);
+        self.block(&[Part::CatchUp, Part::Commit, Part::Read])?;
+        // And killed again, between commitment and object.
+        self.restart(w)?;
+        self.block(&CLOSING)?;
+        self.close(w)?;
+        self.set_offline(w, false);
+        let mut result = self.result(w)?;
+        if let Some(baseline) = &mut self.baseline {
+            baseline.step(&self.run, &mut self.compute, &self.tally.ids)?;
+        }
+        self.validate(&mut result)?;
+        self.log.window(&result)?;
+        Ok(result)
+    }
+
+    /// Leaders have their turns until a validator has followed the record of window `w`, or the next window ends.
+    fn close(&mut self, w: u64) -> Result<()> {
+        let window = self.run.manifest.window.clone();
+        let mut block = window.record_opens(w);
+        while block < window.opens(w + 2) {
+            self.advance_to(block);
+            loop {
+                let moved = self.block(&CLOSING)?;
+                if self.judges.iter().any(|judge| judge.validator().follower.window() > w) {
+                    return Ok(());
+                }
+                if !moved {
+                    break;
+                }
+            }
+            block = block.saturating_add(window.record);
+        }
+        Ok(())
+    }
+
+    /// All nodes take these parts of the newest block: validators first, and last the miners that wait for others; whether
+    /// any moved θ.
+    fn block(&mut self, parts: &[Part]) -> Result<bool> {
+        let mut moved = false;
+        for part in parts {
+            moved |= self.take(*part)?;
+        }
+        Ok(moved)
+    }
+
+    fn take(&mut self, part: Part) -> Result<bool> {
+        let (block, mut moved) = (self.height.load(Ordering::Acquire), false);
+        for judge in &mut self.judges {
+            let mut happened = Vec::new();
+            judge.node.take(&mut world!(self), block, part, &mut happened)?;
+            for event in happened {
+                if let Happened::Followed { window, leader } = event {
+                    moved = true;
+                    self.tally.leader = self.tally.leader.or(leader.filter(|_| window == self.tally.window));
+                }
+                self.log.happened(judge.validator().hotkey(), &judge.name, &event)?;
+            }
+        }
+        for &i in &self.order {
+            let Miner { name, kind, node, budget, until, .. } = &mut self.miners[i];
+            // Who has left is gone.
+            let Some(node) = node.as_mut().filter(|node| node.peer.follower.window() <= *until) else {
+                continue;
+            };
+            let mut happened = Vec::new();
+            node.take(&mut world!(self), block, part, &mut happened)?;
+            for event in happened {
+                match event {
+                    Happened::Followed { .. } => moved = true,
+                    Happened::Trained { loss: Some(loss) } if kind.is_honest() => {
+                        self.tally.loss += loss * f64::from(*budget);
+                        let ids = node.peer.assigned(&world!(self), self.tally.window, *budget)?;
+                        self.tally.ids.extend(ids);
+                    }
+                    _ => {}
+                }
+                self.log.happened(node.peer.hotkey(), name, &event)?;
+            }
+        }
+        Ok(moved)
+    }
+
+    /// Nodes that are killed in window `w` come back with nothing but what they kept.
+    fn restart(&mut self, w: u64) -> Result<()> {
+        for i in 0..self.miners.len() {
+            let miner = &mut self.miners[i];
+            if miner.kind != Kind::Restart(w) || miner.node.take().is_none() {
+                continue;
+            }
+            let (identity, budget) = (miner.identity.clone(), miner.budget);
+            let disk = self.disk(&identity.hotkey())?;
+            let (world, shared) = (world!(self), self.shared.clone());
+            let node = MinerNode::restore(&world, identity, Box::new(Honest), budget, disk, shared)?;
+            self.miners[i].node = Some(node);
+        }
+        for i in 0..self.judges.len() {
+            if self.judges[i].kind != ValidatorKind::Restart(w) {
+                continue;
+            }
+            let identity = self.judges[i].validator().identity.clone();
+            let disk = self.disk(&identity.hotkey())?;
+            let (world, shared) = (world!(self), self.shared.clone());
+            self.judges[i].node = ValidatorNode::restore(&world, identity, Box::new(Honest), disk, shared)?;
+        }
+        Ok(())
+    }
+
+    /// Cuts off who misses the closing of this window, or lets them back.
+    fn set_offline(&self, w: u64, offline: bool) {
+        for miner in self.miners.iter().filter(|m| m.kind == Kind::Offline(w)) {
+            self.buckets.set_offline(miner.identity.hotkey(), offline);
+        }
+        for judge in self.judges.iter().filter(|j| j.kind == ValidatorKind::Offline(w)) {
+            self.buckets.set_offline(judge.validator().hotkey(), offline);
+        }
+    }
+
+    /// What the window came to, for whoever shows it.
+    fn result(&mut self, w: u64) -> Result<WindowResult> {
+        let world = world!(self);
+        let followers = || self.judges.iter().map(|judge| &judge.validator().follower);
+        let disputed = match followers().find(|follower| follower.window() == w + 1) {
+            Some(follower) => follower.tally(&world)?.is_disputed(),
+            None => false,
+        };
+        let accepted = followers().find_map(|follower| follower.accepted(w));
+        let listed: Vec<Hotkey> = accepted.into_iter().flatten().map(|(hotkey, _)| *hotkey).collect();
+        let theta = self.theta().hash;
+        let miners = self.miners.iter().filter(|m| m.until > w).filter_map(|m| m.node.as_ref());
+        let apart = miners.map(|node| &node.peer.follower).chain(followers());
+        let apart = apart.filter(|follower| follower.theta().hash != theta).map(|f| f.hotkey()).collect();
+        let sizes = self.miners.iter().filter_map(|miner| miner.node.as_ref()?.sent(w));
+        let (bytes, submissions) = sizes.fold((0, 0), |(bytes, count), size| (bytes + size, count + 1));
+        let Tally { loss, ids, leader, .. } = &self.tally;
+        #[allow(clippy::cast_precision_loss)] // a number of sequences
+        let train_loss = (!ids.is_empty()).then(|| loss / ids.len() as f64);
+        Ok(WindowResult {
+            window: w,
+            train_loss,
+            leader: *leader,
+            submissions,
+            accepted: listed.len(),
+            listed,
+            theta: theta.to_string(),
+            apart,
+            bytes,
+            sequences: ids.len() as u64,
+            disputed,
+            validation: None,
+            baseline: None,
+        })
+    }
+}
