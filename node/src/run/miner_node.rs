@@ -21,7 +21,7 @@ pub(crate) struct MinerNode {
     course: Course,
     /// Where it keeps its state, if anywhere, and the window it stood at when it did so.
     disk: Option<Disk>,
-    kept: Option<u64>,
+    kept: u64,
 }
 
 struct Work {
@@ -52,8 +52,8 @@ impl MinerNode {
         budget: u32,
         disk: Option<Disk>,
     ) -> Result<Self> {
-        let course = Course::default();
-        let mut node = Self { peer, behaviour, budget, work: None, course, disk, kept: None };
+        let (course, kept) = (Course::default(), peer.follower.window());
+        let mut node = Self { peer, behaviour, budget, work: None, course, disk, kept };
         node.save(world)?;
         Ok(node)
     }
@@ -68,14 +68,19 @@ impl MinerNode {
         shared: Shared,
     ) -> Result<Self> {
         let (peer, sealed) = disk.miner(world, identity, shared)?;
-        let here = peer.follower.window();
-        let work = sealed.filter(|(window, _)| *window == here).map(|(window, object)| Work {
+        let work = sealed.map(|(window, object)| Work {
             window,
             draft: Some(Draft::new(object, None)),
             done: Done::Nothing,
         });
-        let (course, disk, kept) = (Course::default(), Some(disk), Some(here));
+        let (course, kept) = (Course::default(), peer.follower.window());
+        let disk = Some(disk);
         Ok(Self { peer, behaviour, budget, work, course, disk, kept })
+    }
+
+    /// All that is left of it when it is killed.
+    pub(crate) fn killed(self) -> Option<Disk> {
+        self.disk
     }
 
     /// Bytes of the object it made for window `w`; none where it made none.
@@ -84,13 +89,12 @@ impl MinerNode {
         work.draft.as_ref().map(|draft| draft.object.len() as u64).filter(|size| *size > 0)
     }
 
-    /// Keeps where it stands, and what it made for the window it is in.
+    /// Keeps where it stands, and what it made last.
     fn save(&mut self, world: &World<'_>) -> Result<()> {
-        let here = self.peer.follower.window();
-        self.kept = Some(here);
+        self.kept = self.peer.follower.window();
         let Some(disk) = &self.disk else { return Ok(()) };
-        let work = self.work.as_ref().filter(|work| work.window == here);
-        let sealed = work.and_then(|work| Some((work.window, work.draft.as_ref()?.object.clone())));
+        let sealed =
+            self.work.as_ref().and_then(|work| Some((work.window, work.draft.as_ref()?.object.clone())));
         disk.save_miner(world.run.id, &self.peer, sealed)
     }
 
@@ -135,6 +139,15 @@ impl MinerNode {
         }
     }
 
+    /// Where it moved on: tells the momentum what the record said of the last submission, and keeps that.
+    fn settle(&mut self, world: &World<'_>) -> Result<()> {
+        if self.peer.follower.window() == self.kept {
+            return Ok(());
+        }
+        self.peer.settle();
+        self.save(world)
+    }
+
     fn train(&mut self, world: &mut World<'_>, block: u64, happened: &mut Vec<Happened>) -> Result<()> {
         let (window, rules) = (self.peer.follower.window(), &world.run.manifest.window);
         let open = rules.opens(window)..rules.opens(window.saturating_add(1));
@@ -152,6 +165,7 @@ impl MinerNode {
         };
         happened.push(Happened::Trained { loss: draft.as_ref().and_then(|draft| draft.loss) });
         self.work = Some(Work { window, draft, done: Done::Nothing });
+        // A restart must not make another object: it is kept before it is committed to.
         self.save(world)
     }
 }
@@ -165,7 +179,10 @@ impl Node for MinerNode {
         happened: &mut Vec<Happened>,
     ) -> Result<()> {
         match part {
-            Part::CatchUp => self.course.catch_up(world, &mut self.peer.follower, block, happened),
+            Part::CatchUp => {
+                self.course.catch_up(world, &mut self.peer.follower, block, happened)?;
+                self.settle(world)
+            }
             Part::Commit => self.commit(world, block),
             Part::Reveal => self.reveal(world, block),
             Part::Judge => {
@@ -179,12 +196,11 @@ impl Node for MinerNode {
                 let reports = Reports::IfNobodyElse;
                 self.course.report(world, &self.peer.follower, block, reports, happened)
             }
-            Part::Follow => self.course.follow(world, &mut self.peer.follower, block, happened),
-            Part::Settle => {
-                self.peer.settle();
-                self.peer.follower.forget(world)?;
-                if self.kept == Some(self.peer.follower.window()) { Ok(()) } else { self.save(world) }
+            Part::Follow => {
+                self.course.follow(world, &mut self.peer.follower, block, happened)?;
+                self.settle(world)
             }
+            Part::Settle => self.peer.follower.forget(world),
             Part::Train => self.train(world, block, happened),
             Part::Read | Part::Publish | Part::State => Ok(()),
         }

@@ -3,6 +3,8 @@
 //!
 //! All of it can be done any number of times in a block: what was done is not done again.
 
+use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -10,6 +12,7 @@ use gauntlet::record::SignedRecord;
 use gauntlet::record::agreement::View;
 use gauntlet::record::succession;
 use gauntlet::{Hotkey, State};
+use serde::{Deserialize, Serialize};
 
 use super::follower::{Followed, Follower};
 use super::theta::{Shared, Theta};
@@ -58,6 +61,28 @@ impl Part {
         Self::Settle,
         Self::Train,
     ];
+}
+
+/// Names of parts, as typed.
+const PARTS: [&str; 11] = [
+    "catch-up", "commit", "read", "reveal", "judge", "publish", "state", "report", "follow", "settle",
+    "train",
+];
+
+impl fmt::Display for Part {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(PARTS[*self as usize])
+    }
+}
+
+impl FromStr for Part {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = PARTS.iter().zip(Self::ALL).find(|(name, _)| **name == text);
+        let unknown = || format!("'{text}' is no part of a block; known are {}", PARTS.join(", "));
+        found.map(|(_, part)| part).ok_or_else(unknown)
+    }
 }
 
 /// What a node did, for whoever keeps a log.
@@ -129,7 +154,7 @@ pub(crate) fn start(
 }
 
 /// A turn in the closing of a window.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Turn {
     pub(crate) window: u64,
     pub(crate) leader: Hotkey,

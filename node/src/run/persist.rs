@@ -5,6 +5,7 @@
 //! under the hashes of their contents. Parts are written first and removed last, so a kill at any moment leaves the state
 //! before or the state after.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,16 +22,22 @@ use super::identity::Identity;
 use super::peer::Peer;
 use super::theta::{Shared, Theta};
 use super::validator::{Memory, Validator};
+use super::validator_node::Progress;
 use crate::files;
 use crate::storage::ss58;
 
 const MAGIC: [u8; 4] = *b"GNTN";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 const STATE: &str = "node.state";
+/// Kinds of parts: how their names end.
+const VALUES: &str = "f32";
+const OBJECT: &str = "object";
 
 /// The folder of one node.
 pub(crate) struct Disk {
     folder: PathBuf,
+    /// The part that each θ lies in, by θ hash: it is not hashed again with every save.
+    thetas: RefCell<BTreeMap<Digest, Digest>>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -55,7 +62,7 @@ struct SavedPlace {
 #[derive(Serialize, Deserialize)]
 enum Role {
     Miner { momentum: Digest, submissions: u64, unsettled: Option<u64>, sealed: Option<Sealed> },
-    Validator(Box<Memory>),
+    Validator(Box<Memory>, Progress),
 }
 
 /// A window, and the object that a miner has made for it: a restart must not make another.
@@ -78,7 +85,7 @@ pub(crate) fn read(bytes: &[u8]) -> Option<Summary> {
     let Saved { run, hotkey, place, role, .. } = postcard::from_bytes(body).ok()?;
     let role = match role {
         Role::Miner { .. } => "miner",
-        Role::Validator(_) => "validator",
+        Role::Validator(..) => "validator",
     };
     Some(Summary {
         run,
@@ -101,20 +108,26 @@ impl Disk {
     pub(crate) fn new(root: &Path, hotkey: &Hotkey) -> Result<Self> {
         let folder = root.join(ss58::encode(hotkey));
         std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-        Ok(Self { folder })
+        Ok(Self { folder, thetas: RefCell::default() })
     }
 
-    /// Keeps a miner, and what it made for the window it is in: before it is committed to, and once the window is closed.
+    /// Keeps a miner, and what it made last: before it commits to that, and when it has moved on.
     pub(crate) fn save_miner(&self, run: Digest, peer: &Peer, sealed: Option<Sealed>) -> Result<()> {
         let (momentum, unsettled) = peer.memory();
         let (submissions, momentum) = (momentum.submissions(), self.put(momentum.coefficients())?);
         self.save(run, &peer.follower, Role::Miner { momentum, submissions, unsettled, sealed })
     }
 
-    /// Keeps a validator: once it has read the commitments to a window, before it publishes a record, and once the window
-    /// is closed.
-    pub(crate) fn save_validator(&self, run: Digest, validator: &Validator) -> Result<()> {
-        self.save(run, &validator.follower, Role::Validator(Box::new(validator.memory()?)))
+    /// Keeps a validator: whenever it has done what a restart must not do again, and before it shows a record.
+    pub(super) fn save_validator(
+        &self,
+        run: Digest,
+        validator: &Validator,
+        progress: &Progress,
+    ) -> Result<()> {
+        validator.objects().try_for_each(|object| self.put_part(OBJECT, object).map(|_| ()))?;
+        let memory = Box::new(validator.memory()?);
+        self.save(run, &validator.follower, Role::Validator(memory, progress.clone()))
     }
 
     /// A miner as it was saved. Errors: nothing there, damage, another run, hotkey or role.
@@ -135,20 +148,25 @@ impl Disk {
     }
 
     /// A validator as it was saved. Errors: as [`Self::miner`].
-    pub(crate) fn validator(
+    pub(super) fn validator(
         &self,
         world: &World<'_>,
         identity: Identity,
         shared: Shared,
-    ) -> Result<Validator> {
+    ) -> Result<(Validator, Progress)> {
         let Saved { place, anchor, followed, role, .. } = self.read(world.run.id, identity.hotkey())?;
-        let Role::Validator(memory) = role else {
+        let Role::Validator(memory, progress) = role else {
             bail!("{}: is of a miner, not of a validator; use another folder", self.folder.display());
         };
         let follower = self.follower(world, place, anchor, followed, identity.hotkey(), shared)?;
         let mut validator = Validator::new(identity, follower);
-        validator.remember(*memory).with_context(|| format!("{}", self.folder.display()))?;
-        Ok(validator)
+        let object = |(hotkey, digest): (&Hotkey, &Digest)| -> Result<_> {
+            Ok((*hotkey, self.part(OBJECT, *digest)?))
+        };
+        let objects = memory.objects.iter().map(object).collect::<Result<_>>()?;
+        let remembered = validator.remember(world, *memory, objects);
+        remembered.with_context(|| format!("{}", self.folder.display()))?;
+        Ok((validator, progress))
     }
 
     fn save(&self, run: Digest, follower: &Follower, role: Role) -> Result<()> {
@@ -166,10 +184,12 @@ impl Disk {
         let hash = Digest::of(&bytes);
         bytes.extend(hash.0);
         self.write(STATE, &bytes)?;
-        let mut kept = BTreeSet::from([saved.place.part, saved.anchor.part]);
-        if let Role::Miner { momentum, .. } = saved.role {
-            kept.insert(momentum);
+        let mut kept = BTreeSet::from([saved.place.part, saved.anchor.part].map(|part| name(VALUES, &part)));
+        match saved.role {
+            Role::Miner { momentum, .. } => kept.extend([name(VALUES, &momentum)]),
+            Role::Validator(memory, _) => kept.extend(memory.objects.values().map(|o| name(OBJECT, o))),
         }
+        self.thetas.borrow_mut().retain(|_, part| kept.contains(&name(VALUES, part)));
         self.sweep(&kept)
     }
 
@@ -204,7 +224,12 @@ impl Disk {
 
     fn place(&self, place: &Place) -> Result<SavedPlace> {
         let Place { theta, records } = place;
-        let part = self.put(&theta.values)?;
+        let known = self.thetas.borrow().get(&theta.hash).copied();
+        let part = match known {
+            Some(part) => part,
+            None => self.put(&theta.values)?,
+        };
+        self.thetas.borrow_mut().insert(theta.hash, part);
         Ok(SavedPlace { records: records.clone(), theta: theta.hash, steps: theta.steps, part })
     }
 
@@ -236,34 +261,46 @@ impl Disk {
     /// Keeps numbers under the hash of their bytes.
     fn put(&self, values: &[f32]) -> Result<Digest> {
         let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-        let digest = Digest::of(&bytes);
-        let name = part(&digest);
+        self.put_part(VALUES, &bytes)
+    }
+
+    fn get(&self, digest: Digest) -> Result<Vec<f32>> {
+        let bytes = self.part(VALUES, digest)?;
+        Ok(bytes.as_chunks::<4>().0.iter().map(|v| f32::from_le_bytes(*v)).collect())
+    }
+
+    /// Keeps bytes under their hash.
+    fn put_part(&self, kind: &str, bytes: &[u8]) -> Result<Digest> {
+        let digest = Digest::of(bytes);
+        let name = name(kind, &digest);
         if !self.folder.join(&name).exists() {
-            self.write(&name, &bytes)?;
+            self.write(&name, bytes)?;
         }
         Ok(digest)
     }
 
-    fn get(&self, digest: Digest) -> Result<Vec<f32>> {
-        let path = self.folder.join(part(&digest));
+    fn part(&self, kind: &str, digest: Digest) -> Result<Vec<u8>> {
+        let path = self.folder.join(name(kind, &digest));
         let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
         ensure!(
             Digest::of(&bytes) == digest,
             "{}: is damaged; remove the folder and join the run again",
             path.display()
         );
-        Ok(bytes.as_chunks::<4>().0.iter().map(|v| f32::from_le_bytes(*v)).collect())
+        Ok(bytes)
     }
 
     /// Removes parts that no state names any more.
-    fn sweep(&self, kept: &BTreeSet<Digest>) -> Result<()> {
-        let kept: BTreeSet<String> = kept.iter().map(part).chain([STATE.to_owned()]).collect();
+    fn sweep(&self, kept: &BTreeSet<String>) -> Result<()> {
         let cannot = || format!("cannot tidy {}", self.folder.display());
         for entry in std::fs::read_dir(&self.folder).with_context(cannot)? {
             let entry = entry.with_context(cannot)?;
             // Only what this program names so: parts, and temporary files.
             let name = entry.file_name();
-            let ours = |name: &&str| name.ends_with(".f32") || name.ends_with(".tmp");
+            let ours = |name: &&str| {
+                let kind = name.rsplit('.').next();
+                [VALUES, OBJECT, "tmp"].into_iter().any(|ours| kind == Some(ours))
+            };
             if name.to_str().filter(ours).is_some_and(|name| !kept.contains(name)) {
                 std::fs::remove_file(entry.path()).with_context(cannot)?;
             }
@@ -276,6 +313,6 @@ impl Disk {
     }
 }
 
-fn part(digest: &Digest) -> String {
-    format!("{digest}.f32")
+fn name(kind: &str, digest: &Digest) -> String {
+    format!("{digest}.{kind}")
 }

@@ -9,8 +9,8 @@ use gauntlet::fast_check::{self, Check};
 use gauntlet::incentive::{Incentives, chain_weights};
 use gauntlet::record::agreement::{Difference, Seen, View, compare};
 use gauntlet::record::{Accepted, PROTOCOL_VERSION, Record, SignedRecord};
-use gauntlet::submission::Commitment;
-use gauntlet::{Digest, Finished, Hotkey, Round, State};
+use gauntlet::submission::{Commitment, PutTime};
+use gauntlet::{Digest, Finished, Hotkey, Round, State, replay};
 use gauntlet_demo::Submission;
 use serde::{Deserialize, Serialize};
 
@@ -47,6 +47,9 @@ pub(super) struct Memory {
     pub(super) signed: Option<SignedRecord>,
     /// Commitments as read at their deadline, with the window, and whether others were out of reach then.
     pub(super) read: Option<(u64, BTreeMap<Hotkey, Commitment>, bool)>,
+    /// By what that window was judged, and the objects that its record lists: nobody need have them any more.
+    pub(super) facts: Option<RoundFacts>,
+    pub(super) objects: BTreeMap<Hotkey, Digest>,
 }
 
 /// A window being closed.
@@ -58,7 +61,11 @@ pub(super) struct Closing {
     cut_off: bool,
     pub(super) checks: BTreeMap<Hotkey, Check>,
     pub(super) objects: BTreeMap<Hotkey, Sent>,
+    /// By what it was judged, and what came of it.
+    facts: Option<RoundFacts>,
     finished: Option<Finished>,
+    /// Whether everybody can read the facts.
+    announced: bool,
 }
 
 pub(super) struct Sent {
@@ -75,7 +82,14 @@ pub(crate) struct Judged {
 impl Closing {
     fn new(window: u64, commitments: BTreeMap<Hotkey, Commitment>, cut_off: bool) -> Self {
         let (checks, objects) = (BTreeMap::new(), BTreeMap::new());
-        Self { window, gather: Vec::new(), commitments, cut_off, checks, objects, finished: None }
+        let (gather, facts, finished, announced) = (Vec::new(), None, None, false);
+        Self { window, gather, commitments, cut_off, checks, objects, facts, finished, announced }
+    }
+
+    /// Objects that the record lists.
+    fn accepted(&self) -> impl Iterator<Item = (Hotkey, &Sent)> {
+        let accepted = self.finished.iter().flat_map(|finished| &finished.outcome.accepted);
+        accepted.filter_map(move |hotkey| Some((*hotkey, self.objects.get(hotkey)?)))
     }
 }
 
@@ -112,22 +126,47 @@ impl Validator {
 
     /// What a restart needs. Errors: a state without stored form.
     pub(super) fn memory(&self) -> Result<Memory> {
-        let unjudged = self.open.as_ref().filter(|closing| closing.window == self.follower.window());
+        let open = self.open.as_ref();
+        let objects = open.into_iter().flat_map(Closing::accepted);
         Ok(Memory {
             state: self.state.to_bytes()?,
             incentives: self.incentives.clone(),
             audited: self.audited.clone(),
             signed: self.signed.clone(),
-            read: unjudged.map(|c| (c.window, c.commitments.clone(), c.cut_off)),
+            read: open.map(|c| (c.window, c.commitments.clone(), c.cut_off)),
+            facts: open.and_then(|c| c.facts.clone()),
+            objects: objects.map(|(hotkey, sent)| (hotkey, Digest::of(&sent.bytes))).collect(),
         })
     }
 
-    /// Goes on from a saved memory. Errors: a damaged state.
-    pub(super) fn remember(&mut self, memory: Memory) -> Result<()> {
+    /// The objects that [`Memory::objects`] names.
+    pub(super) fn objects(&self) -> impl Iterator<Item = &[u8]> {
+        self.open.iter().flat_map(Closing::accepted).map(|(_, sent)| sent.bytes.as_slice())
+    }
+
+    /// Goes on from a saved memory, with the objects it names. Errors: a damaged state.
+    pub(super) fn remember(
+        &mut self,
+        world: &World<'_>,
+        memory: Memory,
+        objects: BTreeMap<Hotkey, Vec<u8>>,
+    ) -> Result<()> {
         self.state = State::from_bytes(&memory.state)?;
         (self.incentives, self.audited, self.signed) = (memory.incentives, memory.audited, memory.signed);
-        self.open =
-            memory.read.map(|(window, commitments, cut_off)| Closing::new(window, commitments, cut_off));
+        let Some((window, commitments, cut_off)) = memory.read else { return Ok(()) };
+        let mut closing = Closing::new(window, commitments, cut_off);
+        if let Some(facts) = memory.facts {
+            // What it judged stays judged: others may have taken back by now what it saw.
+            closing.gather.clone_from(&facts.window.gather);
+            closing.checks.clone_from(&facts.checks.checks);
+            for (hotkey, bytes) in objects {
+                let read = reader::decode(world.run, bytes, PutTime::InTime).decoded;
+                closing.objects.extend(read.map(|(bytes, submission)| (hotkey, Sent { bytes, submission })));
+            }
+            closing.finished = Some(replay(&world.run.manifest.gauntlet, self.state.clone(), &facts)?);
+            closing.facts = Some(facts);
+        }
+        self.open = Some(closing);
         Ok(())
     }
 
@@ -171,7 +210,8 @@ impl Validator {
         Ok(2 * others.iter().filter(answers).count() >= others.len())
     }
 
-    /// Judges window `w`: fast evaluation, losses, scores. Only a validator that stands at `w` can.
+    /// Judges window `w`: fast evaluation, losses, scores. Only a validator that stands at `w` can. Save the node before
+    /// it is announced.
     pub(crate) fn judge(&mut self, world: &mut World<'_>, w: u64) -> Result<Option<Judged>> {
         if self.follower.window() != w {
             return Ok(None);
@@ -210,13 +250,22 @@ impl Validator {
         let losses = self.losses(world, &closing, plan.seed, &checked.evaluate)?;
         round.primary(&losses)?;
         let finished = round.finish()?;
-        closing.finished = Some(finished.clone());
         self.incentives = Some(finished.outcome.incentives.clone());
-        self.open = Some(closing);
         let facts = RoundFacts { window: facts, checks, losses };
-        let judgement = Judgement::new(&self.identity, &self.state, facts.clone())?;
-        world.put(&self.hotkey(), &world.run.keys.judgement(w, &self.hotkey()), &judgement.to_bytes()?)?;
+        (closing.facts, closing.finished) = (Some(facts.clone()), Some(finished.clone()));
+        self.open = Some(closing);
         Ok(Some(Judged { facts, finished }))
+    }
+
+    /// Publishes by what it judged the open window, once.
+    pub(crate) fn announce(&mut self, world: &World<'_>) -> Result<()> {
+        let me = self.hotkey();
+        let Some(closing) = self.open.as_mut().filter(|closing| !closing.announced) else { return Ok(()) };
+        let Some(facts) = &closing.facts else { return Ok(()) };
+        let judgement = Judgement::new(&self.identity, &self.state, facts.clone())?;
+        world.put(&me, &world.run.keys.judgement(closing.window, &me), &judgement.to_bytes()?)?;
+        closing.announced = true;
+        Ok(())
     }
 
     /// A commitment that was not there at the deadline and is now came late.
@@ -301,8 +350,7 @@ impl Validator {
             return Ok(None);
         };
         let Some(finished) = &closing.finished else { return Ok(None) };
-        let sent = |hotkey: &Hotkey| closing.objects.get(hotkey).map(|sent| (*hotkey, sent));
-        let objects: Vec<(Hotkey, &Sent)> = finished.outcome.accepted.iter().filter_map(sent).collect();
+        let objects: Vec<(Hotkey, &Sent)> = closing.accepted().collect();
         let bundle = bundle::seal(objects.iter().map(|(_, sent)| sent.bytes.as_slice()));
         let accepted = objects.iter().map(|(hotkey, sent)| Accepted {
             hotkey: *hotkey,

@@ -1,6 +1,7 @@
 //! A validator as it runs: reads, judges, leads in its turn or answers who leads, follows, sets weights.
 
 use anyhow::Result;
+use serde::{Deserialize, Serialize};
 
 use super::World;
 use super::conduct::{Conduct, Lead};
@@ -15,13 +16,20 @@ pub(crate) struct ValidatorNode {
     pub(crate) validator: Validator,
     conduct: Box<dyn Conduct>,
     course: Course,
+    progress: Progress,
+    /// Where it keeps its state, if anywhere, and the window it stood at when it did so.
+    disk: Option<Disk>,
+    kept: u64,
+}
+
+/// What it has done, so that it is not done again.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Progress {
     /// The newest turns in which it published, and in which it said what it thinks.
     published: Option<Turn>,
     stated: Option<Turn>,
     /// Windows before it are closed and done with.
     closed: u64,
-    /// Where it keeps its state, if anywhere.
-    disk: Option<Disk>,
 }
 
 impl ValidatorNode {
@@ -32,7 +40,8 @@ impl ValidatorNode {
         conduct: Box<dyn Conduct>,
         disk: Option<Disk>,
     ) -> Result<Self> {
-        let node = Self::with(validator, conduct, disk);
+        let closed = validator.follower.window();
+        let mut node = Self::with(validator, Progress { closed, ..Progress::default() }, conduct, disk);
         node.save(world)?;
         Ok(node)
     }
@@ -45,19 +54,31 @@ impl ValidatorNode {
         disk: Disk,
         shared: Shared,
     ) -> Result<Self> {
-        Ok(Self::with(disk.validator(world, identity, shared)?, conduct, Some(disk)))
+        let (validator, progress) = disk.validator(world, identity, shared)?;
+        Ok(Self::with(validator, progress, conduct, Some(disk)))
     }
 
-    fn with(validator: Validator, conduct: Box<dyn Conduct>, disk: Option<Disk>) -> Self {
-        let (course, closed) = (Course::default(), validator.follower.window());
-        Self { validator, conduct, course, published: None, stated: None, closed, disk }
+    fn with(validator: Validator, progress: Progress, conduct: Box<dyn Conduct>, disk: Option<Disk>) -> Self {
+        let (course, kept) = (Course::default(), validator.follower.window());
+        Self { validator, conduct, course, progress, disk, kept }
     }
 
-    fn save(&self, world: &World<'_>) -> Result<()> {
+    /// All that is left of it when it is killed.
+    pub(crate) fn killed(&mut self) -> Option<Disk> {
+        self.disk.take()
+    }
+
+    fn save(&mut self, world: &World<'_>) -> Result<()> {
+        self.kept = self.validator.follower.window();
         match &self.disk {
-            Some(disk) => disk.save_validator(world.run.id, &self.validator),
+            Some(disk) => disk.save_validator(world.run.id, &self.validator, &self.progress),
             None => Ok(()),
         }
+    }
+
+    /// Keeps that it moved on, if it did.
+    fn save_place(&mut self, world: &World<'_>) -> Result<()> {
+        if self.validator.follower.window() == self.kept { Ok(()) } else { self.save(world) }
     }
 
     /// Reads the commitments to the window it stands at, once their deadline is over.
@@ -80,23 +101,25 @@ impl ValidatorNode {
             happened.push(Happened::Judged(Box::new(judged)));
             self.save(world)?;
         }
-        Ok(())
+        self.validator.announce(world)
     }
 
     /// Publishes its record if it is its turn.
     fn publish(&mut self, world: &mut World<'_>, block: u64, happened: &mut Vec<Happened>) -> Result<()> {
         let Some(turn) = Turn::of(world, &self.validator.follower, block)? else { return Ok(()) };
-        if turn.leader != self.validator.hotkey() || self.published == Some(turn) {
+        if turn.leader != self.validator.hotkey() || self.progress.published == Some(turn) {
             return Ok(());
         }
         let window = turn.window;
         let Some((signed, bundle)) = self.validator.record(world, window)? else { return Ok(()) };
+        // Two records of one window would be a proof against it, so this one is kept before anybody sees it.
         self.save(world)?;
         let mut lead = Lead { validator: &self.validator, world, window };
         match self.conduct.publish(&mut lead, signed, bundle) {
             Ok(shown) => {
-                self.published = Some(turn);
+                self.progress.published = Some(turn);
                 happened.extend(shown.map(|signed| Happened::Published(Box::new(signed))));
+                self.save(world)?;
             }
             // What a store refuses now it may take the next time.
             Err(error) => {
@@ -111,12 +134,12 @@ impl ValidatorNode {
     fn state(&mut self, world: &World<'_>, block: u64, happened: &mut Vec<Happened>) -> Result<()> {
         let Some(turn) = Turn::of(world, &self.validator.follower, block)? else { return Ok(()) };
         let Turn { window, leader, .. } = turn;
-        if leader == self.validator.hotkey() || self.stated == Some(turn) {
+        if leader == self.validator.hotkey() || self.progress.stated == Some(turn) {
             return Ok(());
         }
         let Some(signed) = self.validator.follower.record_of(world, window, &leader)? else { return Ok(()) };
         if let Some(view) = self.validator.state_view(world, &signed)? {
-            self.stated = Some(turn);
+            self.progress.stated = Some(turn);
             happened.push(Happened::Stated { window, leader, view });
             self.save(world)?;
         }
@@ -129,12 +152,12 @@ impl ValidatorNode {
             happened.push(Happened::Settled(Box::new(state)));
         }
         let next = self.validator.follower.window();
-        let Some(window) = next.checked_sub(1).filter(|_| next > self.closed) else { return Ok(()) };
+        let Some(window) = next.checked_sub(1).filter(|_| next > self.progress.closed) else { return Ok(()) };
         let after = self.validator.afterwards(world, window)?;
         happened.extend(after.weights.map(|weights| Happened::Weighed { window, weights }));
         happened.extend(after.refused.into_iter().map(|what| Happened::Trouble { window, what }));
         self.conduct.afterwards(&mut Lead { validator: &self.validator, world, window })?;
-        self.closed = next;
+        self.progress.closed = next;
         self.save(world)
     }
 }
@@ -148,7 +171,10 @@ impl Node for ValidatorNode {
         happened: &mut Vec<Happened>,
     ) -> Result<()> {
         match part {
-            Part::CatchUp => self.course.catch_up(world, &mut self.validator.follower, block, happened),
+            Part::CatchUp => {
+                self.course.catch_up(world, &mut self.validator.follower, block, happened)?;
+                self.save_place(world)
+            }
             Part::Read => self.read(world, block),
             Part::Judge => self.judge(world, block, happened),
             Part::Publish => self.publish(world, block, happened),
@@ -157,7 +183,10 @@ impl Node for ValidatorNode {
                 let reports = if self.conduct.reports() { Reports::AtOnce } else { Reports::Never };
                 self.course.report(world, &self.validator.follower, block, reports, happened)
             }
-            Part::Follow => self.course.follow(world, &mut self.validator.follower, block, happened),
+            Part::Follow => {
+                self.course.follow(world, &mut self.validator.follower, block, happened)?;
+                self.save_place(world)
+            }
             Part::Settle => self.settle(world, happened),
             Part::Commit | Part::Reveal | Part::Train => Ok(()),
         }

@@ -146,7 +146,7 @@ impl Simulation {
             let name = format!("validator-{}", i + 1);
             self.log.meet(hotkey, &name, &kind.to_string(), 0.0, *stake)?;
             let disk = match kind {
-                ValidatorKind::Restart(_) => Some(self.disk(&hotkey)?),
+                ValidatorKind::Restart(..) => Some(self.disk(&hotkey)?),
                 _ => None,
             };
             let (world, shared) = (world!(self), self.shared.clone());
@@ -212,7 +212,7 @@ impl Simulation {
             let hotkey = identity.hotkey();
             let (from, disk) = match kind {
                 Kind::Joiner(_, Join::Checkpoint) => (Start::Checkpoint, None),
-                Kind::Restart(_) => (Start::Beginning, Some(self.disk(&hotkey)?)),
+                Kind::Restart(..) => (Start::Beginning, Some(self.disk(&hotkey)?)),
                 _ => (Start::Beginning, None),
             };
             let (world, shared) = (world!(self), self.shared.clone());

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::run::node::Part;
+
 /// How a peer behaves.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Kind {
@@ -39,8 +41,8 @@ pub(crate) enum Kind {
     Leaver(u64),
     /// Honest; reaches nobody while the record of this window is published.
     Offline(u64),
-    /// Honest; killed before this window, and started again from what it kept on its disk.
-    Restart(u64),
+    /// Honest; killed before a part of the blocks of this window, or before each, and started again from its disk.
+    Restart(u64, Option<Part>),
 }
 
 /// What of a late peer is late.
@@ -96,8 +98,8 @@ pub(crate) enum ValidatorKind {
     GarbageAnchors(u64),
     /// Honest; reaches nobody while this window is closed.
     Offline(u64),
-    /// Honest; killed before this window, and started again from what it kept on its disk.
-    Restart(u64),
+    /// Honest; killed before a part of the blocks of this window, or before each, and started again from its disk.
+    Restart(u64, Option<Part>),
 }
 
 impl ValidatorKind {
@@ -108,7 +110,7 @@ impl ValidatorKind {
 
     /// Whether it keeps to the rules: it may miss a window.
     pub(crate) fn is_honest(self) -> bool {
-        matches!(self, Self::Honest | Self::Offline(_) | Self::Restart(_))
+        matches!(self, Self::Honest | Self::Offline(_) | Self::Restart(..))
     }
 }
 
@@ -119,7 +121,7 @@ const VALIDATORS: &str = "honest, silent-leader@W, equivocating-leader@W, withho
 /// Names that `--peers` knows.
 const KINDS: &str = "honest, lazy, idle, random, zero, copycat, mixer, mixer+1, replayer, replayer+1, shuffler, \
     early-reader, twoface, eraser, late[:object], absent:P, malformed, stale:K, signflip, noise:X, concentrate, \
-    sybil:N:same|interleave|split, joiner@W, joiner@W:replay, leaver@W, offline@W, restart@W; honest:N@SPEED, others NAME*N@SPEED";
+    sybil:N:same|interleave|split, joiner@W, joiner@W:replay, leaver@W, offline@W, restart@W[:PART]; honest:N@SPEED, others NAME*N@SPEED";
 
 /// Peers of one entry at most.
 const MOST: usize = 4096;
@@ -159,7 +161,8 @@ impl FromStr for Entry {
             return Ok(Self { kind: Kind::Offline(window(w)?), count: 1, speed: 1.0 });
         }
         if let Some(w) = text.strip_prefix("restart@") {
-            return Ok(Self { kind: Kind::Restart(window(w)?), count: 1, speed: 1.0 });
+            let (w, part) = restart(w).map_err(|e| wrong(&e))?;
+            return Ok(Self { kind: Kind::Restart(w, part), count: 1, speed: 1.0 });
         }
         let (rest, speed) = match text.split_once('@') {
             Some((rest, speed)) => (rest, speed.parse().map_err(|_| wrong("expected a speed after @"))?),
@@ -285,7 +288,7 @@ impl fmt::Display for Kind {
             Self::Joiner(w, Join::Replay) => write!(f, "joiner@{w}:replay"),
             Self::Leaver(w) => write!(f, "leaver@{w}"),
             Self::Offline(w) => write!(f, "offline@{w}"),
-            Self::Restart(w) => write!(f, "restart@{w}"),
+            Self::Restart(w, part) => write!(f, "restart@{w}{}", after(*part)),
         }
     }
 }
@@ -315,7 +318,7 @@ impl Kind {
     pub(crate) fn is_honest(&self) -> bool {
         matches!(
             self,
-            Self::Honest | Self::Joiner(..) | Self::Leaver(_) | Self::Offline(_) | Self::Restart(_)
+            Self::Honest | Self::Joiner(..) | Self::Leaver(_) | Self::Offline(_) | Self::Restart(..)
         )
     }
 }
@@ -327,6 +330,19 @@ pub(crate) fn validators(text: &str) -> Result<Vec<ValidatorKind>, String> {
         Err(_) => text.split(',').map(|entry| entry.trim().parse()).collect::<Result<_, String>>()?,
     };
     if (1..=64).contains(&list.len()) { Ok(list) } else { Err("1 to 64 validators".into()) }
+}
+
+/// Reads what follows `restart@`: a window and, after a colon, a part of its blocks.
+fn restart(text: &str) -> Result<(u64, Option<Part>), String> {
+    let (w, part) = match text.split_once(':') {
+        Some((w, part)) => (w, Some(part.parse()?)),
+        None => (text, None),
+    };
+    Ok((w.parse().map_err(|_| "expected a window after @")?, part))
+}
+
+fn after(part: Option<Part>) -> String {
+    part.map_or(String::new(), |part| format!(":{part}"))
 }
 
 impl FromStr for ValidatorKind {
@@ -343,7 +359,10 @@ impl FromStr for ValidatorKind {
             Some(("favouring-leader", w)) => Ok(Self::FavouringLeader(window(w)?)),
             Some(("garbage-anchors", w)) => Ok(Self::GarbageAnchors(window(w)?)),
             Some(("offline", w)) => Ok(Self::Offline(window(w)?)),
-            Some(("restart", w)) => Ok(Self::Restart(window(w)?)),
+            Some(("restart", rest)) => {
+                let (w, part) = restart(rest).map_err(|e| format!("'{text}': {e}"))?;
+                Ok(Self::Restart(w, part))
+            }
             _ => Err(format!("'{text}': unknown; known are {VALIDATORS}")),
         }
     }
@@ -360,7 +379,7 @@ impl fmt::Display for ValidatorKind {
             Self::FavouringLeader(w) => write!(f, "favouring-leader@{w}"),
             Self::GarbageAnchors(w) => write!(f, "garbage-anchors@{w}"),
             Self::Offline(w) => write!(f, "offline@{w}"),
-            Self::Restart(w) => write!(f, "restart@{w}"),
+            Self::Restart(w, part) => write!(f, "restart@{w}{}", after(*part)),
         }
     }
 }
@@ -371,12 +390,12 @@ mod tests {
 
     #[test]
     fn every_form_is_read_and_written_back() {
-        let text = "honest:4@2,lazy*2,mixer+1,stale:3,noise:0.5,absent:0.25,sybil:3:interleave,joiner@20,leaver@9,joiner@3:replay,offline@4,restart@5,late,late:object";
+        let text = "honest:4@2,lazy*2,mixer+1,stale:3,noise:0.5,absent:0.25,sybil:3:interleave,joiner@20,leaver@9,joiner@3:replay,offline@4,restart@5,restart@5:reveal,late,late:object";
         let entries = peers(text).unwrap();
         assert_eq!(entries[0], Entry { kind: Kind::Honest, count: 4, speed: 2.0 });
         assert_eq!((entries[1].count, entries[6].count), (2, 3));
         let names: Vec<String> = entries.iter().map(|e| e.kind.to_string()).collect();
-        let known = "honest lazy mixer+1 stale:3 noise:0.5 absent:0.25 sybil:3:interleave joiner@20 leaver@9 joiner@3:replay offline@4 restart@5 late late:object";
+        let known = "honest lazy mixer+1 stale:3 noise:0.5 absent:0.25 sybil:3:interleave joiner@20 leaver@9 joiner@3:replay offline@4 restart@5 restart@5:reveal late late:object";
         assert_eq!(names.join(" "), known);
         for name in names {
             assert_eq!(name.parse::<Entry>().unwrap().kind.to_string(), name);
@@ -387,6 +406,11 @@ mod tests {
         let all = VALIDATORS.replace("@W", "@7");
         let written: Vec<String> = validators(&all).unwrap().iter().map(ToString::to_string).collect();
         assert_eq!((written.len(), written.join(", ")), (9, all));
+        let killed = "restart@3:publish".parse::<ValidatorKind>().unwrap();
+        assert_eq!(
+            (killed, killed.to_string()),
+            (ValidatorKind::Restart(3, Some(Part::Publish)), "restart@3:publish".into())
+        );
     }
 
     #[test]
@@ -408,6 +432,8 @@ mod tests {
             "honest@fast",
             "lazy*0",
             "joiner@x",
+            "restart@x",
+            "restart@3:sleep",
             "honest:5000",
             "0",
         ] {

@@ -45,7 +45,6 @@ impl Simulation {
         self.tally = Tally { window: w, ..Tally::default() };
         self.advance_to(window.opens(w));
         if w > 0 {
-            self.restart(w)?;
             self.join(w)?;
         }
         // Who can only now follow what was missed can still train.
@@ -55,9 +54,6 @@ impl Simulation {
         self.block(&CLOSING)?;
         self.advance_to(window.commit_deadline(w));
         self.set_offline(w, true);
-        self.block(&[Part::CatchUp, Part::Commit, Part::Read])?;
-        // And killed again, between commitment and object.
-        self.restart(w)?;
         self.block(&CLOSING)?;
         self.close(w)?;
         self.set_offline(w, false);
@@ -101,6 +97,7 @@ impl Simulation {
     }
 
     fn take(&mut self, part: Part) -> Result<bool> {
+        self.restart(part)?;
         let (block, mut moved) = (self.height.load(Ordering::Acquire), false);
         for judge in &mut self.judges {
             let mut happened = Vec::new();
@@ -137,27 +134,30 @@ impl Simulation {
         Ok(moved)
     }
 
-    /// Nodes that are killed in window `w` come back with nothing but what they kept.
-    fn restart(&mut self, w: u64) -> Result<()> {
-        for i in 0..self.miners.len() {
-            let miner = &mut self.miners[i];
-            if miner.kind != Kind::Restart(w) || miner.node.take().is_none() {
-                continue;
+    /// Nodes that are killed before `part` come back with nothing but what they kept.
+    fn restart(&mut self, part: Part) -> Result<()> {
+        let now = self.tally.window;
+        let killed = |w: u64, before: Option<Part>| w == now && before.is_none_or(|before| before == part);
+        for miner in &mut self.miners {
+            let Kind::Restart(w, before) = miner.kind else { continue };
+            if killed(w, before)
+                && let Some(disk) = miner.node.take().and_then(MinerNode::killed)
+            {
+                let (world, shared, identity) = (world!(self), self.shared.clone(), miner.identity.clone());
+                let node =
+                    MinerNode::restore(&world, identity, Box::new(Honest), miner.budget, disk, shared)?;
+                miner.node = Some(node);
             }
-            let (identity, budget) = (miner.identity.clone(), miner.budget);
-            let disk = self.disk(&identity.hotkey())?;
-            let (world, shared) = (world!(self), self.shared.clone());
-            let node = MinerNode::restore(&world, identity, Box::new(Honest), budget, disk, shared)?;
-            self.miners[i].node = Some(node);
         }
-        for i in 0..self.judges.len() {
-            if self.judges[i].kind != ValidatorKind::Restart(w) {
-                continue;
+        for judge in &mut self.judges {
+            let ValidatorKind::Restart(w, before) = judge.kind else { continue };
+            if killed(w, before)
+                && let Some(disk) = judge.node.killed()
+            {
+                let identity = judge.validator().identity.clone();
+                let (world, shared) = (world!(self), self.shared.clone());
+                judge.node = ValidatorNode::restore(&world, identity, Box::new(Honest), disk, shared)?;
             }
-            let identity = self.judges[i].validator().identity.clone();
-            let disk = self.disk(&identity.hotkey())?;
-            let (world, shared) = (world!(self), self.shared.clone());
-            self.judges[i].node = ValidatorNode::restore(&world, identity, Box::new(Honest), disk, shared)?;
         }
         Ok(())
     }

@@ -26,27 +26,6 @@ fn any_number_of_threads_gives_the_same_summary() {
 }
 
 #[test]
-fn a_restart_changes_nothing() {
-    let folder = tempfile::tempdir().unwrap();
-    let run = |name: &str, peers: &str, validators: &str| {
-        let summary = simulate(&folder.path().join(name), peers, "9", &["--validators", validators]);
-        assert_eq!(summary["all_agree"], true);
-        let text = std::fs::read_to_string(folder.path().join(name).join("events.jsonl")).unwrap();
-        // Names of nodes differ, and nothing else.
-        let lines = text.lines().filter(|line| !line.contains("\"kind\":\"node\""));
-        (summary["theta_hash"].clone(), lines.map(str::to_owned).collect::<Vec<_>>())
-    };
-    let whole = run("whole", "honest:4,signflip,copycat", "3");
-    let killed =
-        run("killed", "honest,restart@4,restart@8,honest,signflip,copycat", "honest,restart@6,restart@3");
-    assert_eq!(whole.0, killed.0);
-    for (a, b) in whole.1.iter().zip(&killed.1) {
-        assert_eq!(a, b);
-    }
-    assert_eq!(whole.1.len(), killed.1.len());
-}
-
-#[test]
 fn what_a_validator_did_can_be_judged_again() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("run");

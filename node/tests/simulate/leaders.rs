@@ -97,7 +97,7 @@ fn misconduct_may_begin_after_the_last_window() {
     let kinds =
         ["forking-leader", "silent-leader", "equivocating-leader", "withholding-leader", "garbage-anchors"];
     let validators = kinds.map(|kind| format!("{kind}@{}", u64::MAX)).join(",");
-    let peers = format!("honest:2,joiner@{0},leaver@{0}", u64::MAX);
+    let peers = format!("honest:2,joiner@{0},leaver@{0},restart@{0}", u64::MAX);
     let summary = simulate(&folder.path().join("run"), &peers, "2", &["--validators", &validators]);
     assert_eq!((&summary["all_agree"], &summary["validators"][0]["led"]), (&true.into(), &2.into()));
 }

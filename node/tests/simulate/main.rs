@@ -10,6 +10,7 @@ mod leaders;
 mod objects;
 mod offline;
 mod payouts;
+mod restarts;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

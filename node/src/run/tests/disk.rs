@@ -1,5 +1,6 @@
 use super::super::persist::Disk;
 use super::super::validator::Validator;
+use super::super::validator_node::Progress;
 use super::*;
 
 #[test]
@@ -61,7 +62,7 @@ fn what_is_wrong_with_a_disk_is_named() {
     newer.extend(Digest::of(&newer).0);
     std::fs::write(place.join("node.state"), &newer).unwrap();
     assert!(refused(&world, 1).contains("format 9"));
-    disk.save_validator(world.run.id, &validator).unwrap();
+    disk.save_validator(world.run.id, &validator, &Progress::default()).unwrap();
     assert!(refused(&world, 3).contains("of a validator"));
     disk.save_miner(world.run.id, &peer, None).unwrap();
     let part = std::fs::read_dir(&place).unwrap().map(|e| e.unwrap().path());

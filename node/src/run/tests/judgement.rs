@@ -42,6 +42,7 @@ fn judged() -> Judged {
     small.height.store(window.record_opens(0), Ordering::Release);
     let mut world = small.world();
     validator.judge(&mut world, 0).unwrap().unwrap();
+    validator.announce(&world).unwrap();
     let (signed, _) = validator.record(&world, 0).unwrap().unwrap();
     let key = world.run.keys.judgement(0, &validator.hotkey());
     let bytes =

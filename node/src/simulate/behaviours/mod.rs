@@ -18,7 +18,7 @@ use crate::run::conduct::{Act, Behaviour, Draft, Honest};
 pub(crate) fn make(kind: &Kind, peers: usize) -> Vec<Box<dyn Behaviour>> {
     let each = |new: &dyn Fn() -> Box<dyn Behaviour>| (0..peers).map(|_| new()).collect();
     match kind.clone() {
-        Kind::Honest | Kind::Joiner(..) | Kind::Leaver(_) | Kind::Offline(_) | Kind::Restart(_) => {
+        Kind::Honest | Kind::Joiner(..) | Kind::Leaver(_) | Kind::Offline(_) | Kind::Restart(..) => {
             each(&|| Box::new(Honest))
         }
         Kind::Lazy => each(&|| Box::new(data::Lazy)),

@@ -13,7 +13,7 @@ use crate::run::conduct::{Conduct, Honest, Lead};
 /// The conduct of a validator of this kind.
 pub(crate) fn conduct(kind: ValidatorKind) -> Box<dyn Conduct> {
     match kind {
-        ValidatorKind::Honest | ValidatorKind::Offline(_) | ValidatorKind::Restart(_) => Box::new(Honest),
+        ValidatorKind::Honest | ValidatorKind::Offline(_) | ValidatorKind::Restart(..) => Box::new(Honest),
         ValidatorKind::SilentLeader(from) => Box::new(silent::Silent { from }),
         ValidatorKind::EquivocatingLeader(at) => Box::new(equivocating::Equivocating { at }),
         ValidatorKind::WithholdingLeader(at) => Box::new(withholding::Withholding { at }),
