@@ -15,9 +15,10 @@ pub(crate) enum ChainError {
     /// A block that is not sealed yet.
     #[error("block {number} is not there yet, the newest is {head}; wait for it")]
     NoBlock { number: u64, head: u64 },
-    /// Another process works with this hotkey.
-    #[allow(dead_code, reason = "for nodes in processes of their own")]
-    #[error("hotkey {hotkey} is in use by another process until block {until}; stop that one, or wait")]
+    /// Another node works with this hotkey.
+    #[error(
+        "hotkey {hotkey} is in use by another node, until block {until} at least; stop that one, or wait"
+    )]
     Leased { hotkey: Hotkey, until: u64 },
     /// A value that a call cannot take.
     #[error("{field} {want}")]

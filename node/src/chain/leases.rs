@@ -1,4 +1,4 @@
-//! Leases: one process per hotkey. Two would sign two objects, or two records, for one window.
+//! Leases: one node per hotkey. Two would sign two objects, or two records, for one window.
 
 use gauntlet::Hotkey;
 use rusqlite::{OptionalExtension, params};
@@ -9,7 +9,6 @@ use super::{ChainError, Result};
 impl Ledger {
     /// A lease lives while the newest sealed block is below `until`. It is not a call of the chain: it acts at once, and
     /// a crashed process's runs out.
-    #[allow(dead_code, reason = "for nodes in processes of their own")]
     pub(super) fn lease(&self, hotkey: Hotkey, instance: [u8; 16], until: u64) -> Result<()> {
         fits("until", until)?;
         self.write(|tx, open| {

@@ -92,8 +92,7 @@ pub(crate) trait Chain: Send {
     /// Proofs with the block that holds each, in the order they were made, without the first `known`.
     fn equivocations(&self, known: usize) -> Result<Vec<(u64, Hotkey, Vec<u8>)>>;
 
-    /// Leases a hotkey to one process until block `until`; the same `instance` may renew. Errors: [`ChainError::Leased`]
+    /// Leases a hotkey to one node until block `until`; the same `instance` may renew. Errors: [`ChainError::Leased`]
     /// while another instance holds it.
-    #[allow(dead_code, reason = "for nodes in processes of their own")]
     fn claim(&mut self, hotkey: Hotkey, instance: [u8; 16], until: u64) -> Result<()>;
 }

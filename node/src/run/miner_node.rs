@@ -44,23 +44,24 @@ enum Done {
 }
 
 impl MinerNode {
-    /// A new one; with a disk it keeps where it begins.
+    /// A new one; with a disk it keeps where it begins. Errors: another node works with its hotkey.
     pub(crate) fn new(
-        world: &World<'_>,
+        world: &mut World<'_>,
         peer: Peer,
         behaviour: Box<dyn Behaviour>,
         budget: u32,
         disk: Option<Disk>,
     ) -> Result<Self> {
-        let (course, kept) = (Course::default(), peer.follower.window());
+        let course = Course::new(world, peer.hotkey(), disk.as_ref())?;
+        let kept = peer.follower.window();
         let mut node = Self { peer, behaviour, budget, work: None, course, disk, kept };
         node.save(world)?;
         Ok(node)
     }
 
-    /// Goes on from what it kept. Errors: as [`Disk::miner`].
+    /// Goes on from what it kept. Errors: as [`Disk::miner`] and [`Self::new`].
     pub(crate) fn restore(
-        world: &World<'_>,
+        world: &mut World<'_>,
         identity: Identity,
         behaviour: Box<dyn Behaviour>,
         budget: u32,
@@ -73,7 +74,7 @@ impl MinerNode {
             draft: Some(Draft::new(object, None)),
             done: Done::Nothing,
         });
-        let (course, kept) = (Course::default(), peer.follower.window());
+        let (course, kept) = (Course::new(world, peer.hotkey(), Some(&disk))?, peer.follower.window());
         let disk = Some(disk);
         Ok(Self { peer, behaviour, budget, work, course, disk, kept })
     }

@@ -11,6 +11,7 @@ pub(crate) mod evaluation;
 pub(crate) mod follower;
 pub(crate) mod identity;
 pub(crate) mod judgement;
+mod lease;
 pub(crate) mod manifest;
 pub(crate) mod miner_node;
 pub(crate) mod node;

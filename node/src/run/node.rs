@@ -15,6 +15,8 @@ use gauntlet::{Hotkey, State};
 use serde::{Deserialize, Serialize};
 
 use super::follower::{Followed, Follower};
+use super::lease::Lease;
+use super::persist::Disk;
 use super::theta::{Shared, Theta};
 use super::validator::Judged;
 use super::{World, checkpoint};
@@ -176,8 +178,8 @@ impl Turn {
 }
 
 /// What a node remembers from block to block of following and reporting.
-#[derive(Default)]
-pub(crate) struct Course {
+pub(super) struct Course {
+    lease: Lease,
     /// A leader of two records that the chain does not know yet.
     suspect: Option<Suspect>,
     /// The newest window at which it looked for a checkpoint.
@@ -203,14 +205,20 @@ pub(crate) enum Reports {
 }
 
 impl Course {
+    /// Of a node that starts. Errors: another one works with its hotkey.
+    pub(super) fn new(world: &mut World<'_>, hotkey: Hotkey, disk: Option<&Disk>) -> Result<Self> {
+        Ok(Self { lease: Lease::take(world, hotkey, disk)?, suspect: None, sought: None, trouble: None })
+    }
+
     /// Reads the chain, and follows what was closed without this node; from a checkpoint where the objects are gone.
-    pub(crate) fn catch_up(
+    pub(super) fn catch_up(
         &mut self,
-        world: &World<'_>,
+        world: &mut World<'_>,
         follower: &mut Follower,
         block: u64,
         happened: &mut Vec<Happened>,
     ) -> Result<()> {
+        self.lease.renew(world, block)?;
         follower.read_proofs(world)?;
         follower.read_anchors(world)?;
         let rules = &world.run.manifest.window;
@@ -228,7 +236,7 @@ impl Course {
     }
 
     /// Reports two records of one leader. Until the chain knows of it, no record is followed.
-    pub(crate) fn report(
+    pub(super) fn report(
         &mut self,
         world: &mut World<'_>,
         follower: &Follower,
@@ -263,7 +271,7 @@ impl Course {
     }
 
     /// Follows the record of whose turn it is.
-    pub(crate) fn follow(
+    pub(super) fn follow(
         &mut self,
         world: &World<'_>,
         follower: &mut Follower,

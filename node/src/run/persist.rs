@@ -2,11 +2,12 @@
 //! remembers of its peers.
 //!
 //! `node.state` is magic `GNTN`, version u16, postcard, BLAKE3 of all before; it names the large parts, which lie beside it
-//! under the hashes of their contents. Parts are written first and removed last, so a kill at any moment leaves the state
+//! under the hashes of their contents. `node.lock` is held by the process that works with them. Parts are written first and removed last, so a kill at any moment leaves the state
 //! before or the state after.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -19,6 +20,7 @@ use super::World;
 use super::compute::upload;
 use super::follower::{Follower, Place};
 use super::identity::Identity;
+use super::lease::Instance;
 use super::peer::Peer;
 use super::theta::{Shared, Theta};
 use super::validator::{Memory, Validator};
@@ -29,13 +31,15 @@ use crate::storage::ss58;
 const MAGIC: [u8; 4] = *b"GNTN";
 const VERSION: u16 = 2;
 const STATE: &str = "node.state";
+const LOCK: &str = "node.lock";
 /// Kinds of parts: how their names end.
 const VALUES: &str = "f32";
 const OBJECT: &str = "object";
 
-/// The folder of one node.
+/// The folder of one node, which no other process works in as long as this lives.
 pub(crate) struct Disk {
     folder: PathBuf,
+    _lock: File,
     /// The part that each θ lies in, by θ hash: it is not hashed again with every save.
     thetas: RefCell<BTreeMap<Digest, Digest>>,
 }
@@ -104,11 +108,40 @@ fn opened(bytes: &[u8]) -> Option<&[u8]> {
 }
 
 impl Disk {
-    /// The folder of `hotkey` under `root`; made where it is not there.
+    /// The folder of `hotkey` under `root`; made where it is not there. Errors: another process works in it.
     pub(crate) fn new(root: &Path, hotkey: &Hotkey) -> Result<Self> {
         let folder = root.join(ss58::encode(hotkey));
         std::fs::create_dir_all(&folder).with_context(|| format!("cannot create {}", folder.display()))?;
-        Ok(Self { folder, thetas: RefCell::default() })
+        let path = folder.join(LOCK);
+        let open = File::options().create(true).truncate(false).write(true).open(&path);
+        let lock = open.with_context(|| format!("cannot create {}", path.display()))?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { folder, _lock: lock, thetas: RefCell::default() }),
+            Err(TryLockError::WouldBlock) => {
+                bail!(
+                    "{}: another process works in it; stop that one, or use another folder",
+                    folder.display()
+                )
+            }
+            Err(TryLockError::Error(error)) => {
+                Err(error).with_context(|| format!("cannot lock {}", path.display()))
+            }
+        }
+    }
+
+    /// Tells this node from another with the same hotkey, and is the same after a restart: the machine and the folder.
+    pub(super) fn instance(&self) -> Result<Instance> {
+        let cannot = || format!("cannot read {}", self.folder.display());
+        let folder = std::fs::canonicalize(&self.folder).with_context(cannot)?;
+        let mut hasher = blake3::Hasher::new_derive_key("gauntlet v1 instance of a node");
+        // Where a machine has neither, the folder alone must do.
+        for machine in ["/etc/machine-id", "/proc/sys/kernel/hostname"] {
+            hasher.update(&std::fs::read(machine).unwrap_or_default());
+        }
+        hasher.update(folder.as_os_str().as_encoded_bytes());
+        let mut instance = Instance::default();
+        hasher.finalize_xof().fill(&mut instance);
+        Ok(instance)
     }
 
     /// Keeps a miner, and what it made last: before it commits to that, and when it has moved on.

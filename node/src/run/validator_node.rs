@@ -33,34 +33,42 @@ pub(super) struct Progress {
 }
 
 impl ValidatorNode {
-    /// A new one; with a disk it keeps where it begins.
+    /// A new one; with a disk it keeps where it begins. Errors: another node works with its hotkey.
     pub(crate) fn new(
-        world: &World<'_>,
+        world: &mut World<'_>,
         validator: Validator,
         conduct: Box<dyn Conduct>,
         disk: Option<Disk>,
     ) -> Result<Self> {
         let closed = validator.follower.window();
-        let mut node = Self::with(validator, Progress { closed, ..Progress::default() }, conduct, disk);
+        let mut node =
+            Self::with(world, validator, Progress { closed, ..Progress::default() }, conduct, disk)?;
         node.save(world)?;
         Ok(node)
     }
 
-    /// Goes on from what it kept. Errors: as [`Disk::validator`].
+    /// Goes on from what it kept. Errors: as [`Disk::validator`] and [`Self::new`].
     pub(crate) fn restore(
-        world: &World<'_>,
+        world: &mut World<'_>,
         identity: Identity,
         conduct: Box<dyn Conduct>,
         disk: Disk,
         shared: Shared,
     ) -> Result<Self> {
         let (validator, progress) = disk.validator(world, identity, shared)?;
-        Ok(Self::with(validator, progress, conduct, Some(disk)))
+        Self::with(world, validator, progress, conduct, Some(disk))
     }
 
-    fn with(validator: Validator, progress: Progress, conduct: Box<dyn Conduct>, disk: Option<Disk>) -> Self {
-        let (course, kept) = (Course::default(), validator.follower.window());
-        Self { validator, conduct, course, progress, disk, kept }
+    fn with(
+        world: &mut World<'_>,
+        validator: Validator,
+        progress: Progress,
+        conduct: Box<dyn Conduct>,
+        disk: Option<Disk>,
+    ) -> Result<Self> {
+        let course = Course::new(world, validator.hotkey(), disk.as_ref())?;
+        let kept = validator.follower.window();
+        Ok(Self { validator, conduct, course, progress, disk, kept })
     }
 
     /// All that is left of it when it is killed.

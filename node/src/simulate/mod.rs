@@ -149,9 +149,10 @@ impl Simulation {
                 ValidatorKind::Restart(..) => Some(self.disk(&hotkey)?),
                 _ => None,
             };
-            let (world, shared) = (world!(self), self.shared.clone());
+            let (mut world, shared) = (world!(self), self.shared.clone());
             let follower = start(&world, hotkey, &self.initial, shared, Start::Beginning)?;
-            let node = ValidatorNode::new(&world, Validator::new(identity, follower), conduct(*kind), disk)?;
+            let node =
+                ValidatorNode::new(&mut world, Validator::new(identity, follower), conduct(*kind), disk)?;
             self.judges.push(Judge { name, kind: *kind, node });
         }
         if let Some(owner) = self.run.manifest.chain.ledger.owner {
@@ -215,13 +216,13 @@ impl Simulation {
                 Kind::Restart(..) => (Start::Beginning, Some(self.disk(&hotkey)?)),
                 _ => (Start::Beginning, None),
             };
-            let (world, shared) = (world!(self), self.shared.clone());
+            let (mut world, shared) = (world!(self), self.shared.clone());
             let follower = start(&world, hotkey, &self.initial, shared, from)?;
             if w > 0 {
                 self.log.joined(w, &self.miners[i].name, follower.window())?;
             }
             let peer = Peer::new(&world, identity, follower)?;
-            self.miners[i].node = Some(MinerNode::new(&world, peer, behaviour, budget, disk)?);
+            self.miners[i].node = Some(MinerNode::new(&mut world, peer, behaviour, budget, disk)?);
         }
         Ok(())
     }

@@ -143,9 +143,15 @@ impl Simulation {
             if killed(w, before)
                 && let Some(disk) = miner.node.take().and_then(MinerNode::killed)
             {
-                let (world, shared, identity) = (world!(self), self.shared.clone(), miner.identity.clone());
-                let node =
-                    MinerNode::restore(&world, identity, Box::new(Honest), miner.budget, disk, shared)?;
+                let (shared, identity) = (self.shared.clone(), miner.identity.clone());
+                let node = MinerNode::restore(
+                    &mut world!(self),
+                    identity,
+                    Box::new(Honest),
+                    miner.budget,
+                    disk,
+                    shared,
+                )?;
                 miner.node = Some(node);
             }
         }
@@ -154,9 +160,9 @@ impl Simulation {
             if killed(w, before)
                 && let Some(disk) = judge.node.killed()
             {
-                let identity = judge.validator().identity.clone();
-                let (world, shared) = (world!(self), self.shared.clone());
-                judge.node = ValidatorNode::restore(&world, identity, Box::new(Honest), disk, shared)?;
+                let (shared, identity) = (self.shared.clone(), judge.validator().identity.clone());
+                judge.node =
+                    ValidatorNode::restore(&mut world!(self), identity, Box::new(Honest), disk, shared)?;
             }
         }
         Ok(())

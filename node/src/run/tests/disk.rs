@@ -3,6 +3,37 @@ use super::super::validator::Validator;
 use super::super::validator_node::Progress;
 use super::*;
 
+const CHILD: &str = "GAUNTLET_TEST_DISK";
+
+/// Not a test by itself: another process that wants the folder of miner 1.
+#[test]
+fn child_opens_a_disk() {
+    let Ok(root) = std::env::var(CHILD) else { return };
+    Disk::new(Path::new(&root), &identity(1).hotkey()).unwrap();
+}
+
+#[test]
+fn one_process_works_in_a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    let hotkey = identity(1).hotkey();
+    let another = || {
+        let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+        command.args(["--exact", "run::tests::disk::child_opens_a_disk"]).env(CHILD, folder.path());
+        let output = command.output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let disk = Disk::new(folder.path(), &hotkey).unwrap();
+    let held = Disk::new(folder.path(), &hotkey).err().unwrap().to_string();
+    let place = folder.path().join(ss58::encode(&hotkey)).display().to_string();
+    assert!(held.starts_with(&place) && held.contains("stop that one"), "{held}");
+    let (opened, said) = another();
+    assert!(!opened && said.contains("another process works in it"), "{said}");
+    Disk::new(folder.path(), &identity(2).hotkey()).unwrap();
+    drop(disk);
+    assert!(another().0);
+    Disk::new(folder.path(), &hotkey).unwrap();
+}
+
 #[test]
 fn a_miner_goes_on_with_its_momentum() {
     let folder = tempfile::tempdir().unwrap();
@@ -15,7 +46,7 @@ fn a_miner_goes_on_with_its_momentum() {
     disk.save_miner(world.run.id, &lost, Some((0, vec![7]))).unwrap();
     let place = folder.path().join(ss58::encode(&kept.hotkey()));
     let parts = || std::fs::read_dir(&place).unwrap().count();
-    assert_eq!(parts(), 3, "the state, θ, the momentum");
+    assert_eq!(parts(), 4, "the lock, the state, θ, the momentum");
     let (mut back, sealed) = disk.miner(&world, identity(1), Shared::default()).unwrap();
     assert_eq!(sealed, Some((0, vec![7])));
     drop(lost);
@@ -25,7 +56,7 @@ fn a_miner_goes_on_with_its_momentum() {
         assert_eq!((sent.encode(), loss), (again.encode(), same));
     }
     disk.save_miner(world.run.id, &back, None).unwrap();
-    assert_eq!(parts(), 3, "the old momentum is gone");
+    assert_eq!(parts(), 4, "the old momentum is gone");
 }
 
 #[test]
