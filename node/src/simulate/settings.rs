@@ -19,13 +19,19 @@ const PEERS: &str = "honest:4,honest:4@2,lazy,copycat,signflip,stale,late,malfor
 const STAKE: u64 = 1_000 * crate::chain::UNITS;
 
 /// A whole network in one process, under a virtual clock.
+/// What `--validators` takes.
+fn validators_help() -> String {
+    let known = spec::known_validators();
+    format!("Validators: a number, or a list of {known} (W: a window). The first has most stake")
+}
+
 #[derive(Args, Clone, Debug)]
 pub(crate) struct SimulateArgs {
     /// Who takes part: a number of honest peers, or a list (an unknown name prints all).
     #[arg(long, default_value = PEERS)]
     peers: String,
-    /// Validators: a number, or a list of honest, silent-leader@W, equivocating-leader@W. The first has most stake.
-    #[arg(long, default_value = "2")]
+    /// Validators: a number, or a list of known kinds. The first has most stake.
+    #[arg(long, default_value = "2", help = validators_help())]
     validators: String,
     /// Windows.
     #[arg(long, default_value_t = 100)]
