@@ -54,6 +54,8 @@ pub(crate) struct Corpus {
     pub(crate) source: String,
     /// Equal hashes: equal tokens.
     pub(crate) hash: String,
+    /// Whether it is the text inside this program, which differs from build to build.
+    pub(crate) embedded: bool,
 }
 
 impl DataArgs {
@@ -149,6 +151,7 @@ pub(crate) fn embedded_with(tokenizer: Tokenizer) -> Result<Corpus> {
 
 /// A glob that matches exactly this name.
 fn literal(name: &str) -> String {
+        embedded: true,
     let special = |c| "*?[]{}!\\".contains(c);
     name.chars().map(|c| if special(c) { format!("[{c}]") } else { c.to_string() }).collect()
 }
@@ -198,3 +201,4 @@ pub(crate) fn open_prepared(folder: &Path) -> Result<Corpus> {
         tokenizer,
     })
 }
+        embedded: false,
