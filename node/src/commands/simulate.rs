@@ -1,7 +1,7 @@
 //! `gauntlet simulate`: a whole permissionless run on one machine.
 
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -31,9 +31,14 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
     if out.join(crate::simulate::log::EVENTS).exists() {
         bail!("{}: holds a run already; name another --out", out.display());
     }
+    let named = args.named_manifest()?;
     progress::catch_signals()?;
+    let fresh = Fresh::new(&out);
     let corpus = args.data.open(&out, cpu.threads())?;
-    let manifest = args.manifest(&corpus)?;
+    let manifest = match named {
+        Some(manifest) => manifest,
+        None => args.manifest_of(&corpus)?,
+    };
     let run = Run::new(manifest, corpus)?;
     let peers: usize = settings.peers.iter().map(|entry| entry.count).sum();
     let ledger = &run.manifest.chain.ledger;
@@ -56,6 +61,7 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
     let started = Instant::now();
     let mut table = (!args.json && std::io::stdout().is_terminal()).then(|| Table::new(settings.windows));
     let mut simulation = Simulation::new(&settings, run, compute, &out)?;
+    fresh.keep();
     for w in 0..settings.windows {
         if progress::stopped() {
             break;
@@ -89,4 +95,53 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
         memory::peak_rss_bytes().map_or(String::new(), |bytes| format!(", {} MB at most", bytes / 1_000_000));
     eprintln!("{total:.1} s, {rest:.1} % of them not in forward and backward passes{peak}");
     Ok(())
+}
+
+/// The folder of a run that is being set up. Where that fails, what was not there before goes again.
+struct Fresh(Vec<PathBuf>);
+
+impl Fresh {
+    fn new(out: &Path) -> Self {
+        Self([out.to_path_buf(), out.join("data")].into_iter().filter(|path| !path.exists()).collect())
+    }
+
+    fn keep(mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for Fresh {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            // It may never have been made.
+            _ = std::fs::remove_dir_all(path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setup_that_fails_leaves_what_was_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("run");
+        let prepare = || std::fs::create_dir_all(out.join("data/train")).unwrap();
+        let fresh = Fresh::new(&out);
+        prepare();
+        drop(fresh);
+        assert!(!out.exists());
+        std::fs::create_dir(&out).unwrap();
+        let fresh = Fresh::new(&out);
+        prepare();
+        drop(fresh);
+        assert!(out.exists() && !out.join("data").exists());
+        prepare();
+        drop(Fresh::new(&out));
+        let fresh = Fresh::new(&folder.path().join("other"));
+        std::fs::create_dir(folder.path().join("other")).unwrap();
+        fresh.keep();
+        assert!(out.join("data/train").exists() && folder.path().join("other").exists());
+    }
 }

@@ -6,6 +6,7 @@ mod bad_input;
 mod data;
 mod device;
 mod model;
+mod setup;
 mod workers;
 
 use std::path::{Path, PathBuf};
