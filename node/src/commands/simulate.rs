@@ -19,6 +19,9 @@ use crate::{files, memory, output, progress};
 /// Name of the resolved manifest in a run folder.
 pub(crate) const MANIFEST: &str = "manifest.toml";
 
+/// Name of the summary in a run folder.
+pub(crate) const SUMMARY: &str = "summary.json";
+
 pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
     let settings = args.settings()?;
     // A simulation is a function of manifest, seed and program: the machine's GPU has no say unless it is named.
@@ -73,7 +76,7 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
         }
     }
     let summary = simulation.summary(settings.seed)?;
-    files::write(&out.join("summary.json"), format!("{}\n", serde_json::to_string_pretty(&summary)?))?;
+    files::write(&out.join(SUMMARY), format!("{}\n", serde_json::to_string_pretty(&summary)?))?;
     files::write(&out.join("report.html"), &simulation.page(&summary)?)?;
     match table {
         Some(_) => println!("report: {}", out.join("report.html").display()),
@@ -84,10 +87,7 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
         bail!("the run stood still: no validator published a record of window {open}, {windows} windows ran");
     }
     if !summary.all_agree {
-        bail!(
-            "honest nodes ended with different θ; {} says who stands where",
-            out.join("summary.json").display()
-        );
+        bail!("honest nodes ended with different θ; {} says who stands where", out.join(SUMMARY).display());
     }
     let (total, busy) = (started.elapsed().as_secs_f64(), simulation.busy().as_secs_f64());
     let rest = 100.0 * (1.0 - busy / total.max(1e-9));

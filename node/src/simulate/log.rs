@@ -1,4 +1,5 @@
-//! `events.jsonl`: everything that happened in a run, one JSON object a line, in order (payouts at the end); and each validator's state.
+//! `events.jsonl`: everything that happened in a run, one JSON object a line, in order (an epoch's payouts at the end of
+//! the window that ran it); and each validator's state.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -12,7 +13,7 @@ use serde::Serialize;
 use serde_json::json;
 
 use super::{WindowResult, summary};
-use crate::chain::EpochPay;
+use crate::chain::{EpochPay, Ledger};
 use crate::run::validator::Judged;
 use crate::storage::ss58;
 
@@ -20,7 +21,7 @@ use crate::storage::ss58;
 pub(crate) const EVENTS: &str = "events.jsonl";
 
 /// Name of the file of facts.
-const FACTS: &str = "facts.jsonl";
+pub(crate) const FACTS: &str = "facts.jsonl";
 
 /// A node, as far as a report needs it.
 #[derive(Clone, Debug)]
@@ -43,6 +44,8 @@ pub(crate) struct Log {
     pub(crate) events: Vec<(Hotkey, Event)>,
     pub(crate) windows: Vec<WindowResult>,
     pub(crate) troubles: Vec<(u64, String, String)>,
+    /// The last epoch that is in the file.
+    epoch: u64,
 }
 
 /// A validator's event with its window.
@@ -64,7 +67,7 @@ impl Log {
         std::fs::create_dir_all(&states).with_context(|| format!("cannot create {}", states.display()))?;
         let (nodes, events, windows, troubles) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (file, facts) = (BufWriter::new(file), BufWriter::new(facts));
-        Ok(Self { path, file, facts, states, nodes, events, windows, troubles })
+        Ok(Self { path, file, facts, states, nodes, events, windows, troubles, epoch: 0 })
     }
 
     fn line(&mut self, line: &impl Serialize) -> Result<()> {
@@ -138,13 +141,29 @@ impl Log {
         self.line(&json!({ "kind": "trouble", "window": window, "node": node, "what": what }))
     }
 
-    /// Weights as set on chain.
-    pub(crate) fn weights(&mut self, window: u64, by: Hotkey, weights: &[(u16, u16)]) -> Result<()> {
-        self.line(&json!({ "kind": "weights", "window": window, "validator": ss58::encode(&by), "weights": weights }))
+    /// Weights as set on chain, in block `block`.
+    pub(crate) fn weights(
+        &mut self,
+        window: u64,
+        by: Hotkey,
+        block: u64,
+        weights: &[(u16, u16)],
+    ) -> Result<()> {
+        self.line(&json!({
+            "kind": "weights", "window": window, "validator": ss58::encode(&by), "block": block, "weights": weights,
+        }))
     }
 
-    /// An epoch's payout.
-    pub(crate) fn epoch(&mut self, pay: &EpochPay) -> Result<()> {
+    /// Payouts of the epochs that ran since the last call.
+    pub(crate) fn payouts(&mut self, chain: &Ledger) -> Result<()> {
+        for pay in chain.history(self.epoch + 1)? {
+            self.payout(&pay)?;
+            self.epoch = pay.epoch;
+        }
+        Ok(())
+    }
+
+    fn payout(&mut self, pay: &EpochPay) -> Result<()> {
         let pays = pay.pay.iter().map(|p| {
             json!({
                 "uid": p.uid, "hotkey": ss58::encode(&p.hotkey), "incentive": p.incentive, "dividend": p.dividend,
@@ -157,7 +176,7 @@ impl Log {
         }))
     }
 
-    /// A window that ended.
+    /// A window that ended. What came up to here is in the files, whatever happens to the program.
     pub(crate) fn window(&mut self, result: &WindowResult) -> Result<()> {
         let mut line = json!({ "kind": "window" });
         if let (Some(line), serde_json::Value::Object(result)) = (line.as_object_mut(), json!(result)) {
@@ -165,7 +184,7 @@ impl Log {
         }
         self.line(&line)?;
         self.windows.push(result.clone());
-        Ok(())
+        self.flush()
     }
 
     /// A validator's state, kept with every window.

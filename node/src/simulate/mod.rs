@@ -341,6 +341,7 @@ impl Simulation {
 
     /// Losses on held-out sequences, spread over the text: a book begins with its table of contents.
     fn validate(&mut self, result: &mut WindowResult) -> Result<()> {
+        self.log.payouts(&self.chain)?;
         let Some(data) = &self.run.corpus.validation else { return Ok(()) };
         let n = data.n_sequences(self.run.manifest.data.seq)?;
         let ids: Vec<u64> = (0..n.min(VALIDATION)).map(|i| i * (n / VALIDATION).max(1)).collect();

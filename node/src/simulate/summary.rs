@@ -113,12 +113,10 @@ pub(crate) struct BehaviourSummary {
 impl Simulation {
     /// Sums the run up, and closes its log.
     pub(crate) fn summary(&mut self, seed: u64) -> Result<Summary> {
-        let epochs = self.chain.history(0)?;
-        for pay in &epochs {
-            self.log.epoch(pay)?;
-        }
+        self.log.payouts(&self.chain)?;
         self.log.flush()?;
         let windows: Vec<WindowResult> = self.log.windows.clone();
+        let epochs = self.chain.history(0)?;
         let last = windows.last().cloned().unwrap_or_default();
         let theta = self.observer().map_or(self.initial.hash, |j| j.validator.follower.theta().hash);
         let graph = self.chain.metagraph()?;

@@ -273,7 +273,9 @@ impl Simulation {
             }
             let after = validator.afterwards(&mut world, w)?;
             if let Some(weights) = after.weights {
-                self.log.weights(w, validator.hotkey(), &weights)?;
+                // A call goes into the block that is open.
+                let block = world.chain.head()?.number + 1;
+                self.log.weights(w, validator.hotkey(), block, &weights)?;
             }
             for what in after.refused {
                 self.log.trouble(w, &judge.name, &what)?;

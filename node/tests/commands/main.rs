@@ -5,6 +5,7 @@
 mod bad_input;
 mod data;
 mod device;
+mod explain;
 mod model;
 mod setup;
 mod workers;
