@@ -1,7 +1,9 @@
 //! `gauntlet simulate`: a whole permissionless run on one machine.
 
+use std::cell::RefCell;
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -14,6 +16,7 @@ use crate::run::context::Run;
 use crate::simulate::Simulation;
 use crate::simulate::settings::SimulateArgs;
 use crate::simulate::table::Table;
+use crate::simulate::watch::Watch;
 use crate::{files, memory, output, progress};
 
 /// Name of the resolved manifest in a run folder.
@@ -62,16 +65,20 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
     eprintln!("run {}: {parameters} parameters, {}", run.id, compute.name());
     eprintln!("text: {}, {} tokens, hash {}", run.corpus.name, run.corpus.train.n_tokens(), run.corpus.hash);
     let started = Instant::now();
-    let mut table = (!args.json && std::io::stdout().is_terminal()).then(|| Table::new(settings.windows));
+    let table = (!args.json && std::io::stdout().is_terminal())
+        .then(|| Rc::new(RefCell::new(Table::new(settings.windows))));
     let mut simulation = Simulation::new(&settings, run, compute, &out)?;
     fresh.keep();
+    if let Some(table) = table.clone() {
+        simulation.watched(Watch::by(move |moment| table.borrow_mut().moment(moment)));
+    }
     for w in 0..settings.windows {
         if progress::stopped() {
             break;
         }
         let result = simulation.window(w)?;
-        match &mut table {
-            Some(table) => table.draw(&simulation, &result)?,
+        match &table {
+            Some(table) => table.borrow_mut().window(&simulation, &result)?,
             None => output::text(&format!("{}\n", serde_json::to_string(&result)?))?,
         }
     }

@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use gauntlet::record::SignedRecord;
 use gauntlet::record::agreement::View;
-use gauntlet::{Event, EventKind, Hotkey, State};
+use gauntlet::{Event, Hotkey, State};
 use serde::Serialize;
 use serde_json::json;
 
-use super::{WindowResult, summary};
+use super::WindowResult;
 use crate::chain::{EpochPay, Ledger};
 use crate::run::validator::Judged;
 use crate::storage::ss58;
@@ -191,37 +191,6 @@ impl Log {
     pub(crate) fn state(&mut self, validator: Hotkey, state: &State) -> Result<()> {
         let path = self.states.join(format!("{}.state", ss58::encode(&validator)));
         crate::files::write(&path, state.to_bytes()?)
-    }
-
-    /// A peer's share of the split of a window, by a validator.
-    pub(crate) fn share(&self, validator: &Hotkey, peer: &Hotkey, window: u64) -> f64 {
-        let newest = self.events.iter().rev().take_while(|(_, event)| event.window == window);
-        let share = |(by, event): &(Hotkey, Event)| match &event.kind {
-            EventKind::Paid { hotkey, share } if by == validator && hotkey == peer => Some(*share),
-            _ => None,
-        };
-        newest.into_iter().find_map(share).unwrap_or(0.0)
-    }
-
-    /// The newest that happened to a peer, in words.
-    pub(crate) fn newest(&self, validator: &Hotkey, peer: &Hotkey) -> String {
-        let of = self
-            .events
-            .iter()
-            .rev()
-            .filter(|(by, event)| by == validator && event.kind.hotkey() == Some(peer));
-        let words = |(_, event): &(Hotkey, Event)| {
-            let w = event.window;
-            Some(match &event.kind {
-                EventKind::CheckFailed { reason, .. } => format!("{w}: {}", summary::reason(*reason)),
-                EventKind::CheckUnknown { .. } => format!("{w}: could not be read"),
-                EventKind::EvaluationFailed { reason, .. } => format!("{w}: {}", summary::reason(*reason)),
-                EventKind::Rated { place, players, .. } => format!("{w}: place {place} of {players}"),
-                EventKind::Joined { .. } => format!("{w}: joined"),
-                _ => return None,
-            })
-        };
-        of.into_iter().find_map(words).unwrap_or_default()
     }
 
     /// Everything is in the file.

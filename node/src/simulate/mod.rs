@@ -23,6 +23,7 @@ pub(crate) mod spec;
 pub(crate) mod summary;
 pub(crate) mod table;
 mod turn;
+pub(crate) mod watch;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -51,6 +52,7 @@ use log::Log;
 use node::{Judge, Miner};
 use settings::Settings;
 use spec::{Join, Kind, ValidatorKind};
+use watch::Watch;
 
 /// Held-out sequences measured after every window.
 const VALIDATION: u64 = 32;
@@ -72,6 +74,7 @@ pub(crate) struct Simulation {
     log: Log,
     /// Holds what nodes keep on their disks, as long as the simulation lasts.
     disks: Option<tempfile::TempDir>,
+    watch: Watch,
 }
 
 /// What a window came to, for whoever shows it.
@@ -126,6 +129,7 @@ impl Simulation {
             baseline: None,
             log: Log::create(out)?,
             disks: None,
+            watch: Watch::default(),
         };
         if settings.baseline {
             simulation.baseline = Some(Baseline::new(&simulation.compute, &simulation.initial)?);
@@ -327,21 +331,23 @@ impl Simulation {
         self.judge(w)?;
         self.each_draft(w, |act, behaviour, _| behaviour.afterwards(act))?;
         let (bytes, submissions) = self.sent();
+        self.watch.at(w, "closing", (0, 1))?;
         let leader = self.close_pending(w)?;
         let sequences = ids.len() as u64;
         let mut result =
             WindowResult { train_loss, leader, bytes, submissions, sequences, ..self.result(w)? };
+        self.watch.at(w, "measuring", (0, 1))?;
         if let Some(baseline) = &mut self.baseline {
             baseline.step(&self.run, &mut self.compute, &ids)?;
         }
         self.validate(&mut result)?;
+        self.log.payouts(&self.chain)?;
         self.log.window(&result)?;
         Ok(result)
     }
 
     /// Losses on held-out sequences, spread over the text: a book begins with its table of contents.
     fn validate(&mut self, result: &mut WindowResult) -> Result<()> {
-        self.log.payouts(&self.chain)?;
         let Some(data) = &self.run.corpus.validation else { return Ok(()) };
         let n = data.n_sequences(self.run.manifest.data.seq)?;
         let ids: Vec<u64> = (0..n.min(VALIDATION)).map(|i| i * (n / VALIDATION).max(1)).collect();
@@ -357,6 +363,11 @@ impl Simulation {
         Ok(())
     }
 
+    /// Tells `watch` how far each window is.
+    pub(crate) fn watched(&mut self, watch: Watch) {
+        self.watch = watch;
+    }
+
     /// Time spent in forward and backward passes so far.
     pub(crate) fn busy(&self) -> Duration {
         self.compute.busy()
@@ -370,7 +381,8 @@ impl Simulation {
     /// Everybody makes its submission; mean loss of the honest sequences, and which they are.
     fn train(&mut self, w: u64) -> Result<(Option<f64>, Vec<u64>)> {
         let (mut sum, mut ids) = (0.0, Vec::new());
-        for &i in &self.order {
+        for (done, &i) in self.order.iter().enumerate() {
+            self.watch.at(w, "training", (done, self.order.len()))?;
             let miner = &mut self.miners[i];
             miner.draft = None;
             let active = (miner.from..=miner.until).contains(&w);

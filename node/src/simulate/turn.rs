@@ -35,7 +35,9 @@ impl Simulation {
 
     /// Every validator that stands at window `w` judges it, unless it has.
     pub(super) fn judge(&mut self, w: u64) -> Result<()> {
-        for judge in &mut self.judges {
+        let of = self.judges.len();
+        for (done, judge) in self.judges.iter_mut().enumerate() {
+            self.watch.at(w, "judging", (done, of))?;
             let mut world = world!(self);
             judge.validator.read_commitments(&world, w)?;
             if let Some(judged) = judge.validator.judge(&mut world, w)? {
