@@ -49,7 +49,7 @@ impl Codebook {
             EXACT_BITS => Vec::new(),
             _ => {
                 return Err(Error::Config {
-                    field: "bits",
+                    field: "codebook.bits",
                     reason: format!("{bits}: 1, 2, 3, 4, 8, or 32 for f32 values (measurements only)"),
                 });
             }
@@ -59,12 +59,17 @@ impl Codebook {
 
     /// Positive levels, ascending, at most 2^(bits−1) − 1 of them (one for 1 bit, none for 32).
     pub fn new(bits: u32, levels: Vec<i8>) -> Result<Self> {
-        let refuse = |reason: String| Err(Error::Config { field: "levels", reason });
+        let refuse = |reason: String| Err(Error::Config { field: "codebook.levels", reason });
         let room = match bits {
             1 => 1,
             2..=8 => (1 << (bits - 1)) - 1,
             EXACT_BITS => 0,
-            _ => return Err(Error::Config { field: "bits", reason: format!("{bits}: 1 to 8, or 32") }),
+            _ => {
+                return Err(Error::Config {
+                    field: "codebook.bits",
+                    reason: format!("{bits}: 1 to 8, or 32"),
+                });
+            }
         };
         if levels.len() > room || levels.is_empty() != (room == 0) {
             return refuse(format!("{} levels for {bits} bits, 1 to {room} fit", levels.len()));

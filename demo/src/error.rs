@@ -20,9 +20,9 @@ pub enum Error {
         reason: String,
     },
     /// A setting of `[optimizer]` is refused.
-    #[error("[optimizer] {field}: {reason}")]
+    #[error("optimizer.{field}: {reason}")]
     Config {
-        /// Name of the setting.
+        /// Name of the setting, from the section on.
         field: &'static str,
         /// What is wrong and what would be accepted.
         reason: String,

@@ -26,10 +26,10 @@ impl Schedule {
     pub fn check(&self) -> Result<()> {
         let refuse = |field, reason: String| Err(Error::Config { field, reason });
         if !(self.peak.is_finite() && self.peak > 0.0) {
-            return refuse("learning_rate", format!("{}: finite and positive", self.peak));
+            return refuse("schedule.peak", format!("{}: finite and positive", self.peak));
         }
         if !(0.0..=1.0).contains(&self.floor) {
-            return refuse("floor", format!("{}: 0 to 1", self.floor));
+            return refuse("schedule.floor", format!("{}: 0 to 1", self.floor));
         }
         Ok(())
     }

@@ -140,9 +140,9 @@ fn settings_name_what_is_wrong() {
     assert_eq!(fields(DemoConfig { min_gather: 0, ..config.clone() }), "min_gather");
     assert_eq!(fields(DemoConfig { weight_decay: 1.0, ..config.clone() }), "weight_decay");
     let schedule = Schedule { floor: 2.0, ..config.schedule };
-    assert_eq!(fields(DemoConfig { schedule, ..config.clone() }), "floor");
+    assert_eq!(fields(DemoConfig { schedule, ..config.clone() }), "schedule.floor");
     let schedule = Schedule { peak: f64::NAN, ..config.schedule };
-    assert_eq!(fields(DemoConfig { schedule, ..config.clone() }), "learning_rate");
+    assert_eq!(fields(DemoConfig { schedule, ..config.clone() }), "schedule.peak");
     let prime = Layout::from_shapes([("w", vec![127, 64])]).unwrap();
     assert!(matches!(config.check(&prime), Err(Error::Layout { .. })));
     assert!(matches!(Demo::new(config, prime), Err(Error::Layout { .. })));

@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 
 pub mod advice;
 mod text;
+mod words;
 
 /// The explanation of one peer's share in one window.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

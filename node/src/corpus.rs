@@ -54,6 +54,8 @@ pub(crate) struct Corpus {
     pub(crate) source: String,
     /// Equal hashes: equal tokens.
     pub(crate) hash: String,
+    /// Whether it is the text inside this program, which differs from build to build.
+    pub(crate) embedded: bool,
 }
 
 impl DataArgs {
@@ -61,21 +63,27 @@ impl DataArgs {
     pub(crate) fn open(&self, work: &Path, threads: usize) -> Result<Corpus> {
         let Some(location) = &self.data else { return self.embedded() };
         let path = Path::new(location);
-        if is_prepared(path) {
+        let Some(out) = self.prepared_in(work) else {
             self.refuse_raw_flags(location)?;
             return open_prepared(path);
-        }
+        };
         let options = PrepareOptions {
             source: source_options(self.field.as_deref()),
             tokenizer: self.tokenizer_choice(),
             validation: self.validation(path)?,
             threads,
-            ..PrepareOptions::new(Some(location.clone()), work.join("data"))
+            ..PrepareOptions::new(Some(location.clone()), out)
         };
         let bar = progress::Preparing::new();
         prepare(&options, &bar).with_context(|| format!("cannot prepare {location}"))?;
         bar.finish();
         open_prepared(&options.out)
+    }
+
+    /// The folder in which [`Self::open`] prepares the text; none where it is prepared already, or embedded.
+    pub(crate) fn prepared_in(&self, work: &Path) -> Option<PathBuf> {
+        let raw = self.data.as_ref().filter(|location| !is_prepared(Path::new(location)));
+        raw.map(|_| work.join("data"))
     }
 
     fn embedded(&self) -> Result<Corpus> {
@@ -143,6 +151,7 @@ pub(crate) fn embedded_with(tokenizer: Tokenizer) -> Result<Corpus> {
         name: format!("embedded corpus {}", &embedded::hash_hex()[..16]),
         source: format!("embedded corpus {}", &embedded::hash_hex()[..16]),
         hash: hasher.finalize().to_hex().to_string(),
+        embedded: true,
         tokenizer,
     })
 }
@@ -195,6 +204,7 @@ pub(crate) fn open_prepared(folder: &Path) -> Result<Corpus> {
         name: format!("{} ({})", folder.display(), manifest.source),
         source: manifest.source.clone(),
         hash: blake3::Hash::from(manifest.data_hash()).to_hex().to_string(),
+        embedded: false,
         tokenizer,
     })
 }

@@ -4,6 +4,7 @@
 mod datasets;
 mod hub;
 mod killed;
+mod packing;
 mod prepared;
 mod sources;
 mod tokenizers;

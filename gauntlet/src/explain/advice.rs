@@ -126,16 +126,16 @@ impl fmt::Display for Advice {
         match self {
             Self::Register => write!(f, "this hotkey was not registered in any window up to this one"),
             Self::FixCheck { reason, window, overlap } => {
-                write!(f, "its submission of window {window} failed ({reason:?}")?;
+                write!(f, "its submission of window {window} failed: {reason}")?;
                 if let Some(overlap) = overlap {
                     write!(f, ", overlap {overlap:.3}")?;
                 }
-                write!(f, "): each failure multiplies μ by less than 1")
+                write!(f, "; each failure multiplies μ by less than 1")
             }
             Self::FixStorage { cause, window } => {
                 write!(
                     f,
-                    "its storage could not be read in window {window} ({cause:?}): too often counts as missing"
+                    "its storage could not be read in window {window}: {cause}; too often counts as missing"
                 )
             }
             Self::WaitForEvaluations { have, need } => {

@@ -45,7 +45,7 @@ impl Explanation {
             write!(f, " × work {work:.4}")?;
         }
         match score.gate {
-            Some(gate) => writeln!(f, ", but nothing is paid: {gate:?}"),
+            Some(gate) => writeln!(f, ", but nothing is paid: {gate}"),
             None => writeln!(f),
         }
     }
@@ -95,14 +95,14 @@ impl Explanation {
                 writeln!(f, "  last check      window {}: passed, {count} sequences", line.window)
             }
             CheckResult::Failed(reason) => {
-                write!(f, "  last check      window {}: failed, {reason:?}", line.window)?;
+                write!(f, "  last check      window {}: failed: {reason}", line.window)?;
                 match line.overlap {
                     Some(overlap) => writeln!(f, ", overlap {overlap:.3}"),
                     None => writeln!(f),
                 }
             }
             CheckResult::Unknown(cause) => {
-                writeln!(f, "  last check      window {}: unknown, {cause:?}", line.window)
+                writeln!(f, "  last check      window {}: unknown: {cause}", line.window)
             }
         }
     }
@@ -130,6 +130,6 @@ fn write_step(f: &mut fmt::Formatter<'_>, step: &ProofStep) -> fmt::Result {
     write!(f, "    window {:<6} {:+.6} → {:+.6}  ", step.window, step.before, step.after)?;
     match step.cause {
         ProofCause::Evaluated(indicator) => writeln!(f, "evaluated, sign {indicator:+}"),
-        ProofCause::Penalty { cause, factor } => writeln!(f, "penalty × {factor}: {cause:?}"),
+        ProofCause::Penalty { cause, factor } => writeln!(f, "penalty × {factor}: {cause}"),
     }
 }

@@ -9,11 +9,15 @@ use super::state::{LastEpoch, State};
 /// No more is ever emitted: what a database integer holds. At the default rate that is 292 years of one-second blocks.
 const SUPPLY: u64 = i64::MAX as u64;
 
+/// What `blocks` blocks emit, of which an epoch shares out all, where `issued` was emitted before them. Smallest units.
+pub(crate) fn emitted(rules: &LedgerRules, blocks: u64, issued: u64) -> u64 {
+    blocks.saturating_mul(rules.emission_per_block).min(SUPPLY - issued.min(SUPPLY))
+}
+
 /// Runs the epoch that `block` closes, over all that was emitted since the one before.
 pub(super) fn run(state: &mut State, rules: &LedgerRules, block: u64) -> EpochPay {
-    let blocks = block.saturating_sub(state.subnet.last_epoch);
-    let emission = blocks.saturating_mul(rules.emission_per_block).min(SUPPLY - state.issuance.min(SUPPLY));
     let previous = state.subnet.last_epoch;
+    let emission = emitted(rules, block.saturating_sub(previous), state.issuance);
     let neurons = state.subnet.slots.iter().map(|slot| slot.neuron.clone()).collect();
     let (found, payout) = state.subnet.run_epoch(block, emission);
     let (owner, burned) = match rules.owner {

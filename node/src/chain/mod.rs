@@ -21,6 +21,7 @@ mod state;
 mod tests;
 
 pub(crate) use blocks::Clock;
+pub(crate) use epochs::emitted;
 pub(crate) use fault::{ChainError, Result};
 pub(crate) use history::EpochPay;
 pub(crate) use ledger::Ledger;

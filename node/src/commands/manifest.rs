@@ -1,6 +1,6 @@
 //! `gauntlet init` writes a run manifest, `gauntlet config print` shows one resolved, with its run id.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
@@ -64,21 +64,35 @@ pub(crate) fn init(args: &InitArgs) -> Result<()> {
         return Err(Usage(format!("{path}: exists; name another --out, or replace it with --force")).into());
     }
     let Some(work) = args.out.parent() else { bail!("{path}: names no file") };
+    if let Some(folder) = args.data.prepared_in(work) {
+        let folder = folder.display();
+        eprintln!("text: prepared in {folder}, which nodes of this run take with --data {folder}");
+    }
     let corpus = args.data.open(work, 0)?;
     let rates = (args.lr, args.windows);
     let manifest =
         Manifest { name: args.name.clone(), ..of_flags(&args.preset, args.seq, rates, args.seed, &corpus) };
     manifest.check()?;
-    files::write(&args.out, &commented(&manifest)?)?;
-    // What was written is what is read: comments are not part of a run.
-    let id = Manifest::read(&args.out)?.id()?;
-    eprintln!("{path}: run {id}");
+    let text = written(&args.out, &manifest)?;
+    files::write(&args.out, &text)?;
+    eprintln!("{path}: run {}", manifest.id()?);
     Ok(())
 }
 
 pub(crate) fn print(args: &PrintArgs) -> Result<()> {
     let manifest = Manifest::read(&args.config)?;
     output::text(&format!("# run {}\n{}", manifest.id()?, toml::to_string(&manifest)?))
+}
+
+/// The text of `manifest` as the file `path`. What is read of it must be the same run: comments are no part of one, and
+/// what the text leaves out must have its default.
+fn written(path: &Path, manifest: &Manifest) -> Result<String> {
+    let text = commented(manifest)?;
+    let (meant, read) = (manifest.id()?, Manifest::parse(path, &text)?.id()?);
+    if read != meant {
+        bail!("{}: would read as run {read}, not as {meant}; nothing was written", path.display());
+    }
+    Ok(text)
 }
 
 /// The manifest with what each section means; values that are usually left alone are left out.
@@ -121,4 +135,25 @@ fn commented(manifest: &Manifest) -> Result<String> {
 fn section(name: &str, value: impl Serialize) -> Result<String> {
     let table = toml::Table::from_iter([(name.to_owned(), toml::Value::try_from(value)?)]);
     Ok(toml::to_string(&table)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_the_run_that_was_meant() {
+        let corpus = DataArgs::default().open(Path::new(""), 1).unwrap();
+        let path = Path::new("run.toml");
+        for (lr, windows, seed) in [(4e-3, 100, 42), (1.0 / 3.0, 1, 0), (1e-7, 1_000_000, 1 << 62)] {
+            let manifest = of_flags("byte-1m", 32, (lr, windows), seed, &corpus);
+            let text = written(path, &manifest).unwrap();
+            assert_eq!(Manifest::parse(path, &text).unwrap(), manifest);
+        }
+        // A rule that the text does not carry.
+        let mut other = of_flags("byte-1m", 32, (4e-3, 100), 42, &corpus);
+        other.gauntlet.proof.floor = 0.25;
+        let error = written(path, &other).unwrap_err().to_string();
+        assert!(error.contains(&other.id().unwrap().to_string()), "{error}");
+    }
 }

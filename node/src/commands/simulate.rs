@@ -1,7 +1,9 @@
 //! `gauntlet simulate`: a whole permissionless run on one machine.
 
+use std::cell::RefCell;
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
@@ -14,10 +16,14 @@ use crate::run::context::Run;
 use crate::simulate::Simulation;
 use crate::simulate::settings::SimulateArgs;
 use crate::simulate::table::Table;
+use crate::simulate::watch::Watch;
 use crate::{files, memory, output, progress};
 
 /// Name of the resolved manifest in a run folder.
 pub(crate) const MANIFEST: &str = "manifest.toml";
+
+/// Name of the summary in a run folder.
+pub(crate) const SUMMARY: &str = "summary.json";
 
 pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
     let settings = args.settings()?;
@@ -31,9 +37,14 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
     if out.join(crate::simulate::log::EVENTS).exists() {
         bail!("{}: holds a run already; name another --out", out.display());
     }
+    let named = args.named_manifest()?;
     progress::catch_signals()?;
+    let fresh = Fresh::new(&out);
     let corpus = args.data.open(&out, cpu.threads())?;
-    let manifest = args.manifest(&corpus)?;
+    let manifest = match named {
+        Some(manifest) => manifest,
+        None => args.manifest_of(&corpus)?,
+    };
     let run = Run::new(manifest, corpus)?;
     let peers: usize = settings.peers.iter().map(|entry| entry.count).sum();
     let ledger = &run.manifest.chain.ledger;
@@ -54,20 +65,25 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
     eprintln!("run {}: {parameters} parameters, {}", run.id, compute.name());
     eprintln!("text: {}, {} tokens, hash {}", run.corpus.name, run.corpus.train.n_tokens(), run.corpus.hash);
     let started = Instant::now();
-    let mut table = (!args.json && std::io::stdout().is_terminal()).then(|| Table::new(settings.windows));
+    let table = (!args.json && std::io::stdout().is_terminal())
+        .then(|| Rc::new(RefCell::new(Table::new(settings.windows))));
     let mut simulation = Simulation::new(&settings, run, compute, &out)?;
+    fresh.keep();
+    if let Some(table) = table.clone() {
+        simulation.watched(Watch::by(move |moment| table.borrow_mut().moment(moment)));
+    }
     for w in 0..settings.windows {
         if progress::stopped() {
             break;
         }
         let result = simulation.window(w)?;
-        match &mut table {
-            Some(table) => table.draw(&simulation, &result)?,
+        match &table {
+            Some(table) => table.borrow_mut().window(&simulation, &result)?,
             None => output::text(&format!("{}\n", serde_json::to_string(&result)?))?,
         }
     }
     let summary = simulation.summary(settings.seed)?;
-    files::write(&out.join("summary.json"), format!("{}\n", serde_json::to_string_pretty(&summary)?))?;
+    files::write(&out.join(SUMMARY), format!("{}\n", serde_json::to_string_pretty(&summary)?))?;
     files::write(&out.join("report.html"), &simulation.page(&summary)?)?;
     match table {
         Some(_) => println!("report: {}", out.join("report.html").display()),
@@ -78,10 +94,7 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
         bail!("the run stood still: no validator published a record of window {open}, {windows} windows ran");
     }
     if !summary.all_agree {
-        bail!(
-            "honest nodes ended with different θ; {} says who stands where",
-            out.join("summary.json").display()
-        );
+        bail!("honest nodes ended with different θ; {} says who stands where", out.join(SUMMARY).display());
     }
     let (total, busy) = (started.elapsed().as_secs_f64(), simulation.busy().as_secs_f64());
     let rest = 100.0 * (1.0 - busy / total.max(1e-9));
@@ -89,4 +102,53 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
         memory::peak_rss_bytes().map_or(String::new(), |bytes| format!(", {} MB at most", bytes / 1_000_000));
     eprintln!("{total:.1} s, {rest:.1} % of them not in forward and backward passes{peak}");
     Ok(())
+}
+
+/// The folder of a run that is being set up. Where that fails, what was not there before goes again.
+struct Fresh(Vec<PathBuf>);
+
+impl Fresh {
+    fn new(out: &Path) -> Self {
+        Self([out.to_path_buf(), out.join("data")].into_iter().filter(|path| !path.exists()).collect())
+    }
+
+    fn keep(mut self) {
+        self.0.clear();
+    }
+}
+
+impl Drop for Fresh {
+    fn drop(&mut self) {
+        for path in &self.0 {
+            // It may never have been made.
+            _ = std::fs::remove_dir_all(path);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_setup_that_fails_leaves_what_was_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("run");
+        let prepare = || std::fs::create_dir_all(out.join("data/train")).unwrap();
+        let fresh = Fresh::new(&out);
+        prepare();
+        drop(fresh);
+        assert!(!out.exists());
+        std::fs::create_dir(&out).unwrap();
+        let fresh = Fresh::new(&out);
+        prepare();
+        drop(fresh);
+        assert!(out.exists() && !out.join("data").exists());
+        prepare();
+        drop(Fresh::new(&out));
+        let fresh = Fresh::new(&folder.path().join("other"));
+        std::fs::create_dir(folder.path().join("other")).unwrap();
+        fresh.keep();
+        assert!(out.join("data/train").exists() && folder.path().join("other").exists());
+    }
 }

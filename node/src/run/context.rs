@@ -10,7 +10,7 @@ use gauntlet_demo::object::{HEADER, TRAILER};
 use gauntlet_demo::{DemoConfig, Format, Optimizer};
 use gauntlet_model::{Layout, LlamaConfig};
 
-use super::manifest::{Manifest, demo_layout};
+use super::manifest::{DataSection, Manifest, demo_layout};
 use crate::corpus::Corpus;
 use crate::storage::Keys;
 
@@ -35,25 +35,7 @@ impl Run {
     /// When the manifest is refused, or the text is another.
     pub(crate) fn new(manifest: Manifest, corpus: Corpus) -> Result<Self> {
         manifest.check()?;
-        let (data, hash) = (&manifest.data, corpus.tokenizer.hash_hex());
-        let (vocab, eos) = (corpus.tokenizer.vocab_size(), corpus.tokenizer.eos_id());
-        if (data.vocab, data.eos) != (vocab, eos) {
-            bail!(
-                "data.vocab {} and data.eos {}: {} has {vocab} and {eos}; correct the manifest",
-                data.vocab,
-                data.eos,
-                corpus.name
-            );
-        }
-        if data.hash != corpus.hash || data.tokenizer != hash {
-            bail!(
-                "{}: hash {}, tokenizer {hash}; the run's manifest says {} and {}; prepare the same data",
-                corpus.name,
-                corpus.hash,
-                data.hash,
-                data.tokenizer
-            );
-        }
+        same_text(&manifest.data, &corpus)?;
         let Optimizer::Demo(demo) = manifest.optimizer.clone() else {
             bail!("optimizer.scheme: runs use demo");
         };
@@ -62,7 +44,7 @@ impl Run {
         let parts = demo_layout(&layout)?;
         demo.check(&parts)?;
         let format = demo.format(parts)?;
-        let sequences = corpus.train.n_sequences(data.seq)?;
+        let sequences = corpus.train.n_sequences(manifest.data.seq)?;
         let id = manifest.id()?;
         Ok(Self { keys: Keys::new(&id), id, config, layout, demo, format, sequences, corpus, manifest })
     }
@@ -89,5 +71,62 @@ impl Run {
             gather: (selection.places + selection.reserve) as usize,
             object_bytes: self.max_object(),
         }
+    }
+}
+
+/// Refuses a text other than the one that the manifest names.
+fn same_text(data: &DataSection, corpus: &Corpus) -> Result<()> {
+    let (name, tokenizer) = (&corpus.name, corpus.tokenizer.hash_hex());
+    if data.tokenizer != tokenizer {
+        bail!(
+            "data.tokenizer: {name} has {tokenizer}, the manifest says {}; name that tokenizer with --tokenizer, or the text \
+             the manifest was written for with --data",
+            data.tokenizer
+        );
+    }
+    if data.hash != corpus.hash {
+        let remedy = if corpus.embedded {
+            "the text embedded in a program is its own source, so every build has another: use the build that wrote the \
+             manifest, name the text it was written for with --data, or write a new one with `gauntlet init`"
+        } else {
+            "prepare the same data"
+        };
+        bail!("data.hash: {name} has {}, the manifest says {}; {remedy}", corpus.hash, data.hash);
+    }
+    let (vocab, eos) = (corpus.tokenizer.vocab_size(), corpus.tokenizer.eos_id());
+    if (data.vocab, data.eos) != (vocab, eos) {
+        bail!(
+            "data.vocab {} and data.eos {}: {name} has {vocab} and {eos}; correct the manifest",
+            data.vocab,
+            data.eos
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::corpus::DataArgs;
+
+    #[test]
+    fn another_text_is_refused_with_what_to_do() {
+        let embedded = DataArgs::default().open(Path::new(""), 1).unwrap();
+        let right = DataSection::of(&embedded, 32);
+        same_text(&right, &embedded).unwrap();
+        let other = Digest([1; 32]).to_string();
+        let prepared = |corpus: Corpus| Corpus { embedded: false, ..corpus };
+        let refused = |data: &DataSection, corpus: &Corpus| same_text(data, corpus).unwrap_err().to_string();
+        let hash = DataSection { hash: other.clone(), ..right.clone() };
+        let said = refused(&hash, &embedded);
+        assert!(said.starts_with("data.hash: ") && said.contains("use the build that wrote"), "{said}");
+        let said = refused(&DataSection { tokenizer: other, ..hash.clone() }, &embedded);
+        assert!(said.starts_with("data.tokenizer: ") && said.contains("--tokenizer"), "{said}");
+        let said = refused(&DataSection { eos: 1, ..right.clone() }, &embedded);
+        assert!(said.starts_with("data.vocab 257 and data.eos 1: "), "{said}");
+        let said = refused(&hash, &prepared(embedded));
+        assert!(said.starts_with("data.hash: ") && said.ends_with("prepare the same data"), "{said}");
     }
 }

@@ -1,5 +1,7 @@
 //! The run manifest: one TOML file defines a run, and its hash is the run's id (PROTOCOL 1).
 
+mod check;
+
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -10,15 +12,11 @@ use gauntlet_model::{Layout, LlamaConfig, preset};
 use serde::{Deserialize, Serialize};
 
 use crate::chain::LedgerRules;
-use crate::cli::Usage;
 use crate::corpus::Corpus;
 use crate::files;
 
 /// Version of the formats and rules of a run; another one is another network.
 pub(crate) const PROTOCOL: u16 = 1;
-
-/// Blocks and windows in any setting at most.
-const MOST: u64 = 5_000_000;
 
 /// Everything that all nodes of a run must agree on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -151,9 +149,13 @@ impl WindowSection {
 impl Manifest {
     /// Reads a TOML file. Errors name the line and the key.
     pub(crate) fn read(path: &Path) -> Result<Self> {
-        let text = files::read(path)?;
-        let mut manifest: Self = files::parse_toml(path, &text)?;
-        let given: toml::Table = files::parse_toml(path, &text)?;
+        Self::parse(path, &files::read(path)?)
+    }
+
+    /// Reads the text of the TOML file `path`.
+    pub(crate) fn parse(path: &Path, text: &str) -> Result<Self> {
+        let mut manifest: Self = files::parse_toml(path, text)?;
+        let given: toml::Table = files::parse_toml(path, text)?;
         if let Some(toml::Value::Table(given)) = given.get("chain").and_then(|chain| chain.get("ledger")) {
             // What a table leaves out has the ledger's defaults, not those of the part it describes.
             let mut ledger = toml::Table::try_from(LedgerRules::default())?;
@@ -162,76 +164,6 @@ impl Manifest {
         }
         manifest.check().map_err(|e| e.context(path.display().to_string()))?;
         Ok(manifest)
-    }
-
-    /// Refuses values that no run can use; the message names the key.
-    pub(crate) fn check(&self) -> Result<()> {
-        let wrong = |key: &str, problem: String| Err(Usage(format!("{key}: {problem}")).into());
-        if self.protocol != PROTOCOL {
-            return wrong("protocol", format!("{}; this program speaks {PROTOCOL}", self.protocol));
-        }
-        preset(&self.model.preset).map_err(|e| Usage(format!("model.preset: {e}")))?;
-        if !(1..=1 << 24).contains(&self.data.vocab) || self.data.eos as usize >= self.data.vocab {
-            let (vocab, eos) = (self.data.vocab, self.data.eos);
-            return wrong(
-                "data.vocab",
-                format!("{vocab} is not in 1..=2^24, or data.eos {eos} not below it"),
-            );
-        }
-        let config = self.shape()?;
-        if self.data.seq == 0 || self.data.seq > config.max_position_embeddings {
-            let longest = config.max_position_embeddings;
-            return wrong("data.seq", format!("{} is not in 1..={longest}", self.data.seq));
-        }
-        for (key, hash) in [("data.hash", &self.data.hash), ("data.tokenizer", &self.data.tokenizer)] {
-            Digest::from_hex(hash).map_err(|e| Usage(format!("{key}: {e}")))?;
-        }
-        let w = &self.window;
-        let positive = [
-            ("window.start_block", w.start_block),
-            ("window.blocks", w.blocks),
-            ("window.commit", w.commit),
-            ("window.reveal", w.reveal),
-            ("window.record", w.record),
-            ("window.anchor_every", w.anchor_every),
-            ("window.checkpoint_every", w.checkpoint_every),
-            ("window.max_sequences", w.max_sequences.into()),
-            ("chain.windows_per_weights", self.chain.windows_per_weights),
-        ];
-        // A chain refuses to jump further than ten million blocks.
-        if let Some((key, value)) = positive.iter().find(|(_, value)| !(1..=MOST).contains(value)) {
-            return wrong(key, format!("{value} is not in 1..={MOST}"));
-        }
-        // A joiner starts from a checkpoint that an anchor vouches for, and needs what came since.
-        let least = (2 * w.checkpoint_every).max(w.checkpoint_every + w.anchor_every + 2);
-        if w.keep > 0 && !(least..=MOST).contains(&w.keep) {
-            return wrong("window.keep", format!("{} is not 0, and not in {least}..={MOST}", w.keep));
-        }
-        let closing = w.commit + w.reveal + 1 + 2 * w.record;
-        if closing > w.blocks {
-            let problem = format!(
-                "{} are too few: commit, reveal and the turns of two leaders take {closing}",
-                w.blocks
-            );
-            return wrong("window.blocks", problem);
-        }
-        self.gauntlet.check().map_err(|e| Usage(format!("gauntlet: {e}")))?;
-        let rules = &self.gauntlet;
-        if rules.incentive.burn > 0.0 && self.chain.ledger.owner.is_none() {
-            let problem = "needs a hotkey to burn to: set chain.ledger.owner, or this to 0";
-            return wrong("gauntlet.incentive.burn", problem.into());
-        }
-        self.chain.ledger.check().map_err(|e| Usage(e.to_string().replacen("chain.", "chain.ledger.", 1)))?;
-        match &self.optimizer {
-            Optimizer::Demo(demo) => {
-                let layout = demo_layout(&Layout::new(&config)).map_err(|e| Usage(format!("model: {e}")))?;
-                demo.check(&layout).map_err(|e| Usage(format!("optimizer: {e}")))?;
-            }
-            Optimizer::Adamw(_) => {
-                return wrong("optimizer.scheme", "adamw needs `gauntlet train`; runs use demo".into());
-            }
-        }
-        Ok(())
     }
 
     /// BLAKE3 of the canonical form: postcard of the fields in order.

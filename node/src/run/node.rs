@@ -103,8 +103,8 @@ pub(crate) enum Happened {
     Followed { window: u64, leader: Option<Hotkey> },
     /// A validator's state after a window.
     Settled(Box<State>),
-    /// A validator set weights after `window`.
-    Weighed { window: u64, weights: Vec<(u16, u16)> },
+    /// A validator set weights after `window`; the call goes into `block`.
+    Weighed { window: u64, block: u64, weights: Vec<(u16, u16)> },
     /// Something could not be done; the node stands at `window`.
     Trouble { window: u64, what: String },
 }

@@ -162,7 +162,11 @@ impl ValidatorNode {
         let next = self.validator.follower.window();
         let Some(window) = next.checked_sub(1).filter(|_| next > self.progress.closed) else { return Ok(()) };
         let after = self.validator.afterwards(world, window)?;
-        happened.extend(after.weights.map(|weights| Happened::Weighed { window, weights }));
+        if let Some(weights) = after.weights {
+            // A call goes into the block that is open.
+            let block = world.chain.head()?.number + 1;
+            happened.push(Happened::Weighed { window, block, weights });
+        }
         happened.extend(after.refused.into_iter().map(|what| Happened::Trouble { window, what }));
         self.conduct.afterwards(&mut Lead { validator: &self.validator, world, window })?;
         self.progress.closed = next;

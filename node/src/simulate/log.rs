@@ -1,4 +1,5 @@
-//! `events.jsonl`: everything that happened in a run, one JSON object a line, in order (payouts at the end); and each validator's state.
+//! `events.jsonl`: everything that happened in a run, one JSON object a line, in order (an epoch's payouts at the end of
+//! the window that ran it); and each validator's state.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
@@ -7,12 +8,12 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use gauntlet::record::SignedRecord;
 use gauntlet::record::agreement::View;
-use gauntlet::{Event, EventKind, Hotkey, State};
+use gauntlet::{Event, Hotkey, State};
 use serde::Serialize;
 use serde_json::json;
 
-use super::{WindowResult, summary};
-use crate::chain::EpochPay;
+use super::WindowResult;
+use crate::chain::{EpochPay, Ledger};
 use crate::run::node::Happened;
 use crate::run::validator::Judged;
 use crate::storage::ss58;
@@ -21,7 +22,7 @@ use crate::storage::ss58;
 pub(crate) const EVENTS: &str = "events.jsonl";
 
 /// Name of the file of facts.
-const FACTS: &str = "facts.jsonl";
+pub(crate) const FACTS: &str = "facts.jsonl";
 
 /// A node, as far as a report needs it.
 #[derive(Clone, Debug)]
@@ -44,6 +45,8 @@ pub(crate) struct Log {
     pub(crate) events: Vec<(Hotkey, Event)>,
     pub(crate) windows: Vec<WindowResult>,
     pub(crate) troubles: Vec<(u64, String, String)>,
+    /// The last epoch that is in the file.
+    epoch: u64,
 }
 
 /// A validator's event with its window.
@@ -65,7 +68,7 @@ impl Log {
         std::fs::create_dir_all(&states).with_context(|| format!("cannot create {}", states.display()))?;
         let (nodes, events, windows, troubles) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (file, facts) = (BufWriter::new(file), BufWriter::new(facts));
-        Ok(Self { path, file, facts, states, nodes, events, windows, troubles })
+        Ok(Self { path, file, facts, states, nodes, events, windows, troubles, epoch: 0 })
     }
 
     fn line(&mut self, line: &impl Serialize) -> Result<()> {
@@ -99,7 +102,7 @@ impl Log {
             Happened::Published(signed) => self.record(signed),
             Happened::Stated { window, leader, view } => self.view(*window, by, *leader, view),
             Happened::Reported { window, leader } => self.equivocation(*window, by, *leader),
-            Happened::Weighed { window, weights } => self.weights(*window, by, weights),
+            Happened::Weighed { window, block, weights } => self.weights(*window, by, *block, weights),
             Happened::Trouble { window, what } => self.trouble(*window, name, what),
             Happened::Settled(state) => self.state(by, state),
             Happened::Trained { .. } | Happened::Followed { .. } => Ok(()),
@@ -153,13 +156,23 @@ impl Log {
         self.line(&json!({ "kind": "trouble", "window": window, "node": node, "what": what }))
     }
 
-    /// Weights as set on chain.
-    fn weights(&mut self, window: u64, by: Hotkey, weights: &[(u16, u16)]) -> Result<()> {
-        self.line(&json!({ "kind": "weights", "window": window, "validator": ss58::encode(&by), "weights": weights }))
+    /// Weights as set on chain, in block `block`.
+    fn weights(&mut self, window: u64, by: Hotkey, block: u64, weights: &[(u16, u16)]) -> Result<()> {
+        self.line(&json!({
+            "kind": "weights", "window": window, "validator": ss58::encode(&by), "block": block, "weights": weights,
+        }))
     }
 
-    /// An epoch's payout.
-    pub(crate) fn epoch(&mut self, pay: &EpochPay) -> Result<()> {
+    /// Payouts of the epochs that ran since the last call.
+    pub(crate) fn payouts(&mut self, chain: &Ledger) -> Result<()> {
+        for pay in chain.history(self.epoch + 1)? {
+            self.payout(&pay)?;
+            self.epoch = pay.epoch;
+        }
+        Ok(())
+    }
+
+    fn payout(&mut self, pay: &EpochPay) -> Result<()> {
         let pays = pay.pay.iter().map(|p| {
             json!({
                 "uid": p.uid, "hotkey": ss58::encode(&p.hotkey), "incentive": p.incentive, "dividend": p.dividend,
@@ -172,7 +185,7 @@ impl Log {
         }))
     }
 
-    /// A window that ended.
+    /// A window that ended. What came up to here is in the files, whatever happens to the program.
     pub(crate) fn window(&mut self, result: &WindowResult) -> Result<()> {
         let mut line = json!({ "kind": "window" });
         if let (Some(line), serde_json::Value::Object(result)) = (line.as_object_mut(), json!(result)) {
@@ -180,44 +193,13 @@ impl Log {
         }
         self.line(&line)?;
         self.windows.push(result.clone());
-        Ok(())
+        self.flush()
     }
 
     /// A validator's state, kept with every window.
     fn state(&mut self, validator: Hotkey, state: &State) -> Result<()> {
         let path = self.states.join(format!("{}.state", ss58::encode(&validator)));
         crate::files::write(&path, state.to_bytes()?)
-    }
-
-    /// A peer's share of the split of a window, by a validator.
-    pub(crate) fn share(&self, validator: &Hotkey, peer: &Hotkey, window: u64) -> f64 {
-        let newest = self.events.iter().rev().take_while(|(_, event)| event.window == window);
-        let share = |(by, event): &(Hotkey, Event)| match &event.kind {
-            EventKind::Paid { hotkey, share } if by == validator && hotkey == peer => Some(*share),
-            _ => None,
-        };
-        newest.into_iter().find_map(share).unwrap_or(0.0)
-    }
-
-    /// The newest that happened to a peer, in words.
-    pub(crate) fn newest(&self, validator: &Hotkey, peer: &Hotkey) -> String {
-        let of = self
-            .events
-            .iter()
-            .rev()
-            .filter(|(by, event)| by == validator && event.kind.hotkey() == Some(peer));
-        let words = |(_, event): &(Hotkey, Event)| {
-            let w = event.window;
-            Some(match &event.kind {
-                EventKind::CheckFailed { reason, .. } => format!("{w}: {}", summary::reason(*reason)),
-                EventKind::CheckUnknown { .. } => format!("{w}: could not be read"),
-                EventKind::EvaluationFailed { reason, .. } => format!("{w}: {}", summary::reason(*reason)),
-                EventKind::Rated { place, players, .. } => format!("{w}: place {place} of {players}"),
-                EventKind::Joined { .. } => format!("{w}: joined"),
-                _ => return None,
-            })
-        };
-        of.into_iter().find_map(words).unwrap_or_default()
     }
 
     /// Everything is in the file.

@@ -22,6 +22,7 @@ pub(crate) mod settings;
 pub(crate) mod spec;
 pub(crate) mod summary;
 pub(crate) mod table;
+pub(crate) mod watch;
 mod window;
 
 use std::collections::BTreeMap;
@@ -52,6 +53,7 @@ use log::Log;
 use node::{Judge, Miner};
 use settings::Settings;
 use spec::{Join, Kind, ValidatorKind};
+use watch::Watch;
 use window::Tally;
 
 /// Held-out sequences measured after every window.
@@ -75,6 +77,7 @@ pub(crate) struct Simulation {
     log: Log,
     /// Holds what nodes keep on their disks, as long as the simulation lasts.
     disks: Option<tempfile::TempDir>,
+    watch: Watch,
 }
 
 /// What a window came to, for whoever shows it.
@@ -130,6 +133,7 @@ impl Simulation {
             tally: Tally::default(),
             log: Log::create(out)?,
             disks: None,
+            watch: Watch::default(),
         };
         if settings.baseline {
             simulation.baseline = Some(Baseline::new(&simulation.compute, &simulation.initial)?);
@@ -256,6 +260,11 @@ impl Simulation {
             result.baseline = Some(self.compute.loss(data, baseline.theta(), &ids)?);
         }
         Ok(())
+    }
+
+    /// Tells `watch` how far each window is.
+    pub(crate) fn watched(&mut self, watch: Watch) {
+        self.watch = watch;
     }
 
     /// Time spent in forward and backward passes so far.

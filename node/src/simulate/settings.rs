@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
+use gauntlet::Digest;
 use gauntlet_demo::{DemoConfig, Optimizer, Schedule};
 
 use super::spec::{self, Entry, ValidatorKind};
@@ -18,14 +19,20 @@ const PEERS: &str = "honest:4,honest:4@2,lazy,copycat,signflip,stale,late,malfor
 /// Stake of the least validator; the others have multiples of it.
 const STAKE: u64 = 1_000 * crate::chain::UNITS;
 
+/// What `--validators` takes.
+fn validators_help() -> String {
+    let known = spec::known_validators();
+    format!("Validators: a number, or a list of {known} (W: a window). The first has most stake")
+}
+
 /// A whole network in one process, under a virtual clock.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct SimulateArgs {
     /// Who takes part: a number of honest peers, or a list (an unknown name prints all).
     #[arg(long, default_value = PEERS)]
     peers: String,
-    /// Validators: a number, or a list of honest, silent-leader@W, equivocating-leader@W. The first has most stake.
-    #[arg(long, default_value = "2")]
+    /// Validators: a number, or a list of known kinds. The first has most stake.
+    #[arg(long, default_value = "2", help = validators_help())]
     validators: String,
     /// Windows.
     #[arg(long, default_value_t = 100)]
@@ -121,14 +128,25 @@ impl SimulateArgs {
         })
     }
 
-    /// The manifest: from the file, or of these flags.
-    pub(crate) fn manifest(&self, corpus: &Corpus) -> Result<Manifest> {
+    /// The manifest that is named, if one is. Refuses what no text can mend, before any is prepared.
+    pub(crate) fn named_manifest(&self) -> Result<Option<Manifest>> {
         if let Some(path) = &self.manifest {
-            return Manifest::read(path);
+            return Manifest::read(path).map(Some);
         }
-        let manifest = of_flags(&self.preset, self.seq, (self.lr, self.windows), self.seed, corpus);
+        let none = Digest([0; 32]).to_string();
+        let data = DataSection { hash: none.clone(), tokenizer: none, vocab: 256, eos: 0, seq: self.seq };
+        self.of_data(data).check().map(|()| None)
+    }
+
+    /// The manifest of these flags.
+    pub(crate) fn manifest_of(&self, corpus: &Corpus) -> Result<Manifest> {
+        let manifest = self.of_data(DataSection::of(corpus, self.seq));
         manifest.check()?;
         Ok(manifest)
+    }
+
+    fn of_data(&self, data: DataSection) -> Manifest {
+        of_section(&self.preset, (self.lr, self.windows), self.seed, data)
     }
 }
 
@@ -137,13 +155,11 @@ impl SimulateArgs {
 const BETA: f64 = 25.0 / 6.0;
 
 /// A manifest for a run of about so many windows.
-pub(crate) fn of_flags(
-    preset: &str,
-    seq: usize,
-    (lr, windows): (f64, u64),
-    seed: u64,
-    corpus: &Corpus,
-) -> Manifest {
+pub(crate) fn of_flags(preset: &str, seq: usize, rates: (f64, u64), seed: u64, corpus: &Corpus) -> Manifest {
+    of_section(preset, rates, seed, DataSection::of(corpus, seq))
+}
+
+fn of_section(preset: &str, (lr, windows): (f64, u64), seed: u64, data: DataSection) -> Manifest {
     let warmup = windows / 10;
     let schedule = Schedule { peak: lr, warmup, t_max: windows.saturating_sub(warmup).max(1), floor: 0.1 };
     let mut rules = gauntlet::Rules::default();
@@ -152,7 +168,7 @@ pub(crate) fn of_flags(
         protocol: PROTOCOL,
         name: "simulation".into(),
         model: ModelSection { preset: preset.into(), seed },
-        data: DataSection::of(corpus, seq),
+        data,
         optimizer: Optimizer::Demo(DemoConfig { schedule, min_gather: 1, ..DemoConfig::default() }),
         window: WindowSection::default(),
         gauntlet: rules,

@@ -112,11 +112,43 @@ impl ValidatorKind {
     pub(crate) fn is_honest(self) -> bool {
         matches!(self, Self::Honest | Self::Offline(_) | Self::Restart(..))
     }
+
+    /// The window of its conduct.
+    fn window(self) -> Option<u64> {
+        match self {
+            Self::Honest => None,
+            Self::SilentLeader(w)
+            | Self::EquivocatingLeader(w)
+            | Self::WithholdingLeader(w)
+            | Self::ForkingLeader(w)
+            | Self::FavouringLeader(w)
+            | Self::GarbageAnchors(w)
+            | Self::Offline(w)
+            | Self::Restart(w, _) => Some(w),
+        }
+    }
 }
 
-/// Names that `--validators` knows.
-const VALIDATORS: &str = "honest, silent-leader@W, equivocating-leader@W, withholding-leader@W, forking-leader@W, favouring-leader@W, \
-    garbage-anchors@W, offline@W, restart@W";
+/// Makes a kind of validator of the window of its conduct.
+type Make = fn(u64) -> ValidatorKind;
+
+/// What `--validators` knows beside `honest`: the name before `@W`, and what it makes of the window.
+const VALIDATORS: [(&str, Make); 8] = [
+    ("silent-leader", ValidatorKind::SilentLeader),
+    ("equivocating-leader", ValidatorKind::EquivocatingLeader),
+    ("withholding-leader", ValidatorKind::WithholdingLeader),
+    ("forking-leader", ValidatorKind::ForkingLeader),
+    ("favouring-leader", ValidatorKind::FavouringLeader),
+    ("garbage-anchors", ValidatorKind::GarbageAnchors),
+    ("offline", ValidatorKind::Offline),
+    ("restart", |w| ValidatorKind::Restart(w, None)),
+];
+
+/// All that `--validators` knows, in words.
+pub(crate) fn known_validators() -> String {
+    let with_window = VALIDATORS.iter().map(|(name, _)| format!(", {name}@W"));
+    std::iter::once("honest".to_owned()).chain(with_window).collect()
+}
 
 /// Names that `--peers` knows.
 const KINDS: &str = "honest, lazy, idle, random, zero, copycat, mixer, mixer+1, replayer, replayer+1, shuffler, \
@@ -323,7 +355,7 @@ impl Kind {
     }
 }
 
-/// Reads `--validators`: a number, or a list of [`VALIDATORS`].
+/// Reads `--validators`: a number, or a list of [`known_validators`].
 pub(crate) fn validators(text: &str) -> Result<Vec<ValidatorKind>, String> {
     let list = match text.parse::<usize>() {
         Ok(count) => vec![ValidatorKind::Honest; count],
@@ -349,37 +381,35 @@ impl FromStr for ValidatorKind {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let window = |text: &str| text.parse().map_err(|_| format!("'{text}': expected a window after @"));
-        match text.split_once('@') {
-            None if text == "honest" => Ok(Self::Honest),
-            Some(("silent-leader", w)) => Ok(Self::SilentLeader(window(w)?)),
-            Some(("equivocating-leader", w)) => Ok(Self::EquivocatingLeader(window(w)?)),
-            Some(("withholding-leader", w)) => Ok(Self::WithholdingLeader(window(w)?)),
-            Some(("forking-leader", w)) => Ok(Self::ForkingLeader(window(w)?)),
-            Some(("favouring-leader", w)) => Ok(Self::FavouringLeader(window(w)?)),
-            Some(("garbage-anchors", w)) => Ok(Self::GarbageAnchors(window(w)?)),
-            Some(("offline", w)) => Ok(Self::Offline(window(w)?)),
-            Some(("restart", rest)) => {
-                let (w, part) = restart(rest).map_err(|e| format!("'{text}': {e}"))?;
-                Ok(Self::Restart(w, part))
+        if text == "honest" {
+            return Ok(Self::Honest);
+        }
+        if let Some(rest) = text.strip_prefix("restart@") {
+            let (w, part) = restart(rest).map_err(|e| format!("'{text}': {e}"))?;
+            return Ok(Self::Restart(w, part));
+        }
+        let known = text
+            .split_once('@')
+            .and_then(|(name, w)| Some((w, VALIDATORS.iter().find(|(known, _)| *known == name)?.1)));
+        match known {
+            Some((w, kind)) => {
+                w.parse().map(kind).map_err(|_| format!("'{text}': expected a window after @, not '{w}'"))
             }
-            _ => Err(format!("'{text}': unknown; known are {VALIDATORS}")),
+            None => Err(format!("'{text}': unknown; known are {}", known_validators())),
         }
     }
 }
 
 impl fmt::Display for ValidatorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Honest => f.write_str("honest"),
-            Self::SilentLeader(w) => write!(f, "silent-leader@{w}"),
-            Self::EquivocatingLeader(w) => write!(f, "equivocating-leader@{w}"),
-            Self::WithholdingLeader(w) => write!(f, "withholding-leader@{w}"),
-            Self::ForkingLeader(w) => write!(f, "forking-leader@{w}"),
-            Self::FavouringLeader(w) => write!(f, "favouring-leader@{w}"),
-            Self::GarbageAnchors(w) => write!(f, "garbage-anchors@{w}"),
-            Self::Offline(w) => write!(f, "offline@{w}"),
-            Self::Restart(w, part) => write!(f, "restart@{w}{}", after(*part)),
+        let Some(w) = self.window() else { return f.write_str("honest") };
+        let part = if let Self::Restart(_, part) = self { after(*part) } else { String::new() };
+        match VALIDATORS
+            .iter()
+            .find(|(_, kind)| std::mem::discriminant(&kind(w)) == std::mem::discriminant(self))
+        {
+            Some((name, _)) => write!(f, "{name}@{w}{part}"),
+            None => write!(f, "{self:?}"),
         }
     }
 }
@@ -403,7 +433,7 @@ mod tests {
         assert_eq!(peers("3").unwrap()[0].count, 3);
         assert_eq!(peers("sybil:4:split@2").unwrap()[0].speed, 0.5);
         assert_eq!(validators("2").unwrap(), [ValidatorKind::Honest; 2]);
-        let all = VALIDATORS.replace("@W", "@7");
+        let all = known_validators().replace("@W", "@7");
         let written: Vec<String> = validators(&all).unwrap().iter().map(ToString::to_string).collect();
         assert_eq!((written.len(), written.join(", ")), (9, all));
         let killed = "restart@3:publish".parse::<ValidatorKind>().unwrap();

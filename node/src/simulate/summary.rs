@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
+use gauntlet::explain::Explanation;
 use gauntlet::{Event, EventKind, FailReason, Hotkey};
 use serde::Serialize;
 
@@ -113,11 +114,9 @@ pub(crate) struct BehaviourSummary {
 impl Simulation {
     /// Sums the run up, and closes its log.
     pub(crate) fn summary(&mut self, seed: u64) -> Result<Summary> {
-        let epochs = self.chain.history(0)?;
-        for pay in &epochs {
-            self.log.epoch(pay)?;
-        }
+        self.log.payouts(&self.chain)?;
         self.log.flush()?;
+        let epochs = self.chain.history(0)?;
         let windows: Vec<WindowResult> = self.log.windows.clone();
         let last = windows.last().cloned().unwrap_or_default();
         let theta = self.theta().hash;
@@ -195,7 +194,7 @@ impl Simulation {
             let state = observer.validator().state().peers.get(&hotkey);
             let score = state.map(|peer| gauntlet::peer_score::peer_score(rules, peer).score);
             let explanation = gauntlet::explain(rules, &events, hotkey, last);
-            let why = explanation.advice.first().map_or("earns its share".to_owned(), ToString::to_string);
+            let why = why(&explanation);
             peers.push(PeerSummary {
                 name: met.name.clone(),
                 hotkey: ss58::encode(&hotkey),
@@ -245,8 +244,13 @@ fn chain(epochs: &[EpochPay], blocks: u64, simulation: &Simulation) -> Result<Ch
     Ok(ChainSummary { blocks, epochs, emission, burned, paid_to_peers, paid_to_validators, adds_up })
 }
 
+/// Why a peer earns what it earns, in words: what presses most.
+pub(crate) fn why(explanation: &Explanation) -> String {
+    explanation.advice.first().map_or("earns its share".to_owned(), ToString::to_string)
+}
+
 /// A reason without its details.
-pub(crate) fn reason(reason: FailReason) -> String {
+fn reason(reason: FailReason) -> String {
     match serde_json::to_value(reason) {
         Ok(serde_json::Value::String(name)) => name,
         Ok(serde_json::Value::Object(map)) => map.keys().next().cloned().unwrap_or_default(),

@@ -55,13 +55,16 @@ impl Simulation {
         self.advance_to(window.commit_deadline(w));
         self.set_offline(w, true);
         self.block(&CLOSING)?;
+        self.watch.at(w, "closing", (0, 1))?;
         self.close(w)?;
         self.set_offline(w, false);
         let mut result = self.result(w)?;
+        self.watch.at(w, "measuring", (0, 1))?;
         if let Some(baseline) = &mut self.baseline {
             baseline.step(&self.run, &mut self.compute, &self.tally.ids)?;
         }
         self.validate(&mut result)?;
+        self.log.payouts(&self.chain)?;
         self.log.window(&result)?;
         Ok(result)
     }
@@ -99,7 +102,11 @@ impl Simulation {
     fn take(&mut self, part: Part) -> Result<bool> {
         self.restart(part)?;
         let (block, mut moved) = (self.height.load(Ordering::Acquire), false);
-        for judge in &mut self.judges {
+        let (now, of) = (self.tally.window, self.judges.len());
+        for (done, judge) in self.judges.iter_mut().enumerate() {
+            if part == Part::Judge {
+                self.watch.at(now, "judging", (done, of))?;
+            }
             let mut happened = Vec::new();
             judge.node.take(&mut world!(self), block, part, &mut happened)?;
             for event in happened {
@@ -110,7 +117,10 @@ impl Simulation {
                 self.log.happened(judge.validator().hotkey(), &judge.name, &event)?;
             }
         }
-        for &i in &self.order {
+        for (done, &i) in self.order.iter().enumerate() {
+            if part == Part::Train {
+                self.watch.at(now, "training", (done, self.order.len()))?;
+            }
             let Miner { name, kind, node, budget, until, .. } = &mut self.miners[i];
             // Who has left is gone.
             let Some(node) = node.as_mut().filter(|node| node.peer.follower.window() <= *until) else {

@@ -133,6 +133,10 @@ impl<P: Place> Run<P> {
         let lr = self.settings.schedule().at(self.step);
         let clip = Some(self.settings.clip).filter(|&clip| clip > 0.0);
         let (mut loss, mut norms) = (LossSum::default(), Vec::new());
+        if let Optimizer::Demo(workers) = &mut self.optimizer {
+            // θ is the same for all of them: one copy on the host does.
+            workers.open(&self.engine.backend().host(&self.theta)?, self.step);
+        }
         for worker in 0..self.settings.workers {
             let part = self.gradients(worker)?;
             loss += part;
@@ -147,9 +151,8 @@ impl<P: Place> Run<P> {
                 let norm = place.scope(|| place.sum_of_squares(all))?.sqrt();
                 let kept = clip.map_or(1.0, |clip| (f64::from(clip) / (norm + 1e-6)).min(1.0));
                 refuse_broken(self.step, part.mean(), norm)?;
-                let (theta, grads) = (place.host(&self.theta)?, place.host(&self.grads)?);
-                let sent = (worker, self.step, sequences);
-                workers.submit(place, sent, (&theta, &grads), (lr, kept))?;
+                let (grads, sent) = (place.host(&self.grads)?, (worker, self.step, sequences));
+                workers.submit(place, sent, &grads, (lr, kept))?;
                 norms.push(norm);
             }
         }

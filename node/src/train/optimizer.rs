@@ -45,6 +45,8 @@ pub(crate) struct Workers {
     momenta: Vec<Momentum>,
     /// Signed objects of the last step, by worker.
     sent: Vec<Vec<u8>>,
+    /// State tags of the step that is open, by worker.
+    tags: Vec<[u8; 32]>,
     run: [u8; 32],
     seed: u64,
     gather: usize,
@@ -77,6 +79,7 @@ impl<P: Place> Optimizer<P> {
             keys: (0..settings.workers).map(|worker| key(settings.seed, worker)).collect::<Result<_>>()?,
             momenta: (0..settings.workers).map(momentum).collect::<Result<_, Error>>()?,
             sent: Vec::new(),
+            tags: Vec::new(),
             run: *blake3::hash(toml::to_string(settings)?.as_bytes()).as_bytes(),
             seed: settings.seed,
             gather: if settings.demo.gather == 0 { settings.workers } else { settings.demo.gather },
@@ -121,33 +124,37 @@ impl<P: Place> Optimizer<P> {
 }
 
 impl Workers {
+    /// Step `step` begins at `theta`.
+    pub(crate) fn open(&mut self, theta: &[f32], step: u64) {
+        // No chain, so no block opened the window.
+        let tag = |key: &Keypair| gauntlet_demo::state_tag(theta, step, &[0; 32], &key.public.to_bytes());
+        self.tags = self.keys.iter().map(tag).collect();
+    }
+
     /// Worker `worker` takes up its mean gradient over `sequences`, of which `clip` is the part that is used, at rate
-    /// `lr`, and signs what it sends in step `step`.
+    /// `lr`, and signs what it sends in step `step`, which [`Self::open`] began.
     pub(crate) fn submit<P: Place>(
         &mut self,
         place: &P,
         (worker, step, sequences): (usize, u64, usize),
-        (theta, grads): (&[f32], &[f32]),
+        grads: &[f32],
         (lr, clip): (f64, f64),
     ) -> Result<()> {
         if worker == 0 {
             self.sent.clear();
         }
-        let (Some(momentum), Some(key)) = (self.momenta.get_mut(worker), self.keys.get(worker)) else {
-            bail!("no worker {worker}");
-        };
+        let parts = (self.momenta.get_mut(worker), self.keys.get(worker), self.tags.get(worker));
+        let (Some(momentum), Some(key), Some(tag)) = parts else { bail!("no worker {worker}") };
         #[allow(clippy::cast_possible_truncation)] // a learning rate is used in f32
         let rate = (lr * clip) as f32;
         let payload = place.scope(|| momentum.step(grads, rate).map(|sent| sent.encode()))?;
-        let hotkey = key.public.to_bytes();
         let header = Header {
             kind: KIND_DEMO,
             run: self.run,
             window: step,
-            hotkey,
+            hotkey: key.public.to_bytes(),
             count: u32::try_from(sequences).unwrap_or(u32::MAX),
-            // No chain, so no block opened the window.
-            state_tag: gauntlet_demo::state_tag(theta, step, &[0; 32], &hotkey),
+            state_tag: *tag,
         };
         self.sent.push(object::seal(&header, &payload, key));
         Ok(())

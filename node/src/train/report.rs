@@ -26,8 +26,13 @@ pub(crate) fn render(settings: &Settings, summary: &Value, metrics: &[Metric]) -
     body.piece(&sections::header(settings, summary));
     body.piece(&sections::tiles(summary, &curves)).piece(&sections::facts(summary));
     for (i, chart) in charts.iter().enumerate() {
-        // The first is wide, the others stand side by side.
-        body.markup(if i == 1 { "<div class=\"trio\">\n" } else { "" }).piece(&chart.figure());
+        // The first is wide, the others stand side by side: three, and two of what DeMo sends.
+        body.markup(match i {
+            1 => "<div class=\"trio\">\n",
+            4 => "</div>\n<div class=\"duo\">\n",
+            _ => "",
+        });
+        body.piece(&chart.figure());
     }
     body.markup("</div>\n<div class=\"pair\">\n").piece(&sections::validations(&curves));
     body.piece(&sections::settings(settings)?).markup("</div>\n").piece(&sections::steps(&curves));
@@ -45,6 +50,9 @@ struct Curves {
     lr: Vec<f64>,
     grad_norm: Vec<f64>,
     speed: Vec<f64>,
+    /// Of DeMo: mean bytes of a worker's payload, and bits of an index in it. Not a number elsewhere.
+    bytes: Vec<f64>,
+    bits_per_index: Vec<f64>,
     /// Step, tokens, loss, bits a byte.
     validations: Vec<(u64, u64, f64, f64)>,
 }
@@ -54,13 +62,15 @@ impl Curves {
         let mut curves = Self::default();
         for metric in metrics {
             match *metric {
-                Metric::Train { step, tokens, loss, lr, grad_norm, tokens_per_s, .. } => {
+                Metric::Train { step, tokens, loss, lr, grad_norm, tokens_per_s, bytes, bits_per_index } => {
                     curves.step.push(step);
                     curves.tokens.push(tokens);
                     curves.loss.push(loss);
                     curves.lr.push(lr);
                     curves.grad_norm.push(grad_norm);
                     curves.speed.push(tokens_per_s);
+                    curves.bytes.push(bytes.unwrap_or(f64::NAN));
+                    curves.bits_per_index.push(bits_per_index.unwrap_or(f64::NAN));
                 }
                 Metric::Validation { step, tokens, loss, bits_per_byte } => {
                     curves.validations.push((step, tokens, loss, bits_per_byte));
@@ -68,6 +78,11 @@ impl Curves {
             }
         }
         curves
+    }
+
+    /// Whether its workers send payloads.
+    fn sends(&self) -> bool {
+        self.bytes.iter().any(|bytes| bytes.is_finite())
     }
 
     /// Index of the validation with the lowest loss.
@@ -100,12 +115,22 @@ fn charts(curves: &Curves, tokens_per_step: u64) -> Vec<Chart> {
     let noisy = |names, colour, y| with_mean(names, colour, &tokens, y, SMALL_POINTS);
     let (norms, norm_mean) = noisy(["Gradient norm", "Smoothed"], 3, &curves.grad_norm);
     let (speeds, speed_mean) = noisy(["Tokens per second", "Smoothed"], 6, &curves.speed);
-    vec![
+    let mut charts = vec![
         loss_chart(curves, &tokens, x()),
         small("lr", "Learning rate", rate, "Of each step.".into(), plain("Learning rate", 2, &curves.lr)),
         small("grad-norm", "Gradient norm", norm, format!("Before clipping{norm_mean}."), norms),
         small("speed", "Speed", speed, format!("Of each step{speed_mean}."), speeds),
-    ]
+    ];
+    if curves.sends() {
+        let (bytes, bits) = (y("bytes", Scale::Linear, true), y("bits", Scale::Linear, false));
+        let payload = plain("Payload", 4, &curves.bytes);
+        let index = plain("Bits per index", 5, &curves.bits_per_index);
+        let words = "What a worker sends in a step, mean of all.".to_owned();
+        charts.push(small("payload", "Payload", bytes, words, payload));
+        let words = "Mean of an index in a payload.".to_owned();
+        charts.push(small("bits-per-index", "Bits per index", bits, words, index));
+    }
+    charts
 }
 
 /// Values with their moving mean over a 25th of the run, and words for it; of a few steps a mean says

@@ -5,7 +5,9 @@
 mod bad_input;
 mod data;
 mod device;
+mod explain;
 mod model;
+mod setup;
 mod workers;
 
 use std::path::{Path, PathBuf};

@@ -74,7 +74,7 @@ fn wrong_input_is_named() {
     // 64 digits again, of another text.
     other_text.replace_range(digits + 10..digits + 12, "");
     std::fs::write(&manifest, other_text).unwrap();
-    wrong(1, &["simulate", "--out", &out, "--manifest", &path], "prepare the same data");
+    wrong(1, &["simulate", "--out", &out, "--manifest", &path], "every build has another");
 }
 
 #[test]

@@ -56,7 +56,7 @@ pub(super) fn tiles(summary: &Value, curves: &Curves) -> Html {
     };
     let shown = |key| compact(number(key));
     let exact = |key| whole(key).map_or(NONE.to_owned(), count);
-    let tiles = [
+    let mut tiles = vec![
         ("Validation loss", decimals(number("validation_loss"), 4), validated(first)),
         ("Bits per byte", decimals(number("bits_per_byte"), 4), validated("of held-out text".into())),
         ("Tokens per second", speed, machine),
@@ -64,6 +64,12 @@ pub(super) fn tiles(summary: &Value, curves: &Curves) -> Html {
         ("Tokens trained on", shown("tokens"), exact("tokens")),
         ("Time", duration(number("seconds")), "since the start or the last resume".into()),
     ];
+    if curves.sends() {
+        let (bytes, bits) = (number("payload_bytes"), decimals(number("bits_per_index"), 2));
+        let part = decimals(4.0 * number("parameters") / bytes, 1);
+        let note = format!("bytes a worker sends in a step; {bits} bits an index, 1/{part} of f32 gradients");
+        tiles.insert(2, ("Payload", compact(bytes), note));
+    }
     let mut html = Html::default();
     html.markup("<dl class=\"tiles\">\n");
     for (name, value, note) in &tiles {
@@ -135,21 +141,20 @@ pub(super) fn steps(curves: &Curves) -> Html {
     let float = |values: &[f64], i: usize| values.get(i).copied().unwrap_or(f64::NAN);
     let whole = |values: &[u64], i: usize| values.get(i).map_or(NONE.to_owned(), |&v| count(v));
     let rows = kept.iter().map(|&i| {
-        texts(vec![
+        let mut row = vec![
             whole(&curves.step, i),
             whole(&curves.tokens, i),
             decimals(float(&curves.loss, i), 4),
             digits(float(&curves.lr, i)),
             digits(float(&curves.grad_norm, i)),
             compact(float(&curves.speed, i)),
-        ])
+        ];
+        row.extend(curves.sends().then(|| compact(float(&curves.bytes, i))));
+        texts(row)
     });
-    let table = Table {
-        caption: "Training steps",
-        head: vec!["Step", "Tokens", "Loss", "Learning rate", "Gradient norm", "Tokens/s"],
-        rows: rows.collect(),
-        ..Table::default()
-    };
+    let mut head = vec!["Step", "Tokens", "Loss", "Learning rate", "Gradient norm", "Tokens/s"];
+    head.extend(curves.sends().then_some("Payload bytes"));
+    let table = Table { caption: "Training steps", head, rows: rows.collect(), ..Table::default() };
     let mut html = Html::default();
     html.markup("<details class=\"card\"><summary>Training steps as a table</summary>\n<p>");
     html.text(&shown_of(kept.len(), curves.step.len())).markup("</p>\n");

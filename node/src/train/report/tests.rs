@@ -73,6 +73,38 @@ fn a_run_shows_its_results_curves_settings_and_validations() {
 }
 
 #[test]
+fn a_run_of_demo_shows_what_it_sends() {
+    let sends = |step| match train(step, 4.0) {
+        Metric::Train { step, tokens, loss, lr, grad_norm, tokens_per_s, .. } => Metric::Train {
+            step,
+            tokens,
+            loss,
+            lr,
+            grad_norm,
+            tokens_per_s,
+            bytes: Some(21_000.0 + f64::from(u32::try_from(step).unwrap())),
+            bits_per_index: Some(8.5),
+        },
+        other => other,
+    };
+    let mut summary = summary();
+    (summary["payload_bytes"], summary["bits_per_index"]) = (json!(21_003.0), json!(8.5));
+    let page = render(&Settings::default(), &summary, &[1, 2, 3].map(sends)).unwrap();
+    check(&page);
+    let charts = charts_of(&page);
+    assert_eq!(charts.len(), 6);
+    assert_eq!(values(&charts[4], 0), &[json!(21_001.0), json!(21_002.0), json!(21_003.0)]);
+    assert_eq!(values(&charts[5], 0), &[json!(8.5), json!(8.5), json!(8.5)]);
+    // 4 bytes times 1,115,264 parameters.
+    for shown in ["<dt>Payload</dt><dd class=\"value\">21.0k</dd>", "8.50 bits an index, 1/212.4 of"] {
+        assert!(page.contains(shown), "{shown}");
+    }
+    assert!(page.contains("Payload bytes"));
+    let other = render(&Settings::default(), &summary, &[train(1, 4.0)]).unwrap();
+    assert!(!other.contains("Payload"), "AdamW sends none");
+}
+
+#[test]
 fn strings_from_outside_stay_text() {
     let hostile = "</script><script>alert(1)</script><img src=x onerror=\"a()\">'&{{script}}";
     let mut summary = summary();

@@ -1,0 +1,163 @@
+//! What the files of a run hold: its events, the facts its rounds were judged by, its summary.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use gauntlet::incentive::Incentives;
+use gauntlet::yuma::Neuron;
+use gauntlet::{Event, EventKind, Hotkey, RoundFacts};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+use crate::cli::Usage;
+use crate::storage::ss58;
+
+/// A node of the run, as the events name it.
+pub(super) struct Node {
+    pub(super) hotkey: Hotkey,
+    pub(super) name: String,
+    pub(super) stake: u64,
+}
+
+/// An epoch's payout, and the neurons as it found them.
+#[derive(Clone, Deserialize)]
+pub(super) struct Epoch {
+    pub(super) epoch: u64,
+    pub(super) block: u64,
+    pub(super) emission: u64,
+    pub(super) owner: u64,
+    pub(super) burned: u64,
+    pub(super) previous: u64,
+    /// By uid, as is `pays`.
+    pub(super) neurons: Vec<Neuron>,
+    pub(super) pays: Vec<Pay>,
+}
+
+/// What an epoch paid a neuron.
+#[derive(Clone, Deserialize)]
+pub(super) struct Pay {
+    pub(super) uid: u16,
+    #[serde(deserialize_with = "address")]
+    pub(super) hotkey: Hotkey,
+    pub(super) incentive: f64,
+    pub(super) dividend: f64,
+    pub(super) server: u64,
+    pub(super) validator: u64,
+}
+
+/// Weights that a validator set in a block, and the split they should be of: the newest it had judged, with its window.
+pub(super) struct Weights {
+    pub(super) validator: Hotkey,
+    pub(super) block: u64,
+    pub(super) set: Vec<(u16, u16)>,
+    pub(super) split: (u64, Incentives),
+}
+
+/// What `events.jsonl` holds.
+#[derive(Default)]
+pub(super) struct Events {
+    pub(super) nodes: Vec<Node>,
+    /// Events of rounds, with the validator that judged.
+    pub(super) rounds: Vec<(Hotkey, Event)>,
+    pub(super) epochs: Vec<Epoch>,
+    pub(super) weights: Vec<Weights>,
+    /// The newest split of each validator, with its window.
+    splits: BTreeMap<Hotkey, (u64, Incentives)>,
+}
+
+impl Events {
+    pub(super) fn read(path: &Path) -> Result<Self> {
+        let mut events = Self::default();
+        lines(path, |line: Value| events.take(line))?;
+        Ok(events)
+    }
+
+    fn take(&mut self, mut value: Value) -> Result<()> {
+        let text = |value: &Value, key: &str| value[key].as_str().unwrap_or_default().to_owned();
+        match value["kind"].as_str() {
+            Some("node") => self.nodes.push(Node {
+                hotkey: ss58::decode(&text(&value, "hotkey"))?,
+                name: text(&value, "name"),
+                stake: value["stake"].as_u64().context("stake")?,
+            }),
+            Some("epoch") => self.epochs.push(serde_json::from_value(value)?),
+            Some("weights") => {
+                let validator = ss58::decode(&text(&value, "validator"))?;
+                let split = self.splits.get(&validator).cloned().unwrap_or_default();
+                let block = value["block"].as_u64().context("block")?;
+                let set = serde_json::from_value(value["weights"].take())?;
+                self.weights.push(Weights { validator, block, set, split });
+            }
+            Some(_) => {}
+            None => {
+                let validator = ss58::decode(&text(&value, "validator"))?;
+                if let Some(map) = value.as_object_mut() {
+                    map.remove("validator");
+                }
+                let event: Event = serde_json::from_value(value)?;
+                self.split(validator, &event);
+                self.rounds.push((validator, event));
+            }
+        }
+        Ok(())
+    }
+
+    /// Gathers the split of a window from its events.
+    fn split(&mut self, validator: Hotkey, event: &Event) {
+        let split = self.splits.entry(validator).or_default();
+        if split.0 != event.window {
+            *split = (event.window, Incentives::default());
+        }
+        match &event.kind {
+            EventKind::Paid { hotkey, share } => {
+                split.1.shares.insert(*hotkey, *share);
+            }
+            EventKind::Split { burn, .. } => split.1.burn = *burn,
+            _ => {}
+        }
+    }
+
+    /// A node by hotkey (SS58 or hex) or name.
+    pub(super) fn find(&self, wanted: &str) -> Result<&Node> {
+        let hotkey = ss58::decode(wanted).ok().or_else(|| Hotkey::from_hex(wanted).ok());
+        let found = self.nodes.iter().find(|n| n.name == wanted || Some(n.hotkey) == hotkey);
+        let names = || self.nodes.iter().map(|n| n.name.as_str()).collect::<Vec<_>>().join(", ");
+        found.ok_or_else(|| Usage(format!("{wanted}: nobody of this run; it had {}", names())).into())
+    }
+
+    /// Name of a hotkey, or its address.
+    pub(super) fn name(&self, hotkey: &Hotkey) -> String {
+        let named = self.nodes.iter().find(|n| n.hotkey == *hotkey);
+        named.map_or_else(|| ss58::encode(hotkey), |n| n.name.clone())
+    }
+}
+
+/// The facts of all rounds, in the order in which they were judged.
+pub(super) fn facts(path: &Path) -> Result<Vec<RoundFacts>> {
+    let mut all = Vec::new();
+    lines(path, |facts: RoundFacts| {
+        all.push(facts);
+        Ok(())
+    })?;
+    Ok(all)
+}
+
+/// Hands every line of a file of JSON lines on. Errors name the line.
+fn lines<T: DeserializeOwned>(path: &Path, mut take: impl FnMut(T) -> Result<()>) -> Result<()> {
+    let file = std::fs::File::open(path)
+        .with_context(|| format!("cannot read {}; name the folder of a run with --run", path.display()))?;
+    for (number, line) in BufReader::new(file).lines().enumerate() {
+        let line = line.with_context(|| format!("cannot read {}", path.display()))?;
+        let damaged = || format!("{}, line {}: damaged, or of another version", path.display(), number + 1);
+        take(serde_json::from_str(&line).with_context(damaged)?).with_context(damaged)?;
+    }
+    Ok(())
+}
+
+fn address<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Hotkey, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    ss58::decode(&text).map_err(serde::de::Error::custom)
+}
