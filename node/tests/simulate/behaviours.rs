@@ -1,0 +1,56 @@
+//! Miners that do not keep to the rules.
+
+use serde_json::Value;
+
+use super::{gauntlet, manifest, simulate, stderr};
+
+#[test]
+fn every_behaviour_takes_part() {
+    let folder = tempfile::tempdir().unwrap();
+    let peers = "honest:3,idle,random,zero,mixer,mixer+1,replayer,replayer+1,shuffler,early-reader,concentrate,\
+        sybil:2:same,sybil:2:split@2,lazy,signflip,noise:2";
+    let summary = simulate(&folder.path().join("run"), peers, "5", &[]);
+    assert_eq!((&summary["all_agree"], &summary["stalled"]), (&true.into(), &0.into()));
+    for peer in summary["peers"].as_array().unwrap() {
+        // These have nothing to send before others have.
+        let waits = ["mixer", "replayer", "shuffler", "early-reader"];
+        let waits = waits.iter().any(|kind| peer["behaviour"].as_str().unwrap().starts_with(kind));
+        let submissions = peer["submissions"].as_u64().unwrap();
+        assert!(submissions == 5 || waits && submissions < 5, "{peer:#}");
+    }
+}
+
+#[test]
+fn large_claims_do_not_end_the_evaluation() {
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["--peers", "honest:2,zero*14@1000", "--windows", "3", "--seq", "128"];
+    let out = folder.path().join("run");
+    let common = ["simulate", "--sequences", "4", "--no-baseline", "--json", "--out"];
+    let output = gauntlet(&[&common[..], &[&out.display().to_string()], &args].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    let facts = std::fs::read_to_string(out.join("facts.jsonl")).unwrap();
+    for line in facts.lines() {
+        let facts: gauntlet::RoundFacts = serde_json::from_str(line).unwrap();
+        assert!(!facts.losses.is_empty(), "window {}", facts.window.window);
+    }
+}
+
+#[test]
+fn too_few_submissions_make_no_step_and_everybody_knows() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = manifest(folder.path(), &[("min_gather = 1", "min_gather = 3")]);
+    let out = folder.path().join("run");
+    let out_text = out.display().to_string();
+    let args = ["--peers", "honest:2,late", "--windows", "3", "--sequences", "1", "--no-baseline", "--json"];
+    let output = gauntlet(&[&["simulate", "--manifest", &path, "--out", &out_text][..], &args].concat());
+    assert!(output.status.success(), "{}", stderr(&output));
+    let lines = String::from_utf8(output.stdout).unwrap();
+    let windows: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let windows: Vec<&Value> = windows.iter().filter(|line| line["theta"].is_string()).collect();
+    assert_eq!(windows.len(), 3);
+    for window in &windows {
+        assert_eq!(window["theta"], windows[0]["theta"], "θ stays");
+        assert_eq!((&window["accepted"], &window["apart"]), (&2.into(), &serde_json::json!([])));
+        assert!(window["leader"].is_string());
+    }
+}

@@ -1,0 +1,107 @@
+//! Validators that do not keep to the rules.
+
+use serde_json::Value;
+
+use super::{peer, run_of, simulate};
+
+#[test]
+fn honest_nodes_agree_whatever_others_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let peers = "honest:3,twoface,eraser,offline@4,malformed,late,stale:2,leaver@5,late:object";
+    let validators = ["--validators", "equivocating-leader@3,silent-leader@5,honest"];
+    let summary = simulate(&folder.path().join("run"), peers, "9", &validators);
+    assert_eq!(summary["all_agree"], true, "{summary:#}");
+    let led: Vec<u64> =
+        summary["validators"].as_array().unwrap().iter().map(|v| v["led"].as_u64().unwrap()).collect();
+    // The first leads until it signs two records, the second until it falls silent, the third from then on.
+    assert_eq!(led, [3, 2, 4], "{summary:#}");
+    let honest = summary["theta_hash"].as_str().unwrap();
+    assert_ne!(honest, "");
+    for (name, reason) in [
+        ("malformed-1", "undecodable"),
+        ("late-1", "late_commitment"),
+        ("late:object-1", "too_late"),
+        ("stale:2-1", "wrong_state"),
+    ] {
+        let failures = &peer(&summary, name)["failures"];
+        assert!(failures[reason].as_u64().unwrap() > 0, "{name}: {failures}");
+        assert_eq!(peer(&summary, name)["balance"], 0, "{name}");
+    }
+    for honest in ["honest-1", "honest-2", "honest-3", "eraser-1", "offline@4-1"] {
+        assert_eq!(peer(&summary, honest)["sync"], 0.0, "{honest}");
+    }
+    assert!(peer(&summary, "stale:2-1")["sync"].as_f64().unwrap() > 0.5);
+    let events = std::fs::read_to_string(folder.path().join("run/events.jsonl")).unwrap();
+    assert!(events.contains("\"kind\":\"equivocation\""));
+    let troubles: Vec<&str> = events.lines().filter(|line| line.contains("\"kind\":\"trouble\"")).collect();
+    assert!(troubles.iter().all(|line| !line.contains("honest-")), "{troubles:?}");
+}
+
+#[test]
+fn hostile_validators_stop_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let often = [("checkpoint_every = 10", "checkpoint_every = 4"), ("anchor_every = 5", "anchor_every = 2")];
+    let validators = "withholding-leader@2,favouring-leader@4,garbage-anchors@1,offline@3,honest";
+    let peers = "honest:3,joiner@7";
+    let args = ["--peers", peers, "--windows", "10", "--validators", validators];
+    let (summary, events) = run_of(folder.path(), &often, &args);
+    assert_eq!((&summary["all_agree"], &summary["stalled"]), (&true.into(), &0.into()), "{summary:#}");
+    let led: Vec<u64> =
+        summary["validators"].as_array().unwrap().iter().map(|v| v["led"].as_u64().unwrap()).collect();
+    // What the first lists in window 2 nobody can have, so it is the second's turn.
+    assert_eq!(led, [9, 1, 0, 0, 0], "{summary:#}");
+    let missing =
+        |event: &Value| event["kind"] == "trouble" && event["what"].as_str().unwrap().contains("missing");
+    assert!(events.iter().any(missing), "the first one's record is seen to be empty talk");
+    let joined = events.iter().find(|e| e["kind"] == "joined").unwrap();
+    assert_eq!(joined["from"], 4, "a checkpoint is found among garbage");
+    assert_eq!(peer(&summary, "joiner@7-1")["agrees"], true);
+}
+
+#[test]
+fn a_leader_who_selects_its_friends_is_seen_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let args =
+        ["--peers", "honest:4", "--windows", "5", "--validators", "favouring-leader@2,honest,honest,honest"];
+    let (summary, events) = run_of(folder.path(), &[], &args);
+    assert_eq!(summary["all_agree"], true);
+    let views: Vec<&Value> = events.iter().filter(|e| e["kind"] == "statement").collect();
+    assert_eq!(views.len(), 15);
+    for view in views {
+        let favoured = view["window"].as_u64().unwrap() >= 2;
+        assert_eq!(view["view"]["differs"]["reason"] == "selection", favoured, "{view}");
+        assert_eq!(view["view"] == "agree", !favoured, "{view}");
+    }
+    assert_eq!(summary["disputed"], serde_json::json!([2, 3, 4]), "more stake differs than agrees");
+}
+
+#[test]
+fn nodes_that_took_either_of_two_records_meet_again() {
+    let folder = tempfile::tempdir().unwrap();
+    // Nobody is there to tell the two records of window 2 apart, so each half of the miners follows one of them.
+    let validators = "equivocating-leader@2,offline@2,offline@2,offline@2";
+    let peers = "honest:4,joiner@7:replay,offline@4";
+    let args = ["--peers", peers, "--windows", "9", "--validators", validators];
+    let (summary, events) = run_of(folder.path(), &[], &args);
+    let apart = events.iter().filter(|e| e["kind"] == "window" && e["apart"] != serde_json::json!([]));
+    assert!(apart.count() > 0, "they were apart");
+    assert!(events.iter().any(|e| e["kind"] == "equivocation"));
+    assert_eq!((&summary["all_agree"], &summary["stalled"]), (&true.into(), &0.into()), "{summary:#}");
+    let led = |i: usize| summary["validators"][i]["led"].as_u64().unwrap();
+    assert!(led(0) <= 4 && led(1) >= 4, "{summary:#}");
+}
+
+#[test]
+fn a_leader_cannot_replace_the_past() {
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["--peers", "honest:3", "--windows", "7", "--validators", "forking-leader@2,honest,honest"];
+    let (summary, events) = run_of(folder.path(), &[], &args);
+    assert_eq!((&summary["all_agree"], &summary["stalled"]), (&true.into(), &0.into()), "{summary:#}");
+    let records = |w: u64| events.iter().filter(move |e| e["kind"] == "record" && e["window"] == w);
+    assert_eq!(records(3).count(), 2, "its own, and the next leader's");
+    let theta =
+        |w: u64| events.iter().find(|e| e["kind"] == "window" && e["window"] == w).unwrap()["theta"].clone();
+    assert_eq!(records(3).next_back().unwrap()["state_before"], theta(2));
+    let led = |i: usize| summary["validators"][i]["led"].as_u64().unwrap();
+    assert_eq!([led(0), led(1)], [5, 2], "windows 2 and 3 are the second's");
+}
