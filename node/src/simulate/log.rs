@@ -6,14 +6,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use gauntlet::record::SignedRecord;
-use gauntlet::record::agreement::View;
 use gauntlet::{Event, EventKind, Hotkey, State};
 use serde::Serialize;
 use serde_json::json;
 
 use super::{WindowResult, summary};
 use crate::chain::EpochPay;
-use crate::run::validator::Judged;
+use crate::run::validator::{Judged, Stated};
 use crate::storage::ss58;
 
 /// Name of the file in a run folder.
@@ -113,11 +112,15 @@ impl Log {
     }
 
     /// What a validator says of a leader's record.
-    pub(crate) fn view(&mut self, window: u64, by: Hotkey, leader: Hotkey, view: &View) -> Result<()> {
-        self.line(&json!({
+    pub(crate) fn view(&mut self, window: u64, by: Hotkey, leader: Hotkey, stated: &Stated) -> Result<()> {
+        let mut line = json!({
             "kind": "statement", "window": window, "validator": ss58::encode(&by),
-            "leader": ss58::encode(&leader), "view": view,
-        }))
+            "leader": ss58::encode(&leader), "view": stated.view,
+        });
+        if let Some(why) = stated.why {
+            line["why"] = why.into();
+        }
+        self.line(&line)
     }
 
     /// A proof that went on chain.

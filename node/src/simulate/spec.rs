@@ -92,6 +92,10 @@ pub(crate) enum ValidatorKind {
     ForkingLeader(u64),
     /// From this window on selects the miner of the lowest hotkey, and nobody else.
     FavouringLeader(u64),
+    /// From this window on judges on top of a past that it makes up, in which the miner of the lowest hotkey is best.
+    ForgingLeader(u64),
+    /// From this window on its store answers nobody who asks for its judgement.
+    MuteJudge(u64),
     /// Honest otherwise; from this window on anchors hashes of no record.
     GarbageAnchors(u64),
     /// Honest; reaches nobody while this window is closed.
@@ -109,7 +113,7 @@ impl ValidatorKind {
 
 /// Names that `--validators` knows.
 const VALIDATORS: &str = "honest, silent-leader@W, equivocating-leader@W, withholding-leader@W, forking-leader@W, favouring-leader@W, \
-    garbage-anchors@W, offline@W, restart@W";
+    forging-leader@W, mute-judge@W, garbage-anchors@W, offline@W, restart@W";
 
 /// Names that `--peers` knows.
 const KINDS: &str = "honest, lazy, idle, random, zero, copycat, mixer, mixer+1, replayer, replayer+1, shuffler, \
@@ -326,6 +330,8 @@ impl FromStr for ValidatorKind {
             Some(("withholding-leader", w)) => Ok(Self::WithholdingLeader(window(w)?)),
             Some(("forking-leader", w)) => Ok(Self::ForkingLeader(window(w)?)),
             Some(("favouring-leader", w)) => Ok(Self::FavouringLeader(window(w)?)),
+            Some(("forging-leader", w)) => Ok(Self::ForgingLeader(window(w)?)),
+            Some(("mute-judge", w)) => Ok(Self::MuteJudge(window(w)?)),
             Some(("garbage-anchors", w)) => Ok(Self::GarbageAnchors(window(w)?)),
             Some(("offline", w)) => Ok(Self::Offline(window(w)?)),
             Some(("restart", w)) => Ok(Self::Restart(window(w)?)),
@@ -343,6 +349,8 @@ impl fmt::Display for ValidatorKind {
             Self::WithholdingLeader(w) => write!(f, "withholding-leader@{w}"),
             Self::ForkingLeader(w) => write!(f, "forking-leader@{w}"),
             Self::FavouringLeader(w) => write!(f, "favouring-leader@{w}"),
+            Self::ForgingLeader(w) => write!(f, "forging-leader@{w}"),
+            Self::MuteJudge(w) => write!(f, "mute-judge@{w}"),
             Self::GarbageAnchors(w) => write!(f, "garbage-anchors@{w}"),
             Self::Offline(w) => write!(f, "offline@{w}"),
             Self::Restart(w) => write!(f, "restart@{w}"),
@@ -371,7 +379,7 @@ mod tests {
         assert_eq!(validators("2").unwrap(), [ValidatorKind::Honest; 2]);
         let all = VALIDATORS.replace("@W", "@7");
         let written: Vec<String> = validators(&all).unwrap().iter().map(ToString::to_string).collect();
-        assert_eq!((written.len(), written.join(", ")), (9, all));
+        assert_eq!((written.len(), written.join(", ")), (11, all));
     }
 
     #[test]
