@@ -210,6 +210,11 @@ impl Manifest {
             );
             return wrong("window.blocks", problem);
         }
+        let block_ms = self.chain.ledger.block_time_ms;
+        if w.commit.saturating_mul(block_ms) < 1000 {
+            let problem = "stores stamp whole seconds, so commitments need one at least; raise it";
+            return wrong("window.commit", format!("{} blocks of {block_ms} ms: {problem}", w.commit));
+        }
         self.gauntlet.check().map_err(|e| Usage(format!("gauntlet: {e}")))?;
         let rules = &self.gauntlet;
         if rules.incentive.burn > 0.0 && self.chain.ledger.owner.is_none() {

@@ -11,7 +11,10 @@ pub(crate) enum Kind {
     Idle,
     Random,
     Zero,
+    /// Commits to another's commitment.
     Copycat,
+    /// Commits to another's object, once that can be read.
+    LateCopycat,
     /// Whether with a sequence of its own.
     Mixer(bool),
     /// Whether with a sequence of its own.
@@ -116,7 +119,7 @@ const VALIDATORS: &str = "honest, silent-leader@W, equivocating-leader@W, withho
     forging-leader@W, mute-judge@W, garbage-anchors@W, offline@W, restart@W";
 
 /// Names that `--peers` knows.
-const KINDS: &str = "honest, lazy, idle, random, zero, copycat, mixer, mixer+1, replayer, replayer+1, shuffler, \
+const KINDS: &str = "honest, lazy, idle, random, zero, copycat, late-copycat, mixer, mixer+1, replayer, replayer+1, shuffler, \
     early-reader, twoface, eraser, late[:object], absent:P, malformed, stale:K, signflip, noise:X, concentrate, \
     sybil:N:same|interleave|split, joiner@W, joiner@W:replay, leaver@W, offline@W, restart@W; honest:N@SPEED, others NAME*N@SPEED";
 
@@ -187,6 +190,7 @@ impl FromStr for Entry {
             "random" => (Kind::Random, 1),
             "zero" => (Kind::Zero, 1),
             "copycat" => (Kind::Copycat, 1),
+            "late-copycat" => (Kind::LateCopycat, 1),
             "mixer" => (Kind::Mixer(false), 1),
             "mixer+1" => (Kind::Mixer(true), 1),
             "replayer" => (Kind::Replayer(false), 1),
@@ -265,6 +269,7 @@ impl fmt::Display for Kind {
             Self::Random => f.write_str("random"),
             Self::Zero => f.write_str("zero"),
             Self::Copycat => f.write_str("copycat"),
+            Self::LateCopycat => f.write_str("late-copycat"),
             Self::Mixer(own) => f.write_str(if *own { "mixer+1" } else { "mixer" }),
             Self::Replayer(own) => f.write_str(if *own { "replayer+1" } else { "replayer" }),
             Self::Shuffler => f.write_str("shuffler"),
@@ -364,12 +369,12 @@ mod tests {
 
     #[test]
     fn every_form_is_read_and_written_back() {
-        let text = "honest:4@2,lazy*2,mixer+1,stale:3,noise:0.5,absent:0.25,sybil:3:interleave,joiner@20,leaver@9,joiner@3:replay,offline@4,restart@5,late,late:object";
+        let text = "honest:4@2,lazy*2,mixer+1,stale:3,noise:0.5,absent:0.25,sybil:3:interleave,joiner@20,leaver@9,joiner@3:replay,offline@4,restart@5,late,late:object,late-copycat";
         let entries = peers(text).unwrap();
         assert_eq!(entries[0], Entry { kind: Kind::Honest, count: 4, speed: 2.0 });
         assert_eq!((entries[1].count, entries[6].count), (2, 3));
         let names: Vec<String> = entries.iter().map(|e| e.kind.to_string()).collect();
-        let known = "honest lazy mixer+1 stale:3 noise:0.5 absent:0.25 sybil:3:interleave joiner@20 leaver@9 joiner@3:replay offline@4 restart@5 late late:object";
+        let known = "honest lazy mixer+1 stale:3 noise:0.5 absent:0.25 sybil:3:interleave joiner@20 leaver@9 joiner@3:replay offline@4 restart@5 late late:object late-copycat";
         assert_eq!(names.join(" "), known);
         for name in names {
             assert_eq!(name.parse::<Entry>().unwrap().kind.to_string(), name);
