@@ -66,7 +66,7 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
             None => output::text(&format!("{}\n", serde_json::to_string(&result)?))?,
         }
     }
-    let summary = simulation.summary(settings.seed)?;
+    let summary = simulation.summary(&settings)?;
     files::write(&out.join("summary.json"), format!("{}\n", serde_json::to_string_pretty(&summary)?))?;
     files::write(&out.join("report.html"), &simulation.page(&summary)?)?;
     match table {
@@ -82,6 +82,9 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
             "honest nodes ended with different θ; {} says who stands where",
             out.join("summary.json").display()
         );
+    }
+    if summary.interrupted {
+        eprintln!("interrupted after {} of {} windows", summary.windows, settings.windows);
     }
     let (total, busy) = (started.elapsed().as_secs_f64(), simulation.busy().as_secs_f64());
     let rest = 100.0 * (1.0 - busy / total.max(1e-9));

@@ -36,6 +36,7 @@ pub(crate) struct Log {
     file: BufWriter<File>,
     /// `facts.jsonl`: what each round was judged by, so that anyone can judge it again.
     facts: BufWriter<File>,
+    facts_path: PathBuf,
     states: PathBuf,
     pub(crate) nodes: Vec<Met>,
     /// Events of each validator's rounds.
@@ -57,13 +58,14 @@ impl Log {
     pub(crate) fn create(out: &Path) -> Result<Self> {
         let path = out.join(EVENTS);
         let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
-        let facts = out.join(FACTS);
-        let facts = File::create(&facts).with_context(|| format!("cannot create {}", facts.display()))?;
+        let facts_path = out.join(FACTS);
+        let facts =
+            File::create(&facts_path).with_context(|| format!("cannot create {}", facts_path.display()))?;
         let states = out.join("states");
         std::fs::create_dir_all(&states).with_context(|| format!("cannot create {}", states.display()))?;
         let (nodes, events, windows, troubles) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (file, facts) = (BufWriter::new(file), BufWriter::new(facts));
-        Ok(Self { path, file, facts, states, nodes, events, windows, troubles })
+        Ok(Self { path, file, facts, facts_path, states, nodes, events, windows, troubles })
     }
 
     fn line(&mut self, line: &impl Serialize) -> Result<()> {
@@ -92,8 +94,9 @@ impl Log {
 
     /// A round of a validator.
     pub(crate) fn judged(&mut self, validator: Hotkey, judged: &Judged) -> Result<()> {
-        serde_json::to_writer(&mut self.facts, &judged.facts).context("cannot write the facts")?;
-        self.facts.write_all(b"\n").context("cannot write the facts")?;
+        let cannot = || format!("cannot write {}", self.facts_path.display());
+        serde_json::to_writer(&mut self.facts, &judged.facts).with_context(cannot)?;
+        self.facts.write_all(b"\n").with_context(cannot)?;
         for event in &judged.finished.events {
             self.line(&Line { validator: ss58::encode(&validator), event })?;
             self.events.push((validator, event.clone()));
@@ -210,7 +213,7 @@ impl Log {
 
     /// Everything is in the file.
     pub(crate) fn flush(&mut self) -> Result<()> {
-        self.facts.flush().context("cannot write the facts")?;
+        self.facts.flush().with_context(|| format!("cannot write {}", self.facts_path.display()))?;
         self.file.flush().with_context(|| format!("cannot write {}", self.path.display()))
     }
 }

@@ -5,6 +5,7 @@ mod behaviours;
 mod default_run;
 mod determinism;
 mod input;
+mod interruption;
 mod joiners;
 mod leaders;
 mod objects;
