@@ -7,6 +7,8 @@ mod honest;
 mod mixing;
 mod objects;
 mod sybil;
+#[cfg(test)]
+mod tests;
 mod timing;
 pub(crate) mod tools;
 
