@@ -11,6 +11,7 @@ mod leaders;
 mod objects;
 mod offline;
 mod payouts;
+mod report;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
