@@ -1,5 +1,6 @@
 //! Nodes in a small world: what they keep on disk, and what they publish.
 
+mod anchors;
 mod audit;
 mod disk;
 mod judgement;
