@@ -107,9 +107,26 @@ pub fn put_time(modified: u64, opens_ms: u64, length_ms: u64) -> PutTime {
     }
 }
 
+/// Whether a commitment was put before its phase ended: iff its stamp is of an earlier second than that end,
+/// `modified` < ⌊opens + length⌋. Objects can be read from the end on, so whoever writes in its second may have read what
+/// others made; what honest peers put in the part of that second before the end is late too. Units as in [`put_time`].
+pub fn committed_in_time(modified: u64, opens_ms: u64, length_ms: u64) -> bool {
+    modified < opens_ms.saturating_add(length_ms) / 1000
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_commitment_in_the_second_of_its_deadline_is_late() {
+        // Opens at 10.7 s for 5 s: objects can be read from 15.7 s on.
+        let at = |modified| committed_in_time(modified, 10_700, 5_000);
+        assert_eq!([at(9), at(10), at(14), at(15), at(16)], [true, true, true, false, false]);
+        // On whole seconds nothing is lost.
+        let at = |modified| committed_in_time(modified, 10_000, 1_000);
+        assert_eq!([at(10), at(11)], [true, false]);
+    }
 
     #[test]
     fn truncated_clock_is_in_time() {

@@ -40,6 +40,9 @@ pub enum Difference {
     Commitment,
     /// The gather set of two windows on is another than the one that follows from the leader's published state.
     Selection,
+    /// The leader's published judgement cannot be read, or contradicts the chain, the record, or its own past: nobody can
+    /// say what selection follows.
+    Judgement,
 }
 
 /// What a validator saw itself.

@@ -82,7 +82,7 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
             None => output::text(&format!("{}\n", serde_json::to_string(&result)?))?,
         }
     }
-    let summary = simulation.summary(settings.seed)?;
+    let summary = simulation.summary(&settings)?;
     files::write(&out.join(SUMMARY), format!("{}\n", serde_json::to_string_pretty(&summary)?))?;
     files::write(&out.join("report.html"), &simulation.page(&summary)?)?;
     match table {
@@ -95,6 +95,9 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
     }
     if !summary.all_agree {
         bail!("honest nodes ended with different θ; {} says who stands where", out.join(SUMMARY).display());
+    }
+    if summary.interrupted {
+        eprintln!("interrupted after {} of {} windows", summary.windows, settings.windows);
     }
     let (total, busy) = (started.elapsed().as_secs_f64(), simulation.busy().as_secs_f64());
     let rest = 100.0 * (1.0 - busy / total.max(1e-9));

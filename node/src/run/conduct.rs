@@ -83,6 +83,9 @@ impl Lead<'_, '_> {
 
 /// A validator's conduct.
 pub(crate) trait Conduct {
+    /// Before it judges a window.
+    fn before_judging(&mut self, _validator: &mut Validator, _window: u64) {}
+
     /// In its turn: shows the record it signed, and its bundle. Gives what it showed, if anything.
     fn publish(
         &mut self,

@@ -1,6 +1,7 @@
 //! A run: what its nodes know, and the one implementation of a window (`train → commit → reveal → record → evaluate →
 //! apply`). The simulation and the network differ in clock, chain and storage, never here.
 
+pub(crate) mod audit;
 pub(crate) mod bundle;
 pub(crate) mod checkpoint;
 pub(crate) mod commitment;
@@ -21,7 +22,7 @@ pub(crate) mod reader;
 pub(crate) mod records;
 pub(crate) mod statement;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 pub(crate) mod theta;
 pub(crate) mod validator;
 pub(crate) mod validator_node;

@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use gauntlet::record::SignedRecord;
-use gauntlet::record::agreement::View;
 use gauntlet::record::succession;
 use gauntlet::{Hotkey, State};
 use serde::{Deserialize, Serialize};
@@ -18,7 +17,7 @@ use super::follower::{Followed, Follower};
 use super::lease::Lease;
 use super::persist::Disk;
 use super::theta::{Shared, Theta};
-use super::validator::Judged;
+use super::validator::{Judged, Stated};
 use super::{World, checkpoint};
 use crate::storage::ss58;
 
@@ -96,7 +95,7 @@ pub(crate) enum Happened {
     /// A leader published a record.
     Published(Box<SignedRecord>),
     /// A validator said what it thinks of a record.
-    Stated { window: u64, leader: Hotkey, view: View },
+    Stated { window: u64, leader: Hotkey, stated: Stated },
     /// A proof against a leader went on chain while `window` was open.
     Reported { window: u64, leader: Hotkey },
     /// The record of `window` was applied in its leader's turn; none: later, or another's.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use gauntlet::submission::{Commitment, Header, Object, PutTime, Signed, put_time};
+use gauntlet::submission::{Commitment, Header, Object, PutTime, Signed, committed_in_time, put_time};
 use gauntlet::{Digest, Hotkey};
 use gauntlet_demo::Submission;
 use gauntlet_demo::object::{self, KIND_DEMO};
@@ -31,6 +31,10 @@ impl Phase {
 
     fn of(self, modified: u64) -> PutTime {
         put_time(modified, self.opens_ms, self.length_ms)
+    }
+
+    fn is_over(self, modified: u64) -> bool {
+        !committed_in_time(modified, self.opens_ms, self.length_ms)
     }
 }
 
@@ -63,8 +67,8 @@ pub(crate) fn fetch_all(
     found
 }
 
-/// Commitments of `peers` to window `w`, read at the deadline or later: what was put after it is late. One that is early
-/// harms nobody but its owner.
+/// Commitments of `peers` to window `w`, read at the deadline or later, which makes no difference: what is stamped with the
+/// second of the deadline is late, for objects can be read in it. One that is early harms nobody but its owner.
 pub(crate) fn commitments(
     world: &World<'_>,
     me: &Hotkey,
@@ -77,7 +81,7 @@ pub(crate) fn commitments(
     let judge = |(hotkey, found): (Hotkey, Found)| {
         let commitment = match found {
             Ok(found) => match commitment::open(&found.bytes, &run.id, w, &hotkey) {
-                Some(_) if phase.of(found.meta.last_modified) == PutTime::Late => Commitment::Late,
+                Some(_) if phase.is_over(found.meta.last_modified) => Commitment::Late,
                 Some(content) => Commitment::InTime(content),
                 // Bytes that are no commitment commit to nothing.
                 None => Commitment::Absent,

@@ -1,5 +1,7 @@
 //! Nodes in a small world: what they keep on disk, and what they publish.
 
+mod anchors;
+mod audit;
 mod disk;
 mod judgement;
 mod nodes;
@@ -10,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use gauntlet::State;
+use gauntlet::record::SignedRecord;
 use gauntlet_model::engine::cpu::{Cpu, Path as CodePath};
 
 use super::compute::Compute;
@@ -17,6 +20,7 @@ use super::follower::Follower;
 use super::identity::Identity;
 use super::peer::Peer;
 use super::theta::{Shared, Theta};
+use super::validator::Validator;
 use super::*;
 use crate::chain::{Clock, Ledger};
 use crate::corpus::DataArgs;
@@ -32,20 +36,25 @@ impl Buckets for OneBucket {
 }
 
 /// Two miners and a validator, registered, in the first window of a run.
-struct Small {
-    run: Run,
+pub(crate) struct Small {
+    pub(crate) run: Run,
     compute: Compute,
     chain: Ledger,
     buckets: OneBucket,
-    height: Arc<AtomicU64>,
+    pub(crate) height: Arc<AtomicU64>,
 }
 
-fn identity(n: u8) -> Identity {
+pub(crate) fn identity(n: u8) -> Identity {
     Identity::from_seed(&[n; 32]).unwrap()
 }
 
 impl Small {
-    fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self::of(seed, &[])
+    }
+
+    /// With more miners.
+    pub(crate) fn of(seed: u64, more: &[u8]) -> Self {
         let corpus = DataArgs::default().open(Path::new(""), 1).unwrap();
         let manifest = of_flags("byte-1m", 32, (1e-3, 10), seed, &corpus);
         let run = Run::new(manifest, corpus).unwrap();
@@ -54,8 +63,8 @@ impl Small {
         let height = Arc::new(AtomicU64::new(0));
         let clock = Clock::Virtual { height: Arc::clone(&height), seed };
         let mut chain = Ledger::open(Path::new(":memory:"), &run.manifest.chain.ledger, clock).unwrap();
-        for n in 1..=3 {
-            let hotkey = identity(n).hotkey();
+        for n in [1, 2, 3].iter().chain(more) {
+            let hotkey = identity(*n).hotkey();
             chain.register(hotkey, hotkey).unwrap();
         }
         chain.add_stake(identity(3).hotkey(), 5).unwrap();
@@ -66,7 +75,7 @@ impl Small {
         small
     }
 
-    fn world(&mut self) -> World<'_> {
+    pub(crate) fn world(&mut self) -> World<'_> {
         World { run: &self.run, compute: &mut self.compute, chain: &mut self.chain, buckets: &self.buckets }
     }
 
@@ -75,7 +84,33 @@ impl Small {
         Follower::new(identity(n).hotkey(), self.run.id, theta, Shared::default())
     }
 
-    fn peer(&mut self, n: u8) -> Peer {
+    /// Window 0, with what miners 1 and 2 send, up to the record that validator 3 signs; nothing is published yet.
+    fn led(&mut self) -> (Validator, SignedRecord, Vec<u8>) {
+        let mut validator = Validator::new(identity(3), self.follower(3));
+        let (mut peers, window) = ([self.peer(1), self.peer(2)], self.run.manifest.window.clone());
+        self.height.store(window.opens(1), Ordering::Release);
+        let mut world = self.world();
+        let mut objects = Vec::new();
+        for peer in &mut peers {
+            let ids = peer.assigned(&world, 0, 1).unwrap();
+            let (sent, _) = peer.train(&mut world, &ids).unwrap();
+            let theta = Arc::clone(peer.follower.theta());
+            let object = peer.seal(&world, 0, &theta, &sent, 1).unwrap();
+            peer.commit(&world, 0, &object).unwrap();
+            objects.push(object);
+        }
+        self.height.store(window.commit_deadline(0), Ordering::Release);
+        let world = self.world();
+        validator.read_commitments(&world, 0).unwrap();
+        peers.iter().zip(&objects).for_each(|(peer, object)| peer.reveal(&world, 0, object).unwrap());
+        self.height.store(window.record_opens(0), Ordering::Release);
+        let mut world = self.world();
+        validator.judge(&mut world, 0).unwrap().unwrap();
+        let (signed, bundle) = validator.record(&world, 0).unwrap().unwrap();
+        (validator, signed, bundle)
+    }
+
+    pub(crate) fn peer(&mut self, n: u8) -> Peer {
         let follower = self.follower(n);
         Peer::new(&self.world(), identity(n), follower).unwrap()
     }

@@ -14,9 +14,10 @@ use gauntlet::{Digest, Finished, Hotkey, Round, State, replay};
 use gauntlet_demo::Submission;
 use serde::{Deserialize, Serialize};
 
+use super::audit::{Audit, Audits, Public};
 use super::follower::Follower;
 use super::identity::Identity;
-use super::judgement::{Audit, Judgement, Public, audit};
+use super::judgement::Judgement;
 use super::records::expected;
 use super::statement::Said;
 use super::{World, bundle, checkpoint, reader};
@@ -31,8 +32,7 @@ pub(crate) struct Validator {
     open: Option<Closing>,
     /// The newest split, for the chain.
     incentives: Option<Incentives>,
-    /// The state in which each leader's newest audited judgement ended, by hash.
-    audited: BTreeMap<Hotkey, (u64, Digest)>,
+    audits: Audits,
     /// The newest record it signed: two of one window would be a proof against it.
     signed: Option<SignedRecord>,
 }
@@ -43,7 +43,7 @@ pub(super) struct Memory {
     /// [`State::to_bytes`].
     pub(super) state: Vec<u8>,
     pub(super) incentives: Option<Incentives>,
-    pub(super) audited: BTreeMap<Hotkey, (u64, Digest)>,
+    pub(super) audits: Audits,
     pub(super) signed: Option<SignedRecord>,
     /// Commitments as read at their deadline, with the window, and whether others were out of reach then.
     pub(super) read: Option<(u64, BTreeMap<Hotkey, Commitment>, bool)>,
@@ -93,6 +93,13 @@ impl Closing {
     }
 }
 
+/// What a validator said of a record.
+pub(crate) struct Stated {
+    pub(crate) view: View,
+    /// What the leader's judgement contradicts, if anything.
+    pub(crate) why: Option<&'static str>,
+}
+
 /// What came of [`Validator::afterwards`].
 #[derive(Default)]
 pub(crate) struct Afterwards {
@@ -110,7 +117,7 @@ impl Validator {
             state: State::default(),
             open: None,
             incentives: None,
-            audited: BTreeMap::new(),
+            audits: Audits::default(),
             signed: None,
         }
     }
@@ -124,6 +131,11 @@ impl Validator {
         &self.state
     }
 
+    /// Remembers something else from now on, as nobody should.
+    pub(crate) fn pretend(&mut self, state: State) {
+        self.state = state;
+    }
+
     /// What a restart needs. Errors: a state without stored form.
     pub(super) fn memory(&self) -> Result<Memory> {
         let open = self.open.as_ref();
@@ -131,7 +143,7 @@ impl Validator {
         Ok(Memory {
             state: self.state.to_bytes()?,
             incentives: self.incentives.clone(),
-            audited: self.audited.clone(),
+            audits: self.audits.clone(),
             signed: self.signed.clone(),
             read: open.map(|c| (c.window, c.commitments.clone(), c.cut_off)),
             facts: open.and_then(|c| c.facts.clone()),
@@ -152,7 +164,7 @@ impl Validator {
         objects: BTreeMap<Hotkey, Vec<u8>>,
     ) -> Result<()> {
         self.state = State::from_bytes(&memory.state)?;
-        (self.incentives, self.audited, self.signed) = (memory.incentives, memory.audited, memory.signed);
+        (self.incentives, self.audits, self.signed) = (memory.incentives, memory.audits, memory.signed);
         let Some((window, commitments, cut_off)) = memory.read else { return Ok(()) };
         let mut closing = Closing::new(window, commitments, cut_off);
         if let Some(facts) = memory.facts {
@@ -233,6 +245,7 @@ impl Validator {
             self.open = Some(closing);
             return Ok(None);
         }
+        self.audits.follow(world, &self.identity.hotkey(), w, self.state.next_window)?;
         self.mark_late(world, &mut closing)?;
         let reveal = world.block(world.run.manifest.window.record_opens(w))?;
         closing.gather = self.gather(world, &closing, &reveal);
@@ -398,7 +411,7 @@ impl Validator {
 
     /// Says what it thinks of the record `signed`; `None` where it knows nothing of the window, or could not follow the
     /// record: who says something stands behind it.
-    pub(crate) fn state_view(&mut self, world: &World<'_>, signed: &SignedRecord) -> Result<Option<View>> {
+    pub(crate) fn state_view(&mut self, world: &World<'_>, signed: &SignedRecord) -> Result<Option<Stated>> {
         let w = signed.record.window;
         let Some(closing) = self.open.as_ref().filter(|c| c.window == w && c.finished.is_some()) else {
             return Ok(None);
@@ -418,29 +431,22 @@ impl Validator {
         let (leader, theta) = (signed.record.leader, self.follower.theta());
         let public = Public {
             record: &signed.record,
-            roster: &world.roster(w)?,
-            reveal_block: world.block(world.run.manifest.window.record_opens(w))?,
             gather: &closing.gather,
             step: theta.steps,
             learning_rate: f64::from(world.run.learning_rate(theta.steps)),
-            state: self.audited.get(&leader).filter(|(at, _)| at + 1 == w).map(|(_, state)| *state),
         };
-        let audit = audit(world, &self.hotkey(), &public);
-        let selection = match &audit {
-            Audit::Follows(selection, _) => Some(selection),
-            _ => None,
+        let (selection, why) = match self.audits.leader(world, &self.hotkey(), &public)? {
+            Audit::Follows(selection) => (Some(selection), None),
+            Audit::Contradicts(why) => (None, Some(why)),
         };
-        let mut view =
-            compare(&signed.record, &Seen { gather: &gather, commitments, checks: &checks, selection });
-        if matches!(audit, Audit::Contradicts(_)) && view == View::Agree {
-            view = View::Differs { hotkey: leader, reason: Difference::Selection };
-        }
-        if let Audit::Follows(_, state) = audit {
-            self.audited.insert(leader, (w, state));
+        let seen = Seen { gather: &gather, commitments, checks: &checks, selection: selection.as_ref() };
+        let mut view = compare(&signed.record, &seen);
+        if why.is_some() && view == View::Agree {
+            view = View::Differs { hotkey: leader, reason: Difference::Judgement };
         }
         let said = Said::new(&self.identity, signed, view)?;
         world.put(&self.hotkey(), &world.run.keys.agreement(w, &self.hotkey()), &said.to_bytes()?)?;
-        Ok(Some(view))
+        Ok(Some(Stated { view, why }))
     }
 
     /// Keeps the state of a window once its record is applied, and takes back what is old.

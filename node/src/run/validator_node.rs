@@ -105,6 +105,7 @@ impl ValidatorNode {
         if block < world.run.manifest.window.record_opens(window) {
             return Ok(());
         }
+        self.conduct.before_judging(&mut self.validator, window);
         if let Some(judged) = self.validator.judge(world, window)? {
             happened.push(Happened::Judged(Box::new(judged)));
             self.save(world)?;
@@ -146,9 +147,9 @@ impl ValidatorNode {
             return Ok(());
         }
         let Some(signed) = self.validator.follower.record_of(world, window, &leader)? else { return Ok(()) };
-        if let Some(view) = self.validator.state_view(world, &signed)? {
+        if let Some(stated) = self.validator.state_view(world, &signed)? {
             self.progress.stated = Some(turn);
-            happened.push(Happened::Stated { window, leader, view });
+            happened.push(Happened::Stated { window, leader, stated });
             self.save(world)?;
         }
         Ok(())

@@ -21,6 +21,8 @@ pub(crate) struct SimBuckets {
     misled: BTreeSet<Hotkey>,
     /// Readers that reach nobody at the moment.
     offline: RefCell<BTreeSet<Hotkey>>,
+    /// Owners whose judgements nobody else can read.
+    mute: RefCell<BTreeSet<Hotkey>>,
     /// Chain time in milliseconds: what is put is stamped with it.
     now_ms: Arc<dyn Fn() -> u64 + Send + Sync>,
 }
@@ -28,7 +30,8 @@ pub(crate) struct SimBuckets {
 impl SimBuckets {
     pub(crate) fn new(root: Option<PathBuf>, now_ms: Arc<dyn Fn() -> u64 + Send + Sync>) -> Self {
         let (own, second) = (BTreeMap::new(), BTreeMap::new());
-        Self { root, own, second, misled: BTreeSet::new(), offline: RefCell::default(), now_ms }
+        let (offline, mute) = (RefCell::default(), RefCell::default());
+        Self { root, own, second, misled: BTreeSet::new(), offline, mute, now_ms }
     }
 
     /// Gives a node its bucket, and an address. The address goes on chain and so into block hashes: it must not depend on
@@ -62,6 +65,11 @@ impl SimBuckets {
             all.remove(&hotkey)
         };
     }
+
+    /// The bucket of `owner` fails for everybody else who asks for its judgements, from now on.
+    pub(crate) fn mute(&self, owner: Hotkey) {
+        self.mute.borrow_mut().insert(owner);
+    }
 }
 
 impl Buckets for SimBuckets {
@@ -69,6 +77,13 @@ impl Buckets for SimBuckets {
         if reader != owner && self.offline.borrow().contains(reader) {
             let bucket = self.own.get(owner)?.with_patience(Patience::none());
             return Some(bucket.with_trouble(|_| Some(Trouble::Drop)));
+        }
+        if reader != owner && self.mute.borrow().contains(owner) {
+            let bucket = self.own.get(owner)?.with_patience(Patience::none());
+            let judgement = |key: &str| key.contains("/judge/");
+            return Some(
+                bucket.with_trouble(move |asked| judgement(asked.key).then_some(Trouble::Status(503))),
+            );
         }
         match self.second.get(owner) {
             Some(second) if reader != owner && self.misled.contains(reader) => Some(second.clone()),

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use gauntlet::record::SignedRecord;
-use gauntlet::record::agreement::View;
 use gauntlet::{Event, Hotkey, State};
 use serde::Serialize;
 use serde_json::json;
@@ -15,7 +14,7 @@ use serde_json::json;
 use super::WindowResult;
 use crate::chain::{EpochPay, Ledger};
 use crate::run::node::Happened;
-use crate::run::validator::Judged;
+use crate::run::validator::{Judged, Stated};
 use crate::storage::ss58;
 
 /// Name of the file in a run folder.
@@ -39,6 +38,7 @@ pub(crate) struct Log {
     file: BufWriter<File>,
     /// `facts.jsonl`: what each round was judged by, so that anyone can judge it again.
     facts: BufWriter<File>,
+    facts_path: PathBuf,
     states: PathBuf,
     pub(crate) nodes: Vec<Met>,
     /// Events of each validator's rounds.
@@ -62,13 +62,14 @@ impl Log {
     pub(crate) fn create(out: &Path) -> Result<Self> {
         let path = out.join(EVENTS);
         let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
-        let facts = out.join(FACTS);
-        let facts = File::create(&facts).with_context(|| format!("cannot create {}", facts.display()))?;
+        let facts_path = out.join(FACTS);
+        let facts =
+            File::create(&facts_path).with_context(|| format!("cannot create {}", facts_path.display()))?;
         let states = out.join("states");
         std::fs::create_dir_all(&states).with_context(|| format!("cannot create {}", states.display()))?;
         let (nodes, events, windows, troubles) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
         let (file, facts) = (BufWriter::new(file), BufWriter::new(facts));
-        Ok(Self { path, file, facts, states, nodes, events, windows, troubles, epoch: 0 })
+        Ok(Self { path, file, facts, facts_path, states, nodes, events, windows, troubles, epoch: 0 })
     }
 
     fn line(&mut self, line: &impl Serialize) -> Result<()> {
@@ -100,7 +101,7 @@ impl Log {
         match event {
             Happened::Judged(judged) => self.judged(by, judged),
             Happened::Published(signed) => self.record(signed),
-            Happened::Stated { window, leader, view } => self.view(*window, by, *leader, view),
+            Happened::Stated { window, leader, stated } => self.view(*window, by, *leader, stated),
             Happened::Reported { window, leader } => self.equivocation(*window, by, *leader),
             Happened::Weighed { window, block, weights } => self.weights(*window, by, *block, weights),
             Happened::Trouble { window, what } => self.trouble(*window, name, what),
@@ -111,8 +112,9 @@ impl Log {
 
     /// A round of a validator.
     fn judged(&mut self, validator: Hotkey, judged: &Judged) -> Result<()> {
-        serde_json::to_writer(&mut self.facts, &judged.facts).context("cannot write the facts")?;
-        self.facts.write_all(b"\n").context("cannot write the facts")?;
+        let cannot = || format!("cannot write {}", self.facts_path.display());
+        serde_json::to_writer(&mut self.facts, &judged.facts).with_context(cannot)?;
+        self.facts.write_all(b"\n").with_context(cannot)?;
         for event in &judged.finished.events {
             self.line(&Line { validator: ss58::encode(&validator), event })?;
             self.events.push((validator, event.clone()));
@@ -131,11 +133,15 @@ impl Log {
     }
 
     /// What a validator says of a leader's record.
-    fn view(&mut self, window: u64, by: Hotkey, leader: Hotkey, view: &View) -> Result<()> {
-        self.line(&json!({
+    fn view(&mut self, window: u64, by: Hotkey, leader: Hotkey, stated: &Stated) -> Result<()> {
+        let mut line = json!({
             "kind": "statement", "window": window, "validator": ss58::encode(&by),
-            "leader": ss58::encode(&leader), "view": view,
-        }))
+            "leader": ss58::encode(&leader), "view": stated.view,
+        });
+        if let Some(why) = stated.why {
+            line["why"] = why.into();
+        }
+        self.line(&line)
     }
 
     /// A proof that went on chain.
@@ -204,7 +210,7 @@ impl Log {
 
     /// Everything is in the file.
     pub(crate) fn flush(&mut self) -> Result<()> {
-        self.facts.flush().context("cannot write the facts")?;
+        self.facts.flush().with_context(|| format!("cannot write {}", self.facts_path.display()))?;
         self.file.flush().with_context(|| format!("cannot write {}", self.path.display()))
     }
 }

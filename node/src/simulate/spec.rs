@@ -13,7 +13,10 @@ pub(crate) enum Kind {
     Idle,
     Random,
     Zero,
+    /// Commits to another's commitment.
     Copycat,
+    /// Commits to another's object, once that can be read.
+    LateCopycat,
     /// Whether with a sequence of its own.
     Mixer(bool),
     /// Whether with a sequence of its own.
@@ -94,6 +97,10 @@ pub(crate) enum ValidatorKind {
     ForkingLeader(u64),
     /// From this window on selects the miner of the lowest hotkey, and nobody else.
     FavouringLeader(u64),
+    /// From this window on judges on top of a past that it makes up, in which the miner of the lowest hotkey is best.
+    ForgingLeader(u64),
+    /// From this window on its store answers nobody who asks for its judgement.
+    MuteJudge(u64),
     /// Honest otherwise; from this window on anchors hashes of no record.
     GarbageAnchors(u64),
     /// Honest; reaches nobody while this window is closed.
@@ -122,6 +129,8 @@ impl ValidatorKind {
             | Self::WithholdingLeader(w)
             | Self::ForkingLeader(w)
             | Self::FavouringLeader(w)
+            | Self::ForgingLeader(w)
+            | Self::MuteJudge(w)
             | Self::GarbageAnchors(w)
             | Self::Offline(w)
             | Self::Restart(w, _) => Some(w),
@@ -133,12 +142,14 @@ impl ValidatorKind {
 type Make = fn(u64) -> ValidatorKind;
 
 /// What `--validators` knows beside `honest`: the name before `@W`, and what it makes of the window.
-const VALIDATORS: [(&str, Make); 8] = [
+const VALIDATORS: [(&str, Make); 10] = [
     ("silent-leader", ValidatorKind::SilentLeader),
     ("equivocating-leader", ValidatorKind::EquivocatingLeader),
     ("withholding-leader", ValidatorKind::WithholdingLeader),
     ("forking-leader", ValidatorKind::ForkingLeader),
     ("favouring-leader", ValidatorKind::FavouringLeader),
+    ("forging-leader", ValidatorKind::ForgingLeader),
+    ("mute-judge", ValidatorKind::MuteJudge),
     ("garbage-anchors", ValidatorKind::GarbageAnchors),
     ("offline", ValidatorKind::Offline),
     ("restart", |w| ValidatorKind::Restart(w, None)),
@@ -151,7 +162,7 @@ pub(crate) fn known_validators() -> String {
 }
 
 /// Names that `--peers` knows.
-const KINDS: &str = "honest, lazy, idle, random, zero, copycat, mixer, mixer+1, replayer, replayer+1, shuffler, \
+const KINDS: &str = "honest, lazy, idle, random, zero, copycat, late-copycat, mixer, mixer+1, replayer, replayer+1, shuffler, \
     early-reader, twoface, eraser, late[:object], absent:P, malformed, stale:K, signflip, noise:X, concentrate, \
     sybil:N:same|interleave|split, joiner@W, joiner@W:replay, leaver@W, offline@W, restart@W[:PART]; honest:N@SPEED, others NAME*N@SPEED";
 
@@ -223,6 +234,7 @@ impl FromStr for Entry {
             "random" => (Kind::Random, 1),
             "zero" => (Kind::Zero, 1),
             "copycat" => (Kind::Copycat, 1),
+            "late-copycat" => (Kind::LateCopycat, 1),
             "mixer" => (Kind::Mixer(false), 1),
             "mixer+1" => (Kind::Mixer(true), 1),
             "replayer" => (Kind::Replayer(false), 1),
@@ -301,6 +313,7 @@ impl fmt::Display for Kind {
             Self::Random => f.write_str("random"),
             Self::Zero => f.write_str("zero"),
             Self::Copycat => f.write_str("copycat"),
+            Self::LateCopycat => f.write_str("late-copycat"),
             Self::Mixer(own) => f.write_str(if *own { "mixer+1" } else { "mixer" }),
             Self::Replayer(own) => f.write_str(if *own { "replayer+1" } else { "replayer" }),
             Self::Shuffler => f.write_str("shuffler"),
@@ -420,12 +433,12 @@ mod tests {
 
     #[test]
     fn every_form_is_read_and_written_back() {
-        let text = "honest:4@2,lazy*2,mixer+1,stale:3,noise:0.5,absent:0.25,sybil:3:interleave,joiner@20,leaver@9,joiner@3:replay,offline@4,restart@5,restart@5:reveal,late,late:object";
+        let text = "honest:4@2,lazy*2,mixer+1,stale:3,noise:0.5,absent:0.25,sybil:3:interleave,joiner@20,leaver@9,joiner@3:replay,offline@4,restart@5,restart@5:reveal,late,late:object,late-copycat";
         let entries = peers(text).unwrap();
         assert_eq!(entries[0], Entry { kind: Kind::Honest, count: 4, speed: 2.0 });
         assert_eq!((entries[1].count, entries[6].count), (2, 3));
         let names: Vec<String> = entries.iter().map(|e| e.kind.to_string()).collect();
-        let known = "honest lazy mixer+1 stale:3 noise:0.5 absent:0.25 sybil:3:interleave joiner@20 leaver@9 joiner@3:replay offline@4 restart@5 restart@5:reveal late late:object";
+        let known = "honest lazy mixer+1 stale:3 noise:0.5 absent:0.25 sybil:3:interleave joiner@20 leaver@9 joiner@3:replay offline@4 restart@5 restart@5:reveal late late:object late-copycat";
         assert_eq!(names.join(" "), known);
         for name in names {
             assert_eq!(name.parse::<Entry>().unwrap().kind.to_string(), name);
@@ -435,7 +448,7 @@ mod tests {
         assert_eq!(validators("2").unwrap(), [ValidatorKind::Honest; 2]);
         let all = known_validators().replace("@W", "@7");
         let written: Vec<String> = validators(&all).unwrap().iter().map(ToString::to_string).collect();
-        assert_eq!((written.len(), written.join(", ")), (9, all));
+        assert_eq!((written.len(), written.join(", ")), (11, all));
         let killed = "restart@3:publish".parse::<ValidatorKind>().unwrap();
         assert_eq!(
             (killed, killed.to_string()),

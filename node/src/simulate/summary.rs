@@ -7,6 +7,7 @@ use gauntlet::explain::Explanation;
 use gauntlet::{Event, EventKind, FailReason, Hotkey};
 use serde::Serialize;
 
+use super::settings::Settings;
 use super::{Simulation, WindowResult};
 use crate::chain::{Chain, EpochPay};
 use crate::run::manifest::Manifest;
@@ -21,6 +22,8 @@ pub(crate) struct Summary {
     pub(crate) corpus: String,
     pub(crate) seed: u64,
     pub(crate) windows: u64,
+    /// Whether somebody stopped it before the last window that was asked for.
+    pub(crate) interrupted: bool,
     pub(crate) parameters: usize,
     /// Tokens that honest peers trained on.
     pub(crate) honest_tokens: u64,
@@ -113,7 +116,7 @@ pub(crate) struct BehaviourSummary {
 
 impl Simulation {
     /// Sums the run up, and closes its log.
-    pub(crate) fn summary(&mut self, seed: u64) -> Result<Summary> {
+    pub(crate) fn summary(&mut self, settings: &Settings) -> Result<Summary> {
         self.log.payouts(&self.chain)?;
         self.log.flush()?;
         let epochs = self.chain.history(0)?;
@@ -153,8 +156,9 @@ impl Simulation {
             run: self.run.id.to_string(),
             manifest: self.run.manifest.clone(),
             corpus: self.run.corpus.source.clone(),
-            seed,
+            seed: settings.seed,
             windows: windows.len() as u64,
+            interrupted: (windows.len() as u64) < settings.windows,
             parameters: self.run.layout.total(),
             honest_tokens: windows.iter().map(|w| w.sequences).sum::<u64>()
                 * self.run.manifest.data.seq as u64,

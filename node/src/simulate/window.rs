@@ -53,6 +53,7 @@ impl Simulation {
         self.advance_to(window.opens(w + 1));
         self.block(&CLOSING)?;
         self.advance_to(window.commit_deadline(w));
+        self.mute(w);
         self.set_offline(w, true);
         self.block(&CLOSING)?;
         self.watch.at(w, "closing", (0, 1))?;
@@ -185,6 +186,15 @@ impl Simulation {
         }
         for judge in self.judges.iter().filter(|j| j.kind == ValidatorKind::Offline(w)) {
             self.buckets.set_offline(judge.validator().hotkey(), offline);
+        }
+    }
+
+    /// From now on the stores of these validators fail for those who ask for their judgements.
+    fn mute(&self, w: u64) {
+        for judge in &self.judges {
+            if matches!(judge.kind, ValidatorKind::MuteJudge(from) if w >= from) {
+                self.buckets.mute(judge.validator().hotkey());
+            }
         }
     }
 

@@ -1,22 +1,36 @@
 //! Miners that do not keep to the rules.
 
+use std::path::PathBuf;
+
 use serde_json::Value;
 
-use super::{gauntlet, manifest, simulate, stderr};
+use super::{files, gauntlet, manifest, simulate, stderr};
 
 #[test]
 fn every_behaviour_takes_part() {
     let folder = tempfile::tempdir().unwrap();
     let peers = "honest:3,idle,random,zero,mixer,mixer+1,replayer,replayer+1,shuffler,early-reader,concentrate,\
-        sybil:2:same,sybil:2:split@2,lazy,signflip,noise:2";
-    let summary = simulate(&folder.path().join("run"), peers, "5", &[]);
+        sybil:2:same,sybil:2:split@2,sybil:2:interleave,lazy,signflip,noise:2,copycat,late-copycat";
+    let out = folder.path().join("run");
+    let summary = simulate(&out, peers, "5", &["--keep-objects"]);
     assert_eq!((&summary["all_agree"], &summary["stalled"]), (&true.into(), &0.into()));
+    let put: Vec<PathBuf> = files(&out.join("objects"));
     for peer in summary["peers"].as_array().unwrap() {
-        // These have nothing to send before others have.
-        let waits = ["mixer", "replayer", "shuffler", "early-reader"];
-        let waits = waits.iter().any(|kind| peer["behaviour"].as_str().unwrap().starts_with(kind));
-        let submissions = peer["submissions"].as_u64().unwrap();
-        assert!(submissions == 5 || waits && submissions < 5, "{peer:#}");
+        let objects = put.iter().filter(|path| {
+            let name = path.file_name().unwrap().to_str().unwrap();
+            name.strip_suffix(".grad").is_some_and(|hotkey| peer["hotkey"] == hotkey)
+        });
+        let sent = (objects.count(), peer["submissions"].as_u64().unwrap());
+        let expected = match peer["behaviour"].as_str().unwrap() {
+            // These send what others sent in the window before.
+            "mixer" | "mixer+1" | "replayer" | "replayer+1" | "shuffler" => (4, 4),
+            // Whoever looks for objects before commitments close finds none.
+            "early-reader" => (0, 0),
+            // It has an object, and never committed to it in time.
+            "late-copycat" => (5, 0),
+            _ => (5, 5),
+        };
+        assert_eq!(sent, expected, "{peer:#}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{peer, run_of, simulate};
+use super::{hotkey, peer, run_of, simulate};
 
 #[test]
 fn honest_nodes_agree_whatever_others_do() {
@@ -73,6 +73,82 @@ fn a_leader_who_selects_its_friends_is_seen_to() {
         assert_eq!(view["view"] == "agree", !favoured, "{view}");
     }
     assert_eq!(summary["disputed"], serde_json::json!([2, 3, 4]), "more stake differs than agrees");
+}
+
+/// What the others say of every leader's record: window, who says it, and why it differs, if it does.
+fn views(summary: &Value, events: &[Value]) -> Vec<(u64, usize, Option<String>)> {
+    let validators = summary["validators"].as_array().unwrap();
+    let said = events.iter().filter(|e| e["kind"] == "statement").map(|e| {
+        let by = validators.iter().position(|v| v["hotkey"] == e["validator"]).unwrap();
+        let differs = &e["view"]["differs"];
+        let why = match e["why"].as_str() {
+            Some(why) => {
+                assert_eq!((&differs["reason"], &differs["hotkey"]), (&"judgement".into(), &hotkey_of(e)));
+                Some(why.to_owned())
+            }
+            None => (e["view"] != "agree").then(|| differs["reason"].to_string()),
+        };
+        (e["window"].as_u64().unwrap(), by, why)
+    });
+    said.collect()
+}
+
+/// The leader's hotkey, as views have it.
+fn hotkey_of(statement: &Value) -> Value {
+    hotkey(&serde_json::json!({ "hotkey": statement["leader"] })).into()
+}
+
+#[test]
+fn a_past_that_a_leader_made_up_before_it_led_is_seen_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let few = "profile = \"paper\"\n[gauntlet.selection]\nplaces = 2\nopen_places = 1\nfree_before = 4";
+    let validators = "silent-leader@9,forging-leader@6,honest";
+    let args = ["--peers", "honest:4", "--windows", "13", "--validators", validators];
+    let (summary, events) = run_of(folder.path(), &[("profile = \"paper\"", few)], &args);
+    assert_eq!((&summary["all_agree"], &summary["stalled"]), (&true.into(), &0.into()), "{summary:#}");
+    for (window, by, why) in views(&summary, &events) {
+        // The second leads when the first is silent; what it remembers since window 6 does not follow from what it saw.
+        let made_up = "it starts from another state than it ended in".to_owned();
+        let (others, expected) = if window < 9 { ([1, 2], None) } else { ([0, 2], Some(made_up)) };
+        assert!(others.contains(&by), "window {window}: {by}");
+        assert_eq!(why, expected, "window {window}, validator {by}");
+    }
+    assert_eq!(summary["disputed"], serde_json::json!([9, 10, 11, 12]));
+    // And it does favour somebody: by the forger the friend earns everything, and is always selected.
+    let paid = |validator: usize, window: u64| {
+        let by = &summary["validators"][validator]["hotkey"];
+        let paid = events.iter().filter(|e| e["event"] == "paid" && e["validator"] == *by);
+        paid.filter(|e| e["window"] == window)
+            .max_by(|a, b| a["share"].as_f64().unwrap().total_cmp(&b["share"].as_f64().unwrap()))
+    };
+    let friend = paid(1, 6).unwrap()["hotkey"].clone();
+    for window in 6..13 {
+        let most = paid(1, window).unwrap();
+        assert_eq!((&most["hotkey"], &most["share"]), (&friend, &1.0.into()), "window {window}");
+        assert!(paid(2, window).is_none_or(|most| most["hotkey"] != friend || most["share"] != 1.0));
+        let selected = |e: &&Value| {
+            e["event"] == "selected"
+                && e["window"] == window
+                && e["validator"] == summary["validators"][1]["hotkey"]
+        };
+        let gather = events.iter().find(selected).unwrap()["selection"]["gather"].clone();
+        assert!(gather.as_array().unwrap().contains(&friend), "window {window}: {gather}");
+    }
+}
+
+#[test]
+fn a_leader_that_does_not_show_its_judgement_is_seen_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["--peers", "honest:3", "--windows", "5", "--validators", "mute-judge@2,honest,honest,honest"];
+    let (summary, events) = run_of(folder.path(), &[], &args);
+    assert_eq!((&summary["all_agree"], &summary["stalled"]), (&true.into(), &0.into()), "{summary:#}");
+    let views = views(&summary, &events);
+    assert_eq!(views.len(), 15);
+    for (window, by, why) in views {
+        let expected = (window >= 2).then(|| "its judgement cannot be read".to_owned());
+        assert_eq!(why, expected, "window {window}, validator {by}");
+    }
+    assert_eq!(summary["disputed"], serde_json::json!([2, 3, 4]));
 }
 
 #[test]

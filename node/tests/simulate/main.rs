@@ -5,11 +5,13 @@ mod behaviours;
 mod default_run;
 mod determinism;
 mod input;
+mod interruption;
 mod joiners;
 mod leaders;
 mod objects;
 mod offline;
 mod payouts;
+mod report;
 mod restarts;
 
 use std::path::{Path, PathBuf};
@@ -32,7 +34,16 @@ fn simulate(out: &Path, peers: &str, windows: &str, more: &[&str]) -> Value {
     let args = [&["simulate", "--out", &out_text, "--peers", peers, "--windows", windows][..], &small, more];
     let output = gauntlet(&args.concat());
     assert!(output.status.success(), "{}", stderr(&output));
+    read_summary(out)
+}
+
+fn read_summary(out: &Path) -> Value {
     serde_json::from_slice(&std::fs::read(out.join("summary.json")).unwrap()).unwrap()
+}
+
+fn read_events(out: &Path) -> Vec<Value> {
+    let text = std::fs::read_to_string(out.join("events.jsonl")).unwrap();
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 /// A manifest for short runs with some lines changed; every line must be there.
@@ -55,8 +66,10 @@ fn peer<'a>(summary: &'a Value, name: &str) -> &'a Value {
     peers.iter().find(|p| p["name"] == name).unwrap_or_else(|| panic!("no peer {name}"))
 }
 
-fn peers() -> &'static str {
-    "honest:2,lazy,copycat,sybil:2:interleave,noise:0.5,absent:0.3"
+/// A peer's hotkey as events have it: hex of what lies between prefix and checksum of its address.
+fn hotkey(peer: &Value) -> String {
+    let address = bs58::decode(peer["hotkey"].as_str().unwrap()).into_vec().unwrap();
+    address[1..33].iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// All files somewhere below.
@@ -72,7 +85,5 @@ fn run_of(folder: &Path, changes: &[(&str, &str)], args: &[&str]) -> (Value, Vec
     let common = ["simulate", "--manifest", &path, "--sequences", "1", "--no-baseline", "--json", "--out"];
     let output = gauntlet(&[&common[..], &[&out.display().to_string()], args].concat());
     assert!(output.status.success(), "{}", stderr(&output));
-    let summary = serde_json::from_slice(&std::fs::read(out.join("summary.json")).unwrap()).unwrap();
-    let events = std::fs::read_to_string(out.join("events.jsonl")).unwrap();
-    (summary, events.lines().map(|line| serde_json::from_str(line).unwrap()).collect())
+    (read_summary(&out), read_events(&out))
 }

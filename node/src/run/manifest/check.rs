@@ -35,7 +35,7 @@ impl Manifest {
             Err(error) => return wrong("model.preset", format!("{error:#}")),
         };
         self.data.check_text(config.max_position_embeddings)?;
-        self.window.check()?;
+        self.window.check(self.chain.ledger.block_time_ms)?;
         self.check_rules()?;
         self.check_chain()?;
         self.check_optimizer(&config)
@@ -116,7 +116,8 @@ impl DataSection {
 }
 
 impl WindowSection {
-    fn check(&self) -> Result<()> {
+    /// `block_ms`: milliseconds a block takes.
+    fn check(&self, block_ms: u64) -> Result<()> {
         let values = [
             ("window.start_block", self.start_block),
             ("window.blocks", self.blocks),
@@ -140,6 +141,10 @@ impl WindowSection {
                 self.blocks
             );
             return wrong("window.blocks", problem);
+        }
+        if self.commit.saturating_mul(block_ms) < 1000 {
+            let problem = "stores stamp whole seconds, so commitments need one at least; raise it";
+            return wrong("window.commit", format!("{} blocks of {block_ms} ms: {problem}", self.commit));
         }
         Ok(())
     }

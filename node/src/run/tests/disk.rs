@@ -1,5 +1,4 @@
 use super::super::persist::Disk;
-use super::super::validator::Validator;
 use super::super::validator_node::Progress;
 use super::*;
 

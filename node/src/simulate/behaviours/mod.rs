@@ -7,6 +7,8 @@ mod gradient;
 mod mixing;
 mod objects;
 mod sybil;
+#[cfg(test)]
+mod tests;
 mod timing;
 pub(crate) mod tools;
 pub(crate) mod validators;
@@ -29,6 +31,7 @@ pub(crate) fn make(kind: &Kind, peers: usize) -> Vec<Box<dyn Behaviour>> {
         Kind::Noise(x) => each(&|| Box::new(gradient::Noise(x))),
         Kind::Stale(k) => each(&|| Box::new(data::Stale::new(k))),
         Kind::Copycat => each(&|| Box::new(copycat::Copycat::default())),
+        Kind::LateCopycat => each(&|| Box::new(copycat::LateCopycat)),
         Kind::EarlyReader => each(&|| Box::new(copycat::EarlyReader::default())),
         Kind::Mixer(own) => each(&|| Box::new(mixing::Mixer { own })),
         Kind::Replayer(own) => each(&|| Box::new(mixing::Replayer { own })),

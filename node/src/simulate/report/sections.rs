@@ -22,7 +22,8 @@ pub(super) fn header(summary: &Summary, groups: usize) -> Html {
     } else {
         "<span class=\"pill warn\">Nodes disagree on θ</span>"
     });
-    html.markup("</div>\n<p class=\"lead\">").text(&whole(summary.windows, "window")).markup(" on ");
+    html.markup("</div>\n<p class=\"lead\">").text(&whole(summary.windows, "window"));
+    html.markup(if summary.interrupted { ", then interrupted, on " } else { " on " });
     html.text(&summary.corpus).markup("; ").text(&counted(groups, "kind")).markup(" of peer; ");
     html.text(&counted(summary.validators.len(), "validator")).markup("; seed ");
     html.text(&summary.seed.to_string()).markup("</p></header>\n");

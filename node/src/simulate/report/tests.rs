@@ -154,6 +154,7 @@ fn made(behaviours: &[&str], windows: u64) -> Made {
         corpus: "stories".into(),
         seed: 42,
         windows,
+        interrupted: false,
         parameters: 935_040,
         honest_tokens: 2048 * windows,
         theta_hash: "0123456789abcdef".into(),

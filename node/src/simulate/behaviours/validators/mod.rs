@@ -2,6 +2,7 @@
 
 mod equivocating;
 mod favouring;
+mod forging;
 mod forking;
 mod garbage;
 mod silent;
@@ -13,12 +14,17 @@ use crate::run::conduct::{Conduct, Honest, Lead};
 /// The conduct of a validator of this kind.
 pub(crate) fn conduct(kind: ValidatorKind) -> Box<dyn Conduct> {
     match kind {
-        ValidatorKind::Honest | ValidatorKind::Offline(_) | ValidatorKind::Restart(..) => Box::new(Honest),
+        ValidatorKind::Honest
+        | ValidatorKind::Offline(_)
+        | ValidatorKind::Restart(..)
+        // Its store is what fails.
+        | ValidatorKind::MuteJudge(_) => Box::new(Honest),
         ValidatorKind::SilentLeader(from) => Box::new(silent::Silent { from }),
         ValidatorKind::EquivocatingLeader(at) => Box::new(equivocating::Equivocating { at }),
         ValidatorKind::WithholdingLeader(at) => Box::new(withholding::Withholding { at }),
         ValidatorKind::ForkingLeader(at) => Box::new(forking::Forking { at, withheld: None }),
         ValidatorKind::FavouringLeader(from) => Box::new(favouring::Favouring { from }),
+        ValidatorKind::ForgingLeader(from) => Box::new(forging::Forging { from }),
         ValidatorKind::GarbageAnchors(from) => Box::new(garbage::GarbageAnchors { from }),
     }
 }

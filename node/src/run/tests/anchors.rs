@@ -1,0 +1,88 @@
+//! Anchors of records that a node did not follow.
+
+use gauntlet::Digest;
+use gauntlet::record::SignedRecord;
+
+use super::super::bundle;
+use super::super::follower::Followed;
+use super::*;
+use crate::chain::Anchor;
+
+/// Window 0, led by validator 3, which signed two records of it: one lists both miners, the other nobody.
+struct Twice {
+    small: Small,
+    validator: Validator,
+    first: (SignedRecord, Vec<u8>),
+    second: (SignedRecord, Vec<u8>),
+}
+
+fn twice() -> Twice {
+    let mut small = Small::new(1);
+    let (validator, signed, objects) = small.led();
+    let nothing = bundle::seal(std::iter::empty::<&[u8]>());
+    let mut record = signed.record.clone();
+    record.accepted.clear();
+    record.bundle = Digest::of(&nothing);
+    let second = validator.sign(record).unwrap();
+    Twice { small, validator, first: (signed, objects), second: (second, nothing) }
+}
+
+impl Twice {
+    /// Shows one of its records to everybody, in place of the other.
+    fn show(&mut self, which: fn(&Self) -> &(SignedRecord, Vec<u8>)) {
+        let (signed, bundle) = which(self).clone();
+        self.validator.publish(&self.small.world(), &signed, &bundle).unwrap();
+    }
+
+    /// Anchors a record of window 0, by all stake there is, in a block that is then sealed.
+    fn anchor(&mut self, record: Digest) {
+        let hotkey = self.validator.hotkey();
+        self.small.world().chain.anchor(hotkey, Anchor { window: 0, record }).unwrap();
+        self.small.height.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// Miner 1 as it stands after the record of window 0 that is shown now.
+    fn followed(&mut self) -> Follower {
+        let mut follower = self.small.follower(1);
+        let leader = self.validator.hotkey();
+        assert_eq!(follower.follow(&self.small.world(), 0, Some(leader)).unwrap(), Followed::Applied);
+        follower
+    }
+}
+
+#[test]
+fn an_anchor_of_another_record_takes_a_node_back_and_on_by_that_one() {
+    let mut twice = twice();
+    let (first, second) = (twice.first.0.record.hash().unwrap(), twice.second.0.record.hash().unwrap());
+    twice.show(|t| &t.second);
+    let other = twice.followed();
+    twice.show(|t| &t.first);
+    let mut node = twice.followed();
+    assert_eq!((node.records().head(), other.records().head()), (first, second));
+    assert_ne!(node.theta().hash, other.theta().hash);
+    twice.show(|t| &t.second);
+    node.read_anchors(&twice.small.world()).unwrap();
+    assert_eq!(node.records().head(), first, "no anchor, no reason to go back");
+    twice.anchor(second);
+    node.read_anchors(&twice.small.world()).unwrap();
+    assert_eq!((node.window(), node.records().head()), (1, second));
+    assert_eq!((node.theta().hash, node.theta().steps), (other.theta().hash, other.theta().steps));
+    assert_eq!(node.accepted(0).unwrap().len(), 0, "what the other record listed is forgotten");
+    // And there it stays.
+    node.read_anchors(&twice.small.world()).unwrap();
+    assert_eq!(node.records().head(), second);
+}
+
+#[test]
+fn a_node_keeps_its_place_until_the_anchored_record_can_be_had() {
+    let mut twice = twice();
+    let (first, second) = (twice.first.0.record.hash().unwrap(), twice.second.0.record.hash().unwrap());
+    twice.show(|t| &t.first);
+    let mut node = twice.followed();
+    twice.anchor(second);
+    node.read_anchors(&twice.small.world()).unwrap();
+    assert_eq!((node.window(), node.records().head()), (1, first));
+    twice.show(|t| &t.second);
+    node.read_anchors(&twice.small.world()).unwrap();
+    assert_eq!((node.window(), node.records().head()), (1, second));
+}
