@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => {
-            eprintln!("{}; see --help", one_line(&error.render().to_string()));
+            output::note(format_args!("{}; see --help", one_line(&error.render().to_string())));
             return ExitCode::from(2);
         }
         Err(help) => help.exit(),
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     match commands::run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            output::note(format_args!("error: {error:#}"));
             ExitCode::from(if is_usage(&error) { 2 } else { 1 })
         }
     }

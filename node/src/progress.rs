@@ -6,6 +6,8 @@ use std::sync::{Arc, LazyLock};
 use gauntlet_data::{Advance, Phase, Progress, Totals};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::output::note;
+
 /// Set by the first Ctrl-C (or SIGTERM); long work looks at it often and ends with its state saved.
 static STOP: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
@@ -20,7 +22,7 @@ pub(crate) fn catch_signals() -> anyhow::Result<()> {
         if STOP.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        eprintln!("\nstopping; once more to stop without saving");
+        note("\nstopping; once more to stop without saving");
     })?;
     Ok(())
 }

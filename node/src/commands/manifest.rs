@@ -72,7 +72,7 @@ pub(crate) fn init(args: &InitArgs) -> Result<()> {
     files::write(&args.out, &commented(&manifest)?)?;
     // What was written is what is read: comments are not part of a run.
     let id = Manifest::read(&args.out)?.id()?;
-    eprintln!("{path}: run {id}");
+    output::note(format_args!("{path}: run {id}"));
     Ok(())
 }
 

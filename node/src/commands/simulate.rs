@@ -10,6 +10,7 @@ use serde_json::json;
 
 use crate::cli::Usage;
 use crate::device;
+use crate::output::note;
 use crate::run::context::Run;
 use crate::simulate::Simulation;
 use crate::simulate::settings::SimulateArgs;
@@ -51,8 +52,9 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
     files::write(&out.join(MANIFEST), &toml::to_string(&run.manifest)?)?;
     let parameters = run.layout.total();
     let compute = opened.compute(cpu, &run.config, run.manifest.data.seq)?;
-    eprintln!("run {}: {parameters} parameters, {}", run.id, compute.name());
-    eprintln!("text: {}, {} tokens, hash {}", run.corpus.name, run.corpus.train.n_tokens(), run.corpus.hash);
+    note(format_args!("run {}: {parameters} parameters, {}", run.id, compute.name()));
+    let (name, tokens) = (&run.corpus.name, run.corpus.train.n_tokens());
+    note(format_args!("text: {name}, {tokens} tokens, hash {}", run.corpus.hash));
     let started = Instant::now();
     let mut table = (!args.json && std::io::stdout().is_terminal()).then(|| Table::new(settings.windows));
     let mut simulation = Simulation::new(&settings, run, compute, &out)?;
@@ -70,7 +72,7 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
     files::write(&out.join("summary.json"), format!("{}\n", serde_json::to_string_pretty(&summary)?))?;
     files::write(&out.join("report.html"), &simulation.page(&summary)?)?;
     match table {
-        Some(_) => println!("report: {}", out.join("report.html").display()),
+        Some(_) => output::text(&format!("report: {}\n", out.join("report.html").display()))?,
         None => output::text(&format!("{}\n", json!({ "kind": "summary", "summary": summary })))?,
     }
     if summary.stalled > 0 {
@@ -87,6 +89,6 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
     let rest = 100.0 * (1.0 - busy / total.max(1e-9));
     let peak =
         memory::peak_rss_bytes().map_or(String::new(), |bytes| format!(", {} MB at most", bytes / 1_000_000));
-    eprintln!("{total:.1} s, {rest:.1} % of them not in forward and backward passes{peak}");
+    note(format_args!("{total:.1} s, {rest:.1} % of them not in forward and backward passes{peak}"));
     Ok(())
 }

@@ -1,6 +1,5 @@
 //! `gauntlet train`: the centralised baseline.
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -11,8 +10,8 @@ use serde_json::json;
 use crate::cli::Usage;
 use crate::device::{self, Choice, DeviceArgs, Place, Work};
 use crate::train::settings::{SettingArgs, Settings};
-use crate::train::{Lines, Run, SETTINGS, start};
-use crate::{files, progress};
+use crate::train::{Run, SETTINGS, Shown, start};
+use crate::{files, output, progress};
 
 /// Train a LLaMA on one machine, with AdamW or DeMo.
 #[derive(Args)]
@@ -72,8 +71,8 @@ impl Work for Training<'_> {
     fn on<P: Place>(self, place: P) -> Result<()> {
         let Self { args, settings, out } = self;
         std::fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
-        let lines = if args.json || !std::io::stdout().is_terminal() { Lines::Json } else { Lines::Bar };
-        let opened = Run::open(&out, settings.clone(), args.resume, place, lines);
+        let shown = if output::wants_json(args.json) { Shown::Json } else { Shown::Bar };
+        let opened = Run::open(&out, settings.clone(), args.resume, place, shown);
         let mut run = opened.inspect_err(|_| {
             // Succeeds only where nothing was put into it.
             let _ = std::fs::remove_dir(&out);
@@ -81,14 +80,7 @@ impl Work for Training<'_> {
         files::write(&out.join(SETTINGS), &toml::to_string(&settings)?)?;
         run.greet();
         let summary = run.train()?;
-        match lines {
-            Lines::Json => println!("{}", json!({ "kind": "summary", "summary": summary })),
-            Lines::Bar => {
-                println!("{summary:#}");
-                println!("report: {}", out.join("report.html").display());
-            }
-        }
-        Ok(())
+        run.show(&summary)
     }
 }
 
@@ -119,8 +111,7 @@ fn plan(settings: &Settings, choice: Choice) -> Result<()> {
          "batch": settings.batch, "seq": settings.seq, "recompute": settings.recompute,
         "plan": plan,
     });
-    println!("{plan:#}");
-    Ok(())
+    output::text(&format!("{plan:#}\n"))
 }
 
 /// `runs/train-001` and so on.

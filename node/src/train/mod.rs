@@ -15,7 +15,7 @@ pub(crate) mod start;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use gauntlet_data::{Batches, Dataset, fill_sequences};
 use gauntlet_model::engine::{AdamW, Backend, Batch, Engine, EngineOptions, LossSum, Mode, View, Write};
 use gauntlet_model::hash::theta_hash;
@@ -25,7 +25,8 @@ use serde_json::{Value, json};
 use crate::corpus::Corpus;
 use crate::device::Place;
 use crate::memory::peak_rss_bytes;
-use crate::{files, progress};
+use crate::output::note;
+use crate::{files, output, progress};
 use metrics::{Metric, Metrics};
 use optimizer::Optimizer;
 use settings::Settings;
@@ -33,6 +34,8 @@ use start::{Begun, Start};
 
 /// Name of the resolved settings in a run folder.
 pub(crate) const SETTINGS: &str = "train.toml";
+
+const REPORT: &str = "report.html";
 
 /// Folder of the last step's submissions in a run folder.
 const SUBMISSIONS: &str = "submissions";
@@ -50,12 +53,13 @@ pub(crate) struct Run<P: Place> {
     /// Steps done.
     step: u64,
     metrics: Metrics,
-    lines: Lines,
+    shown: Shown,
+    printed: output::Lines,
 }
 
 /// Where progress goes.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Lines {
+pub(crate) enum Shown {
     /// A bar on standard error.
     Bar,
     /// Every metric as a JSON line on standard output.
@@ -64,7 +68,7 @@ pub(crate) enum Lines {
 
 impl<P: Place> Run<P> {
     /// Opens the model and the corpus, and takes up the newest checkpoint when resuming.
-    pub(crate) fn open(out: &Path, settings: Settings, resume: bool, place: P, lines: Lines) -> Result<Self> {
+    pub(crate) fn open(out: &Path, settings: Settings, resume: bool, place: P, shown: Shown) -> Result<Self> {
         let start = Start::read(&settings, resume.then_some(out), &place)?;
         let corpus = settings.data.open(out, place.host_threads())?;
         let batches = Batches::new(&corpus.train, settings.seed, settings.batch, settings.seq)?;
@@ -75,18 +79,48 @@ impl<P: Place> Run<P> {
         let engine = Engine::new(place, &config, options)?;
         let metrics = Metrics::open(out, step)?;
         let out = out.to_path_buf();
-        Ok(Self { out, settings, corpus, batches, engine, theta, grads, optimizer, step, metrics, lines })
+        let printed = output::Lines::default();
+        Ok(Self {
+            out,
+            settings,
+            corpus,
+            batches,
+            engine,
+            theta,
+            grads,
+            optimizer,
+            step,
+            metrics,
+            shown,
+            printed,
+        })
     }
 
     /// Says on standard error what is about to be trained on what.
     pub(crate) fn greet(&self) {
         let (n, shape) = (self.engine.layout().total(), self.settings.shape_name());
-        eprintln!("model: {n} parameters ({shape}), {}", self.engine.backend().name());
+        note(format_args!("model: {n} parameters ({shape}), {}", self.engine.backend().name()));
         let (corpus, data) = (&self.corpus, &self.corpus.train);
-        eprintln!("text: {}, {} tokens, hash {}", corpus.name, data.n_tokens(), corpus.hash);
+        note(format_args!("text: {}, {} tokens, hash {}", corpus.name, data.n_tokens(), corpus.hash));
         if self.step > 0 {
-            eprintln!("resumed at step {}", self.step);
+            note(format_args!("resumed at step {}", self.step));
         }
+    }
+
+    /// Shows the summary of a run that has ended and is saved.
+    ///
+    /// # Errors
+    /// When standard output took not all of what was to be printed.
+    pub(crate) fn show(mut self, summary: &Value) -> Result<()> {
+        match self.shown {
+            Shown::Json => self.printed.print(json!({ "kind": "summary", "summary": summary })),
+            Shown::Bar => {
+                self.printed.print(format_args!("{summary:#}"));
+                self.printed.print(format_args!("report: {}", self.out.join(REPORT).display()));
+            }
+        }
+        let saved = format!("the run is saved in {}", self.out.display());
+        self.printed.end().context(saved)
     }
 
     /// Trains to the last step or until asked to stop; returns the summary, which is also written.
@@ -118,7 +152,7 @@ impl<P: Place> Run<P> {
     }
 
     fn bar(&self) -> ProgressBar {
-        if self.lines == Lines::Json {
+        if self.shown == Shown::Json {
             return ProgressBar::hidden();
         }
         let bar = progress::bar(self.settings.steps, "{bar:30} {pos}/{len} {msg} ETA {eta}");
@@ -229,8 +263,8 @@ impl<P: Place> Run<P> {
 
     fn report(&mut self, metric: Metric) -> Result<()> {
         let line = self.metrics.add(metric)?;
-        if self.lines == Lines::Json {
-            println!("{line}");
+        if self.shown == Shown::Json {
+            self.printed.print(line);
         }
         Ok(())
     }
@@ -292,7 +326,7 @@ impl<P: Place> Run<P> {
         }
         files::write(&self.out.join("summary.json"), format!("{summary:#}\n"))?;
         let report = report::render(&self.settings, &summary, self.metrics.all())?;
-        files::write(&self.out.join("report.html"), &report)?;
+        files::write(&self.out.join(REPORT), &report)?;
         Ok(summary)
     }
 }

@@ -6,6 +6,8 @@ mod bad_input;
 mod data;
 mod device;
 mod model;
+#[cfg(unix)]
+mod printing;
 mod workers;
 
 use std::path::{Path, PathBuf};
