@@ -64,7 +64,7 @@ pub(crate) fn init(args: &InitArgs) -> Result<()> {
         return Err(Usage(format!("{path}: exists; name another --out, or replace it with --force")).into());
     }
     let Some(work) = args.out.parent() else { bail!("{path}: names no file") };
-    let corpus = args.data.open(work, 0)?;
+    let corpus = args.data.open(work, 0, args.seq)?;
     let rates = (args.lr, args.windows);
     let manifest =
         Manifest { name: args.name.clone(), ..of_flags(&args.preset, args.seq, rates, args.seed, &corpus) };

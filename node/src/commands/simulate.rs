@@ -33,7 +33,7 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
         bail!("{}: holds a run already; name another --out", out.display());
     }
     progress::catch_signals()?;
-    let corpus = args.data.open(&out, cpu.threads())?;
+    let corpus = args.data.open(&out, cpu.threads(), args.seq()?)?;
     let manifest = args.manifest(&corpus)?;
     let run = Run::new(manifest, corpus)?;
     let peers: usize = settings.peers.iter().map(|entry| entry.count).sum();

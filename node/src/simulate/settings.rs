@@ -121,6 +121,14 @@ impl SimulateArgs {
         })
     }
 
+    /// Tokens in a sequence.
+    pub(crate) fn seq(&self) -> Result<usize> {
+        Ok(match &self.manifest {
+            Some(path) => Manifest::read(path)?.data.seq,
+            None => self.seq,
+        })
+    }
+
     /// The manifest: from the file, or of these flags.
     pub(crate) fn manifest(&self, corpus: &Corpus) -> Result<Manifest> {
         if let Some(path) = &self.manifest {

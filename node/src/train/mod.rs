@@ -6,6 +6,7 @@
 
 pub(crate) mod checkpoint;
 pub(crate) mod demo;
+mod measure;
 mod metrics;
 mod optimizer;
 pub(crate) mod report;
@@ -16,8 +17,8 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
-use gauntlet_data::{Batches, Dataset, fill_sequences};
-use gauntlet_model::engine::{AdamW, Backend, Batch, Engine, EngineOptions, LossSum, Mode, View, Write};
+use gauntlet_data::Batches;
+use gauntlet_model::engine::{AdamW, Batch, Engine, EngineOptions, LossSum, Mode, View, Write};
 use gauntlet_model::hash::theta_hash;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
@@ -27,6 +28,7 @@ use crate::device::Place;
 use crate::memory::peak_rss_bytes;
 use crate::output::note;
 use crate::{files, output, progress};
+pub(crate) use measure::{bits_per_byte, measure};
 use metrics::{Metric, Metrics};
 use optimizer::Optimizer;
 use settings::Settings;
@@ -70,7 +72,7 @@ impl<P: Place> Run<P> {
     /// Opens the model and the corpus, and takes up the newest checkpoint when resuming.
     pub(crate) fn open(out: &Path, settings: Settings, resume: bool, place: P, shown: Shown) -> Result<Self> {
         let start = Start::read(&settings, resume.then_some(out), &place)?;
-        let corpus = settings.data.open(out, place.host_threads())?;
+        let corpus = settings.data.open(out, place.host_threads(), settings.seq)?;
         let batches = Batches::new(&corpus.train, settings.seed, settings.batch, settings.seq)?;
         let Begun { config, layout, theta, optimizer, step } = start.begin(&settings, &corpus, &place)?;
         let grads = place.alloc(layout.total())?;
@@ -102,6 +104,7 @@ impl<P: Place> Run<P> {
         note(format_args!("model: {n} parameters ({shape}), {}", self.engine.backend().name()));
         let (corpus, data) = (&self.corpus, &self.corpus.train);
         note(format_args!("text: {}, {} tokens, hash {}", corpus.name, data.n_tokens(), corpus.hash));
+        note(format_args!("held out: {}", corpus.held_out));
         if self.step > 0 {
             note(format_args!("resumed at step {}", self.step));
         }
@@ -126,7 +129,8 @@ impl<P: Place> Run<P> {
     /// Trains to the last step or until asked to stop; returns the summary, which is also written.
     pub(crate) fn train(&mut self) -> Result<Value> {
         let bar = self.bar();
-        if self.step == 0 {
+        // Of step 0, or one that was broken off.
+        if self.validation_due() && !self.metrics.validated(self.step) {
             self.validate(&bar)?;
         }
         let started = Instant::now();
@@ -135,13 +139,10 @@ impl<P: Place> Run<P> {
             if !self.step_once(&bar)? {
                 break;
             }
-            let due = |every: u64| every > 0 && self.step.is_multiple_of(every);
-            let last = self.step == self.settings.steps;
-            let (validate, save) = (due(self.settings.validate_every), due(self.settings.checkpoint_every));
-            if validate || last {
+            if self.validation_due() {
                 self.validate(&bar)?;
             }
-            if save && !last {
+            if self.due(self.settings.checkpoint_every) && self.step < self.settings.steps {
                 self.save()?;
             }
         }
@@ -149,6 +150,15 @@ impl<P: Place> Run<P> {
         bar.finish_and_clear();
         let checkpoint = self.save()?;
         self.finish(&checkpoint, self.step - first, seconds)
+    }
+
+    fn due(&self, every: u64) -> bool {
+        every > 0 && self.step.is_multiple_of(every)
+    }
+
+    /// Whether the loss on held-out text is measured at this step.
+    fn validation_due(&self) -> bool {
+        self.step == 0 || self.step == self.settings.steps || self.due(self.settings.validate_every)
     }
 
     fn bar(&self) -> ProgressBar {
@@ -246,15 +256,19 @@ impl<P: Place> Run<P> {
         self.step * self.settings.tokens_per_step()
     }
 
+    /// Measures the loss on held-out text. What Ctrl-C breaks off is not reported.
     fn validate(&mut self, bar: &ProgressBar) -> Result<()> {
         let Some(data) = &self.corpus.validation else { return Ok(()) };
         let most = match self.settings.validation_sequences {
             0 => u64::MAX,
             n => n,
         };
-        let (engine, theta, batch) = (&mut self.engine, &self.theta, self.settings.batch);
-        let loss = mean_loss(engine, theta, data, (batch, self.settings.seq), most, |_| ())?.mean();
-        let bits_per_byte = bits_per_byte(loss, data);
+        let (engine, theta) = (&mut self.engine, &self.theta);
+        let (shape, tokenizer) = ((self.settings.batch, self.settings.seq), &self.corpus.tokenizer);
+        let Some(measured) = measure(engine, theta, (data, tokenizer), shape, most, |_| ())? else {
+            return Ok(());
+        };
+        let (loss, bits_per_byte) = (measured.loss.mean(), measured.bits_per_byte());
         let (step, tokens) = (self.step, self.tokens());
         self.report(Metric::Validation { step, tokens, loss, bits_per_byte })?;
         bar.println(format!("step {step}: validation loss {loss:.4}, {bits_per_byte:.4} bits per byte"));
@@ -329,36 +343,6 @@ impl<P: Place> Run<P> {
         files::write(&self.out.join(REPORT), &report)?;
         Ok(summary)
     }
-}
-
-/// Sum of losses over the first `most` sequences of `data`; `tick` hears how many are done.
-pub(crate) fn mean_loss<B: Backend>(
-    engine: &mut Engine<B>,
-    theta: &B::Buf,
-    data: &Dataset,
-    (batch, seq): (usize, usize),
-    most: u64,
-    mut tick: impl FnMut(u64),
-) -> Result<LossSum> {
-    let ids: Vec<u64> = (0..data.n_sequences(seq)?.min(most)).collect();
-    if ids.is_empty() {
-        bail!("{}: shorter than one sequence of {seq} tokens; lower --seq", data.name());
-    }
-    let mut loss = LossSum::default();
-    for ids in ids.chunks(batch) {
-        let rows = ids.len() * seq;
-        let (mut tokens, mut targets) = (vec![0; rows], vec![0; rows]);
-        fill_sequences(data, ids, seq, &mut tokens, &mut targets)?;
-        let batch = Batch { tokens: &tokens, targets: &targets, batch: ids.len(), seq };
-        loss += engine.loss(theta, batch)?;
-        tick(ids.len() as u64);
-    }
-    Ok(loss)
-}
-
-/// Nats a token into bits a byte of text.
-pub(crate) fn bits_per_byte(loss: f64, data: &Dataset) -> f64 {
-    loss / (std::f64::consts::LN_2 * data.bytes_per_token())
 }
 
 fn refuse_broken(step: u64, loss: f64, norm: f64) -> Result<()> {

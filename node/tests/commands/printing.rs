@@ -32,8 +32,8 @@ fn a_full_disk_behind_standard_output_is_named() {
         &["eval", "--model", &model, "--sequences", "1"][..],
         &["generate", "--model", &model],
         &["train", "--plan"],
-        &bench,
-        &train(&out),
+        &bench[..],
+        &train(&out)[..],
     ] {
         let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
         let output = command(args).stdout(full).output().unwrap();
