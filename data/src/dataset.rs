@@ -2,11 +2,14 @@
 //!
 //! Sequence i of length T is the tokens [i·T, (i+1)·T], both ends included: T inputs and, shifted by one, T
 //! targets; there are ⌊(n_tokens − 1)/T⌋ of them. A sequence may cross the border of two shards.
-//! Invariant: every token handed out is below the vocabulary's size.
+//! Invariants: every token handed out is below the vocabulary's size, and of a shard whose BLAKE3 is that of the
+//! manifest; a shard is hashed when its first token is read, or by [`Dataset::check_shards`].
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use memmap2::Mmap;
+use rayon::prelude::*;
 
 use crate::embedded;
 use crate::error::{Error, Result};
@@ -40,13 +43,21 @@ struct Shard {
 
 #[derive(Debug)]
 enum Store {
-    Mapped(Mmap, Dtype),
+    Mapped(Mapped),
     Memory(Vec<u32>),
 }
 
+/// A mapped file and its BLAKE3, hex: as the manifest has it, and as found once the file is read.
+#[derive(Debug)]
+struct Mapped {
+    map: Mmap,
+    dtype: Dtype,
+    expected: String,
+    found: OnceLock<String>,
+}
+
 impl Dataset {
-    /// Opens `split` of the prepared folder, memory-mapped. Sizes are checked here, hashes by
-    /// [`crate::verify`].
+    /// Opens `split` of the prepared folder, memory-mapped. Sizes are checked here, hashes when tokens are read.
     ///
     /// # Errors
     /// [`Error::NoSplit`], [`Error::EmptyCorpus`], [`Error::ShardSize`], and those of [`Manifest::read`].
@@ -65,7 +76,8 @@ impl Dataset {
         for shard in &record.shards {
             let path = folder.join(&shard.file);
             let map = mapped::map(&path, shard.tokens * manifest.dtype.width() as u64)?;
-            let store = Store::Mapped(map, manifest.dtype);
+            let (dtype, expected) = (manifest.dtype, shard.blake3.clone());
+            let store = Store::Mapped(Mapped { map, dtype, expected, found: OnceLock::new() });
             shards.push(Shard { name: path.display().to_string(), start, tokens: shard.tokens, store });
             start += shard.tokens;
         }
@@ -161,6 +173,24 @@ impl Dataset {
         self.n_bytes as f64 / self.n_tokens.max(1) as f64
     }
 
+    /// Bytes of the shard files; 0 in memory.
+    pub fn stored_bytes(&self) -> u64 {
+        let stored = |shard: &Shard| match &shard.store {
+            Store::Mapped(mapped) => mapped.map.len() as u64,
+            Store::Memory(_) => 0,
+        };
+        self.shards.iter().map(stored).sum()
+    }
+
+    /// Reads and hashes all shards, in parallel, that were not yet.
+    ///
+    /// # Errors
+    /// [`Error::ShardHash`] for the first one that is not what its manifest says.
+    pub fn check_shards(&self) -> Result<()> {
+        let checked: Vec<Result<()>> = self.shards.par_iter().map(Shard::check).collect();
+        checked.into_iter().collect()
+    }
+
     /// Checks that `tokenizer` is the one the data was prepared with.
     ///
     /// # Errors
@@ -212,7 +242,8 @@ impl Dataset {
     /// Copies the tokens from `start` on into `out`.
     ///
     /// # Errors
-    /// [`Error::TokenSpan`] beyond the end; [`Error::TokenRange`] for a stored token outside the vocabulary.
+    /// [`Error::TokenSpan`] beyond the end; [`Error::ShardHash`] for a shard that was changed since it was written;
+    /// [`Error::TokenRange`] for a stored token outside the vocabulary.
     pub fn read(&self, start: u64, out: &mut [u32]) -> Result<()> {
         let end = start.saturating_add(out.len() as u64);
         if end > self.n_tokens {
@@ -224,6 +255,7 @@ impl Dataset {
             let offset = at - shard.start;
             let count = usize::try_from(shard.tokens - offset).unwrap_or(usize::MAX).min(rest.len());
             let (now, later) = rest.split_at_mut(count);
+            shard.check()?;
             shard.copy(offset, now);
             check_range(&shard.name, offset, now, self.vocab_size)?;
             (at, rest) = (at + count as u64, later);
@@ -244,8 +276,19 @@ impl Shard {
         let offset = usize::try_from(offset).unwrap_or(usize::MAX);
         match &self.store {
             Store::Memory(tokens) => out.copy_from_slice(&tokens[offset..offset + out.len()]),
-            Store::Mapped(map, dtype) => decode(&map[offset * dtype.width()..], *dtype, out),
+            Store::Mapped(Mapped { map, dtype, .. }) => decode(&map[offset * dtype.width()..], *dtype, out),
         }
+    }
+
+    /// Hashes the file unless that was done.
+    fn check(&self) -> Result<()> {
+        let Store::Mapped(Mapped { map, expected, found, .. }) = &self.store else { return Ok(()) };
+        let found = found.get_or_init(|| blake3::hash(map).to_hex().to_string());
+        if found == expected {
+            return Ok(());
+        }
+        let (path, expected) = (self.name.clone().into(), expected.clone());
+        Err(Error::ShardHash { path, expected, found: found.clone() })
     }
 }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::manifest::{MANIFEST_FILE, Split};
+use crate::prepare::MOST_THREADS;
 
 /// `std::result::Result` with the crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
@@ -13,7 +14,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[allow(missing_docs)] // The message of each variant documents it and its fields.
 pub enum Error {
     // --- files ---
-    #[error("{}: cannot {action}: {source}", path.display())]
+    #[error("{}: cannot {action}: {source}; check path, permissions and free disk space", path.display())]
     Io { path: PathBuf, action: &'static str, source: io::Error },
     #[error("{}: no such file or folder; check the path", path.display())]
     NotFound { path: PathBuf },
@@ -23,17 +24,17 @@ pub enum Error {
     TooDeep { path: PathBuf, limit: usize },
 
     // --- sources ---
-    #[error("{source_name}: nothing to read; looked for {looked_for}")]
+    #[error("{source_name}: nothing to read; give {looked_for}")]
     EmptySource { source_name: String, looked_for: &'static str },
     #[error("{file}: not UTF-8 at byte {offset}; convert the file to UTF-8")]
     Utf8 { file: String, offset: u64 },
-    #[error("{file}, line {line}: not a JSON object: {message}")]
+    #[error("{file}, line {line}: not a JSON object: {message}; correct the line or leave it out")]
     Json { file: String, line: u64, message: String },
     #[error(
         "{file}, line {line}: no field `{field}` that holds text; choose the field of the text with --field"
     )]
     JsonField { file: String, line: u64, field: String },
-    #[error("{file}: unreadable Parquet: {message}")]
+    #[error("{file}: unreadable Parquet: {message}; copy the file again")]
     Parquet { file: String, message: String },
     #[error("{file}: no text column `{column}`; the text columns are {found}; choose one with --field")]
     ParquetColumn { file: String, column: String, found: String },
@@ -69,6 +70,8 @@ pub enum Error {
     Busy { path: PathBuf },
     #[error("cannot start threads: {message}; ask for fewer with --threads")]
     Threads { message: String },
+    #[error("--threads {threads}: at most {MOST_THREADS}, or 0 for one a core")]
+    ThreadLimit { threads: usize },
     #[error("stopped; finished files are kept, the same command goes on from there")]
     Stopped,
     #[error("--max-tokens-per-shard: must be at least 1")]
@@ -78,10 +81,12 @@ pub enum Error {
     #[error("{}: content differs from the manifest (BLAKE3 {found}, expected {expected}); copy it again or prepare the data again", path.display())]
     ShardHash { path: PathBuf, expected: String, found: String },
     #[error(
-        "{shard}: token {token} at offset {offset} is outside the vocabulary of {vocab_size}; the shard is corrupt or belongs to another tokenizer"
+        "{shard}: token {token} at offset {offset} is outside the vocabulary of {vocab_size}; copy the shard again or prepare the data again"
     )]
     TokenRange { shard: String, offset: u64, token: u32, vocab_size: usize },
-    #[error("{name}: no split `{split}`; it holds {found}")]
+    #[error(
+        "{name}: no split `{split}`, it holds {found}; choose one of these, or prepare the data again with --validation"
+    )]
     NoSplit { name: String, split: Split, found: String },
     #[error(
         "{}: holds data prepared with another {field} ({found}, now {wanted}); choose an empty folder for --out",

@@ -28,6 +28,9 @@ pub(crate) const TOKENIZER_FILE: &str = "tokenizer.json";
 /// Tokens in a full shard unless told otherwise: 512 MiB of u16.
 pub const MAX_TOKENS_PER_SHARD: u64 = 1 << 28;
 
+/// More threads are a slip of the keyboard.
+pub(crate) const MOST_THREADS: usize = 1024;
+
 /// What to prepare, and how.
 #[derive(Clone, Debug)]
 pub struct PrepareOptions {
@@ -73,7 +76,7 @@ impl PrepareOptions {
 ///
 /// # Errors
 /// Any error of sources, tokenizer and files; [`Error::Settings`] and [`Error::NotOurs`] for a folder that
-/// holds something else; [`Error::Busy`]; [`Error::Validation`] and [`Error::EmptyCorpus`] for a split
+/// holds something else; [`Error::ThreadLimit`]; [`Error::Busy`]; [`Error::Validation`] and [`Error::EmptyCorpus`] for a split
 /// without text; [`Error::Stopped`].
 pub fn prepare(options: &PrepareOptions, progress: &dyn Progress) -> Result<Summary> {
     prepare_on(&FileSystem, options, progress)
@@ -88,6 +91,9 @@ pub(crate) fn prepare_on(
     if options.max_tokens_per_shard == 0 {
         return Err(Error::ShardLimit);
     }
+    if options.threads > MOST_THREADS {
+        return Err(Error::ThreadLimit { threads: options.threads });
+    }
     let held_out = options.validation.compile()?;
     let source = match &options.location {
         Some(location) => Source::open(location, &options.source)?,
@@ -97,7 +103,8 @@ pub(crate) fn prepare_on(
     let pool = rayon::ThreadPoolBuilder::new().num_threads(options.threads).build();
     let pool = pool.map_err(|e| Error::Threads { message: e.to_string() })?;
 
-    let new = !options.out.exists();
+    // Other parts may be at work in the folder, so that only the whole takes it away again.
+    let new = options.part == Part::WHOLE && !options.out.exists();
     let found = open_folder(&options.out)?;
     let lock = Lock::take(&options.out, options.part)?;
     let prepared = prepare_in(disk, options, progress, (&source, held_out, pool), found.as_ref());

@@ -1,4 +1,5 @@
 //! Size of a 1.2B model's submission for each codebook: `size [topk] [windows]`, a JSON line each.
+#![allow(clippy::print_stdout)] // a tool for people
 
 use gauntlet_demo::Codebook;
 use gauntlet_demo::size::model_size;

@@ -3,7 +3,7 @@
 //! `cargo bench -p gauntlet --bench round`. Facts are made beforehand; a run opens, checks, evaluates, finishes and
 //! keeps the events of every window. The gather set has 15 peers and all its pairs of overlaps.
 
-#![allow(missing_docs, clippy::unwrap_used)]
+#![allow(missing_docs, clippy::unwrap_used, clippy::print_stdout)]
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use gauntlet::draw::Draw;

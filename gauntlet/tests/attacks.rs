@@ -4,7 +4,7 @@
 //!
 //! Print it: `cargo test -p gauntlet --test attacks -- --nocapture`
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod common;
 

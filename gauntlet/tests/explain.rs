@@ -1,6 +1,6 @@
 //! `explain` accounts for every payout: each factor comes out of the events, and together they give the share.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! Early noise is not paid: a peer whose signs are coin flips and whose ranks are as good as anybody's.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod common;
 

@@ -11,7 +11,7 @@
 //!
 //! Print it: `cargo test -p gauntlet --test splitting -- --nocapture`
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
 mod common;
 

@@ -22,7 +22,7 @@ pub enum ModelError {
         known: String,
     },
     /// A file could not be read or written.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}; check path, permissions and free disk space", path.display())]
     Io {
         /// The file.
         path: PathBuf,
@@ -38,11 +38,13 @@ pub enum ModelError {
         problem: String,
     },
     /// A tensor is missing, superfluous or of another shape.
-    #[error("tensor {name}: {problem}")]
+    #[error("{}: tensor {name}: {problem}; copy or export the weights and config.json again", path.display())]
     Tensor {
+        /// The file of weights, or their folder.
+        path: PathBuf,
         /// Hugging Face name of the tensor.
         name: String,
-        /// What is wrong, with both shapes.
+        /// What is wrong with it; of shapes, both.
         problem: String,
     },
     /// A batch that does not fit the engine it was given to.
@@ -109,7 +111,7 @@ impl ModelError {
         Self::Format { path: path.to_path_buf(), problem: problem.to_string() }
     }
 
-    pub(crate) fn tensor(name: &str, problem: impl std::fmt::Display) -> Self {
-        Self::Tensor { name: name.to_string(), problem: problem.to_string() }
+    pub(crate) fn tensor(path: &std::path::Path, name: &str, problem: impl std::fmt::Display) -> Self {
+        Self::Tensor { path: path.to_path_buf(), name: name.to_string(), problem: problem.to_string() }
     }
 }

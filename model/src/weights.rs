@@ -32,7 +32,7 @@ pub fn read(path: &Path, layout: &Layout, theta: &mut [f32]) -> Result<()> {
     }
     match missing.keys().next() {
         None => Ok(()),
-        Some(name) => Err(ModelError::tensor(name, format!("missing in {}", path.display()))),
+        Some(name) => Err(ModelError::tensor(path, name, "is missing")),
     }
 }
 
@@ -54,7 +54,9 @@ pub fn load(path: &Path, layout: &Layout) -> Result<Vec<f32>> {
         return Err(ModelError::format(path, problem));
     }
     let mut theta = Vec::new();
-    theta.try_reserve_exact(total).map_err(|e| ModelError::format(path, e))?;
+    theta
+        .try_reserve_exact(total)
+        .map_err(|e| ModelError::format(path, format!("{e}; free memory, or take a smaller model")))?;
     theta.resize(total, 0.0);
     read(path, layout, &mut theta)?;
     Ok(theta)
@@ -69,9 +71,10 @@ fn files(path: &Path) -> Result<Vec<PathBuf>> {
         return Ok(vec![path.join(SINGLE)]);
     }
     let text = std::fs::read_to_string(&index).map_err(|e| ModelError::io(&index, e))?;
-    let value: Value = serde_json::from_str(&text).map_err(|e| ModelError::format(&index, e))?;
+    let damaged = |problem: String| ModelError::format(&index, format!("{problem}; copy or export it again"));
+    let value: Value = serde_json::from_str(&text).map_err(|e| damaged(format!("no JSON ({e})")))?;
     let Some(map) = value.get("weight_map").and_then(Value::as_object) else {
-        return Err(ModelError::format(&index, "has no object 'weight_map'"));
+        return Err(damaged("has no object 'weight_map'".into()));
     };
     let names: BTreeSet<&str> = map.values().filter_map(Value::as_str).collect();
     names
@@ -79,9 +82,7 @@ fn files(path: &Path) -> Result<Vec<PathBuf>> {
         .map(|name| match Path::new(name).file_name() {
             // A shard name is a file beside the index, never a path to elsewhere.
             Some(file) if file == name => Ok(path.join(name)),
-            _ => {
-                Err(ModelError::format(&index, format!("'{name}' in 'weight_map' is not a plain file name")))
-            }
+            _ => Err(damaged(format!("'{name}' in 'weight_map' is not a plain file name"))),
         })
         .collect()
 }
@@ -103,21 +104,22 @@ fn read_file(path: &Path, missing: &mut BTreeMap<&str, &Param>, theta: &mut [f32
             if name.ends_with("rotary_emb.inv_freq") {
                 continue;
             }
-            return Err(ModelError::tensor(name, format!("in {} is not part of this model", path.display())));
+            return Err(ModelError::tensor(path, name, "is not part of this model"));
         };
         if view.shape() != param.shape {
             let (have, want) = (view.shape(), &param.shape);
-            return Err(ModelError::tensor(name, format!("has shape {have:?}, the config wants {want:?}")));
+            let problem = format!("has shape {have:?}, config.json wants {want:?}");
+            return Err(ModelError::tensor(path, name, problem));
         }
         let Some(out) = theta.get_mut(param.range()) else {
-            return Err(ModelError::tensor(name, "lies outside the buffer given"));
+            return Err(ModelError::tensor(path, name, "lies outside the buffer given"));
         };
-        decode(name, view.dtype(), view.data(), out)?;
+        decode(view.dtype(), view.data(), out).map_err(|problem| ModelError::tensor(path, name, problem))?;
     }
     Ok(())
 }
 
-fn decode(name: &str, dtype: Dtype, data: &[u8], out: &mut [f32]) -> Result<()> {
+fn decode(dtype: Dtype, data: &[u8], out: &mut [f32]) -> std::result::Result<(), String> {
     match dtype {
         Dtype::F32 => {
             for (v, b) in out.iter_mut().zip(data.as_chunks::<4>().0) {
@@ -135,7 +137,7 @@ fn decode(name: &str, dtype: Dtype, data: &[u8], out: &mut [f32]) -> Result<()> 
             }
         }
         other => {
-            return Err(ModelError::tensor(name, format!("is {other:?}; only F32, BF16 and F16 are read")));
+            return Err(format!("is {other:?}, only F32, BF16 and F16 are read"));
         }
     }
     Ok(())
@@ -191,7 +193,8 @@ fn write_file(path: &Path, params: &[&Param], theta: &[f32]) -> Result<()> {
     write_atomically(path, |to| {
         // Created here, the file has the permissions the user's umask gives; the crate would make it private.
         File::create(to).map_err(|e| ModelError::io(path, e))?;
-        safetensors::serialize_to_file(tensors, Some(metadata), to).map_err(|e| ModelError::format(path, e))
+        safetensors::serialize_to_file(tensors, Some(metadata), to)
+            .map_err(|e| ModelError::format(path, format!("cannot write ({e}); free disk space")))
     })
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use gauntlet_data::{
-    Dataset, HubOptions, MANIFEST_FILE, Manifest, PrepareOptions, SourceOptions, Split, Tokenizer,
+    Dataset, HubOptions, Input, MANIFEST_FILE, Manifest, PrepareOptions, SourceOptions, Split, Tokenizer,
     TokenizerChoice, Validation, embedded, prepare,
 };
 use serde::{Deserialize, Serialize};
@@ -50,6 +50,8 @@ pub(crate) struct Corpus {
     pub(crate) validation: Option<Dataset>,
     /// In words.
     pub(crate) name: String,
+    /// What is held out, in words.
+    pub(crate) held_out: String,
     /// Where the text came from, without the folder it was prepared in.
     pub(crate) source: String,
     /// Equal hashes: equal tokens.
@@ -59,25 +61,59 @@ pub(crate) struct Corpus {
 }
 
 impl DataArgs {
-    /// Opens the corpus; raw text is prepared under `work` first (and found there the next time).
-    pub(crate) fn open(&self, work: &Path, threads: usize) -> Result<Corpus> {
-        let Some(location) = &self.data else { return self.embedded() };
+    /// Opens the corpus for sequences of `seq` tokens, of which each split has at least one. Raw text is prepared
+    /// under `work` first, and found there the next time.
+    pub(crate) fn open(&self, work: &Path, threads: usize, seq: usize) -> Result<Corpus> {
+        let Some(location) = &self.data else { return self.embedded()?.with_sequences_of(seq) };
         let path = Path::new(location);
         let Some(out) = self.prepared_in(work) else {
             self.refuse_raw_flags(location)?;
-            return open_prepared(path);
+            return open_prepared(path)?.with_sequences_of(seq);
         };
         let options = PrepareOptions {
             source: source_options(self.field.as_deref()),
             tokenizer: self.tokenizer_choice(),
-            validation: self.validation(path)?,
+            validation: self.validation(path, seq)?,
             threads,
             ..PrepareOptions::new(Some(location.clone()), out)
         };
+        let (new, new_work) = (!options.out.exists(), !work.exists());
         let bar = progress::Preparing::new();
-        prepare(&options, &bar).with_context(|| format!("cannot prepare {location}"))?;
+        let prepared = prepare(&options, &bar).with_context(|| format!("cannot prepare {location}"));
         bar.finish();
-        open_prepared(&options.out)
+        let opened = prepared.and_then(|_| {
+            let opened = open_prepared(&options.out)?.with_sequences_of(seq);
+            opened.inspect_err(|_| {
+                if new {
+                    // No run begins with it, and other settings could not go on in the same folder.
+                    let _ = std::fs::remove_dir_all(&options.out);
+                }
+            })
+        });
+        opened.inspect_err(|_| {
+            if new_work {
+                // Succeeds only where nothing is left in it.
+                let _ = std::fs::remove_dir(work);
+            }
+        })
+    }
+
+    /// These with what was typed put over them, flag by flag.
+    pub(crate) fn overridden(self, typed: &Self) -> Self {
+        let over = |file: Option<String>, typed: &Option<String>| typed.clone().or(file);
+        // There is one rule for what is held out.
+        let (validation, validation_fraction) = match (&typed.validation, typed.validation_fraction) {
+            (None, None) => (self.validation, self.validation_fraction),
+            (glob, share) => (glob.clone(), share),
+        };
+        Self {
+            data: over(self.data, &typed.data),
+            field: over(self.field, &typed.field),
+            tokenizer: over(self.tokenizer, &typed.tokenizer),
+            eos: over(self.eos, &typed.eos),
+            validation,
+            validation_fraction,
+        }
     }
 
     /// The folder in which [`Self::open`] prepares the text; none where it is prepared already, or embedded.
@@ -105,8 +141,9 @@ impl DataArgs {
         }
     }
 
-    /// What is held out: as asked; else the last file of a folder; else nothing.
-    fn validation(&self, path: &Path) -> Result<Validation> {
+    /// What is held out: as asked; else the last file of a folder that is long enough for a sequence of `seq` tokens
+    /// and leaves as much; else nothing.
+    fn validation(&self, path: &Path, seq: usize) -> Result<Validation> {
         if let Some(glob) = &self.validation {
             return Ok(Validation::Files(glob.clone()));
         }
@@ -118,10 +155,16 @@ impl DataArgs {
             return Ok(Validation::Fraction(0.001));
         }
         let source = gauntlet_data::Source::open(&location, &source_options(self.field.as_deref()))?;
-        Ok(match source.inputs() {
-            [_, .., last] => Validation::Files(literal(last.name())),
-            _ => Validation::None,
-        })
+        let bytes_per_token = match self.tokenizer_choice() {
+            TokenizerChoice::Bytes => 1,
+            // More than tokens of any usual vocabulary have.
+            _ => 8,
+        };
+        let (needed, inputs) = (seq as u64 * bytes_per_token, source.inputs());
+        let total: u64 = inputs.iter().map(Input::bytes).sum();
+        let fits = |input: &&Input| needed <= input.bytes() && needed <= total - input.bytes();
+        let last = inputs.iter().rev().find(fits);
+        Ok(last.map_or(Validation::None, |input| Validation::Files(literal(input.name()))))
     }
 
     fn refuse_raw_flags(&self, location: &str) -> Result<()> {
@@ -141,6 +184,26 @@ impl DataArgs {
     }
 }
 
+impl Corpus {
+    /// Refuses text of which a split has not one sequence of `seq` tokens.
+    fn with_sequences_of(self, seq: usize) -> Result<Self> {
+        let too_short = |data: &Dataset| data.n_tokens() <= seq as u64;
+        let problem = |split: &str, data: &Dataset| {
+            let (name, has) = (&self.name, data.n_tokens());
+            format!("{name}: the {split} has {has} tokens, a sequence of {seq} takes {}", seq + 1)
+        };
+        if too_short(&self.train) {
+            bail!("{}; lower --seq or give more text", problem("training split", &self.train));
+        }
+        if let Some(held_out) = self.validation.as_ref().filter(|data| too_short(data)) {
+            let split = format!("validation split ({})", self.held_out);
+            let remedy = "lower --seq, or hold out more with --validation or --validation-fraction";
+            bail!("{}; {remedy}", problem(&split, held_out));
+        }
+        Ok(self)
+    }
+}
+
 /// The embedded corpus, tokenized.
 pub(crate) fn embedded_with(tokenizer: Tokenizer) -> Result<Corpus> {
     let mut hasher = blake3::Hasher::new();
@@ -150,6 +213,7 @@ pub(crate) fn embedded_with(tokenizer: Tokenizer) -> Result<Corpus> {
         validation: Some(Dataset::embedded(&tokenizer, Split::Validation)?),
         name: format!("embedded corpus {}", &embedded::hash_hex()[..16]),
         source: format!("embedded corpus {}", &embedded::hash_hex()[..16]),
+        held_out: "every tenth file".into(),
         hash: hasher.finalize().to_hex().to_string(),
         embedded: true,
         tokenizer,
@@ -189,7 +253,11 @@ pub(crate) fn is_prepared(path: &Path) -> bool {
     }
 }
 
-/// Opens a folder written by `gauntlet data prepare`.
+/// Bytes of shards that are read and hashed before anything else is done: a second's work. Shards of larger data are
+/// hashed one by one, when their first token is read.
+const CHECKED_AT_ONCE: u64 = 1 << 30;
+
+/// Opens a folder written by `gauntlet data prepare`; its shards are what its manifest says.
 pub(crate) fn open_prepared(folder: &Path) -> Result<Corpus> {
     let manifest = Manifest::read(folder)?;
     let has_validation = manifest.splits.contains_key(&Split::Validation);
@@ -198,11 +266,18 @@ pub(crate) fn open_prepared(folder: &Path) -> Result<Corpus> {
     if train.n_tokens() == 0 {
         bail!("{}: the training split is empty", folder.display());
     }
+    let validation = has_validation.then(|| Dataset::open(folder, Split::Validation)).transpose()?;
+    let stored = train.stored_bytes() + validation.as_ref().map_or(0, Dataset::stored_bytes);
+    if stored <= CHECKED_AT_ONCE {
+        train.check_shards()?;
+        validation.as_ref().map_or(Ok(()), Dataset::check_shards)?;
+    }
     Ok(Corpus {
         train,
-        validation: has_validation.then(|| Dataset::open(folder, Split::Validation)).transpose()?,
+        validation,
         name: format!("{} ({})", folder.display(), manifest.source),
         source: manifest.source.clone(),
+        held_out: manifest.validation.clone(),
         hash: blake3::Hash::from(manifest.data_hash()).to_hex().to_string(),
         embedded: false,
         tokenizer,

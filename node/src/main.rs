@@ -9,6 +9,7 @@ mod corpus;
 mod device;
 mod eval;
 mod export;
+mod failure;
 mod files;
 mod memory;
 mod model_folder;
@@ -24,14 +25,16 @@ mod train;
 use std::process::ExitCode;
 
 use clap::Parser;
-use gauntlet_model::ModelError;
+use clap::error::ErrorKind;
 
 fn main() -> ExitCode {
     allocator::keep_memory();
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
+        // No command at all: the list of them.
+        Err(help) if help.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => help.exit(),
         Err(error) if error.use_stderr() => {
-            eprintln!("{}; see --help", one_line(&error.render().to_string()));
+            output::note(format_args!("{}; see --help", one_line(&error.render().to_string())));
             return ExitCode::from(2);
         }
         Err(help) => help.exit(),
@@ -39,24 +42,10 @@ fn main() -> ExitCode {
     match commands::run(cli.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
-            ExitCode::from(if is_usage(&error) { 2 } else { 1 })
+            output::note(format_args!("error: {}", failure::line(&error)));
+            ExitCode::from(if failure::is_usage(&error) { 2 } else { 1 })
         }
     }
-}
-
-/// Whether the command line was wrong, rather than the world.
-fn is_usage(error: &anyhow::Error) -> bool {
-    use gauntlet_data::Error::{HubSpec, Part, ShardLimit, Validation, VocabSize};
-    let shape = matches!(
-        error.downcast_ref(),
-        Some(ModelError::UnknownPreset { .. } | ModelError::Threads { .. } | ModelError::Batch(_))
-    );
-    let text = matches!(
-        error.downcast_ref(),
-        Some(HubSpec { .. } | Part { .. } | ShardLimit | Validation { .. } | VocabSize { .. })
-    );
-    shape || text || error.is::<cli::Usage>()
 }
 
 /// The first paragraph of the parser's message, without its line breaks.

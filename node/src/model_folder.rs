@@ -3,10 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use gauntlet_data::Tokenizer;
 use gauntlet_model::{Layout, LlamaConfig, hash::theta_hash, weights};
 
+use crate::files;
 use crate::train::checkpoint;
 
 /// Name of the tokenizer's file in a model folder.
@@ -105,9 +106,7 @@ pub(crate) fn write(
     tokenizer: Option<&Tokenizer>,
     shard_bytes: usize,
 ) -> Result<()> {
-    let path = folder.join("config.json");
-    let json = serde_json::to_string_pretty(&config.to_hf())? + "\n";
-    std::fs::write(&path, json).with_context(|| format!("cannot write {}", path.display()))?;
+    files::write(&folder.join("config.json"), serde_json::to_string_pretty(&config.to_hf())? + "\n")?;
     if let Some(tokenizer) = tokenizer.filter(|t| !t.is_bytes()) {
         tokenizer.save(&folder.join(TOKENIZER))?;
     }

@@ -1,5 +1,6 @@
-//! What goes to standard output: JSON for programs, aligned lines for people.
+//! What goes to standard output: JSON for programs, aligned lines for people. And notes on standard error.
 
+use std::fmt::Display;
 use std::io::{ErrorKind, IsTerminal, Write};
 
 use anyhow::{Context, Result};
@@ -21,6 +22,32 @@ pub(crate) fn text(text: &str) -> Result<()> {
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(()),
         written => written.context("cannot write to standard output"),
+    }
+}
+
+/// Writes a line to standard error. Where that cannot be written there is nobody to tell, and the work goes on.
+pub(crate) fn note(line: impl Display) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// Lines on standard output of work that must not be lost with them: after the first failure the rest is not
+/// printed, and [`Lines::end`] says why.
+#[derive(Default)]
+pub(crate) struct Lines {
+    failure: Option<anyhow::Error>,
+}
+
+impl Lines {
+    pub(crate) fn print(&mut self, line: impl Display) {
+        if self.failure.is_none() {
+            self.failure = text(&format!("{line}\n")).err();
+        }
+    }
+
+    /// # Errors
+    /// The first failure.
+    pub(crate) fn end(self) -> Result<()> {
+        self.failure.map_or(Ok(()), Err)
     }
 }
 

@@ -112,6 +112,7 @@ fn threads_kills_and_ctrl_c_leave_the_same_weights() {
         .collect();
     assert_eq!(steps, (1..=14).collect::<Vec<_>>(), "every step once");
 
+    interrupted_validation(&folder, &unbroken);
     let out = folder.path().join("interrupted");
     let mut child = train(&out, &SHORT).spawn().unwrap();
     wait_for_step(&mut child, 2);
@@ -121,6 +122,28 @@ fn threads_kills_and_ctrl_c_leave_the_same_weights() {
     let stopped: Value = serde_json::from_slice(&std::fs::read(out.join("summary.json")).unwrap()).unwrap();
     assert_eq!(stopped["finished"], false);
     assert_eq!(hash(&summary(resume(&out))), hash(&unbroken), "interrupted");
+}
+
+/// Ctrl-C in the validation of step 0, which would take long: it ends soon, saved and without a measurement.
+fn interrupted_validation(folder: &tempfile::TempDir, unbroken: &Value) {
+    let out = folder.path().join("validating");
+    let all = ["--validation-sequences", "0", "--threads", "1"];
+    let mut command = train(&out, &[&SHORT[..12], &all].concat());
+    let mut child = command.spawn().unwrap();
+    // The last line before it.
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(said.any(|line| line.unwrap().starts_with("held out: ")));
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    assert!(child.wait().unwrap().success());
+    let stopped: Value = serde_json::from_slice(&std::fs::read(out.join("summary.json")).unwrap()).unwrap();
+    assert_eq!((&stopped["steps"], &stopped["finished"]), (&0.into(), &false.into()));
+    assert_eq!(stopped["validation_loss"], Value::Null);
+    assert_eq!(std::fs::read_to_string(out.join("metrics.jsonl")).unwrap(), "");
+    let resumed = summary(train(&out, &["--resume", "--validation-sequences", "4"]));
+    assert_eq!(hash(&resumed), hash(unbroken));
+    assert_eq!(resumed["validation_loss"], unbroken["validation_loss"]);
+    let lines = std::fs::read_to_string(out.join("metrics.jsonl")).unwrap();
+    assert_eq!(lines.lines().filter(|line| line.contains("\"validation\"")).count(), 3);
 }
 
 /// The same with twenty kills at moments nobody chose, in the middle of whatever runs then: steps,
@@ -179,6 +202,9 @@ fn wrong_usage_and_missing_things_are_named() {
     fails(run(&["--data", "no/such/place"]), 1, &["no/such/place"]);
     fails(run(&["--from", "no/such/model"]), 1, &["no/such/model"]);
     fails(run(&["--resume"]), 1, &["train.toml", "nothing to resume"]);
+    std::fs::create_dir(at("damaged")).unwrap();
+    std::fs::write(at("damaged").join("train.toml"), "steps = 3\nbat").unwrap();
+    fails(resume(&at("damaged")), 1, &["train.toml", "line 2", "damaged", "--from"]);
     std::fs::write(at("settings.toml"), "stepps = 3\n").unwrap();
     fails(run(&["--config", at("settings.toml").to_str().unwrap()]), 2, &["stepps", "settings.toml"]);
     std::fs::write(at("file"), "").unwrap();
@@ -236,4 +262,6 @@ fn a_plan_allocates_nothing() {
     let plan: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(plan["plan"]["parameters"], 1_204_881_408u64);
     assert_eq!(plan["plan"]["optimizer_bytes"], 8 * 1_204_881_408u64);
+    // θ alone would take 4.8 GB.
+    assert!(plan["peak_rss_bytes"].as_u64().unwrap() < 256 << 20, "{plan}");
 }

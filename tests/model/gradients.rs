@@ -88,10 +88,13 @@ fn recomputing_activations_gives_the_same_bits() {
     assert_eq!(run(Mode::Train), run(Mode::TrainRecompute));
 }
 
+/// In f32 a difference of losses has about 1e-6 of noise, so θ moves along directions of a whole tensor: its gradient,
+/// where the slope is large and compared to two percent, and random signs. Of a gradient g with an error e the first
+/// shows what e changes of its length; the second shows e itself, whose part in a random direction is |e|/√n, so that a
+/// fiftieth of |g|/√n is allowed there.
 #[test]
 fn gradients_are_the_slopes_of_the_loss() {
-    // In f32 a difference of losses has about 1e-6 of noise, so the check moves θ along a direction
-    // of each tensor, where the slope is large, and compares the two to a percent.
+    let mut worst = (0.0, String::new());
     for (config, batch, seq) in shapes() {
         let theta = weights(&config, 7, 5.0);
         let (ids, targets) = tokens(&config, batch * seq);
@@ -101,19 +104,47 @@ fn gradients_are_the_slopes_of_the_loss() {
         let mut grads = engine.alloc_params().unwrap();
         engine.loss_and_grad(&device, &mut grads, b, 1.0, Write::Set).unwrap();
         for p in Layout::new(&config).params() {
-            let norm = grads[p.range()].iter().map(|&g| f64::from(g).powi(2)).sum::<f64>().sqrt();
-            let step = 2e-3 / norm.max(1.0) * grads[p.range()].len() as f64 / 100.0_f64.max(p.len as f64);
-            let mut loss_at = |sign: f64| {
-                let mut moved = theta.clone();
-                for (v, g) in moved[p.range()].iter_mut().zip(&grads[p.range()]) {
-                    *v += (sign * step * f64::from(*g) / norm * norm.max(1.0)) as f32;
-                }
-                let moved = upload(&engine, &moved);
-                engine.loss(&moved, b).unwrap().sum
+            let gradient: Vec<f64> = grads[p.range()].iter().map(|&g| f64::from(g)).collect();
+            let length = |v: &[f64]| v.iter().map(|x| x * x).sum::<f64>().sqrt();
+            let norm = length(&gradient);
+            // The slope of the loss along `direction`, of length 1, by going `distance` both ways.
+            let mut slope = |direction: &[f64], distance: f64| {
+                let mut loss_at = |distance: f64| {
+                    let mut moved = theta.clone();
+                    for (v, d) in moved[p.range()].iter_mut().zip(direction) {
+                        *v += (distance * d) as f32;
+                    }
+                    let moved = upload(&engine, &moved);
+                    engine.loss(&moved, b).unwrap().sum
+                };
+                (loss_at(distance) - loss_at(-distance)) / (2.0 * distance)
             };
-            let distance = 2.0 * step * norm.max(1.0);
-            let slope = (loss_at(1.0) - loss_at(-1.0)) / distance;
-            assert!((slope / norm - 1.0).abs() < 0.02, "{}: slope {slope:.5e}, gradient {norm:.5e}", p.name);
+            let steepest: Vec<f64> = gradient.iter().map(|g| g / norm).collect();
+            let along = slope(&steepest, 2e-3 * p.len as f64 / 100.0_f64.max(p.len as f64));
+            assert!((along / norm - 1.0).abs() < 0.02, "{}: slope {along:.5e}, gradient {norm:.5e}", p.name);
+
+            let root = (p.len as f64).sqrt();
+            for seed in 0..3 {
+                let signs: Vec<f64> = (0..p.len).map(|i| sign(seed, i) / root).collect();
+                let expected: f64 = gradient.iter().zip(&signs).map(|(g, s)| g * s).sum();
+                let found = slope(&signs, EACH * root);
+                let error = (found - expected).abs() * root / norm;
+                assert!(error < 0.02, "{}, signs {seed}: slope {found:.5e}, gradient {expected:.5e}", p.name);
+                if error > worst.0 {
+                    worst = (error, p.name.clone());
+                }
+            }
         }
     }
+    println!("random directions: largest error {:.1e} of |g|/√n, in {}", worst.0, worst.1);
+}
+
+/// How far each value of a tensor moves in a random direction.
+const EACH: f64 = 2e-3;
+
+/// A sign that looks random (SplitMix64).
+fn sign(seed: u64, i: usize) -> f64 {
+    let z = (seed << 40 | i as u64).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    if (z ^ (z >> 27)) >> 63 == 0 { 1.0 } else { -1.0 }
 }

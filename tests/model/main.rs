@@ -1,5 +1,5 @@
 //! The LLaMA against independent implementations.
-#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::panic)] // a test binary
+#![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::panic, clippy::print_stdout)] // a test binary
 
 mod candle;
 mod golden;

@@ -32,6 +32,18 @@ def tokens_of(split):
     return np.concatenate([np.fromfile(data / x["file"], dtype=kind) for x in shards]).astype(np.int64)
 
 
+def token_bytes():
+    """UTF-8 bytes of text of each id of a byte-level tokenizer; end of text has none."""
+    if manifest["tokenizer"]["file"] is None:
+        return np.append(np.ones(256, dtype=np.int64), 0)
+    tokenizer = json.loads((data / manifest["tokenizer"]["file"]).read_text())
+    lengths = np.zeros(manifest["tokenizer"]["vocab_size"], dtype=np.int64)
+    for token, i in tokenizer["model"]["vocab"].items():
+        lengths[i] = len(token)  # a letter of the tokenizer's own alphabet a byte
+    lengths[manifest["tokenizer"]["eos_id"]] = 0
+    return lengths
+
+
 class Order:
     """Position -> sequence id: a Feistel permutation of [0, n) an epoch, keyed by BLAKE3."""
 
@@ -77,13 +89,14 @@ def lr_at(step):
     return s["lr"] * (s["lr-floor"] + (1 - s["lr-floor"]) * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-def validate(model, tokens, seq, bytes_per_token):
+def validate(model, tokens, seq, lengths):
     n = min((len(tokens) - 1) // seq, s["validation-sequences"] or 10**18)
     total = 0.0
     with torch.no_grad():
         for first in range(0, n, s["batch"]):
             ids = range(first, min(first + s["batch"], n))
             total += loss_of(model, *rows(tokens, ids, seq)).item() * len(ids)
+    bytes_per_token = lengths[tokens[1:n * seq + 1]].mean()
     return total / n / (math.log(2) * bytes_per_token)
 
 
@@ -95,8 +108,7 @@ def main():
     optimizer = torch.optim.AdamW(model.parameters(), lr=1.0, betas=betas, eps=s["eps"],
                                   weight_decay=s["weight-decay"], fused=True)
     train, held_out = tokens_of("train"), tokens_of("validation")
-    record = manifest["splits"]["validation"]
-    bytes_per_token = record["bytes"] / record["tokens"]
+    lengths = token_bytes()
     seq, batch, accumulate = s["seq"], s["batch"], s["accumulate"]
     order = Order(s["seed"], (len(train) - 1) // seq)
     ours = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -104,7 +116,7 @@ def main():
     worst, seconds = 0.0, 0.0
     for step in range(s["steps"] + 1):
         if step in ours:
-            theirs = validate(model, held_out, seq, bytes_per_token)
+            theirs = validate(model, held_out, seq, lengths)
             difference = ours[step] / theirs - 1
             worst = max(worst, abs(difference))
             print(f"step {step:5d}  bits per byte: PyTorch {theirs:.4f}  gauntlet {ours[step]:.4f}  {difference:+.3%}",

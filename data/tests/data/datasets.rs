@@ -88,11 +88,33 @@ fn a_truncated_shard_is_found_at_open() {
 }
 
 #[test]
+fn a_changed_shard_gives_no_token() {
+    let (_folder, out, _) = prepared(50);
+    let shard = out.join("train-000000-0001.bin");
+    let mut bytes = std::fs::read(&shard).unwrap();
+    bytes[20] ^= 1;
+    std::fs::write(&shard, bytes).unwrap();
+    let data = Dataset::open(&out, Split::Train).unwrap();
+    let mut tokens = [0; 33];
+    data.read_sequence(0, &mut tokens).unwrap();
+    for error in [data.read_sequence(1, &mut tokens), data.check_shards()] {
+        let error = error.unwrap_err();
+        assert!(matches!(&error, Error::ShardHash { path, .. } if *path == shard), "{error}");
+        assert!(error.to_string().contains("prepare the data again"), "{error}");
+    }
+}
+
+#[test]
 fn a_wrong_token_is_found_when_read_and_verified() {
     let (_folder, out, _) = prepared(50);
     let shard = out.join("train-000000-0001.bin");
     let mut bytes = std::fs::read(&shard).unwrap();
     bytes[21] = 1;
+    // As a preparation with another tokenizer would have left it.
+    let path = out.join("manifest.json");
+    let mut manifest: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    manifest["splits"]["train"]["shards"][1]["blake3"] = blake3::hash(&bytes).to_hex().as_str().into();
+    std::fs::write(path, manifest.to_string()).unwrap();
     std::fs::write(&shard, bytes).unwrap();
     let data = Dataset::open(&out, Split::Train).unwrap();
     let (mut tokens, mut targets) = ([0; 32], [0; 32]);
@@ -149,7 +171,7 @@ fn wrong_manifests() {
 fn a_split_that_is_not_there() {
     let (_folder, out, _) = prepared(1000);
     let error = Dataset::open(&out, Split::Validation).unwrap_err().to_string();
-    assert!(error.ends_with("no split `validation`; it holds train"), "{error}");
+    assert!(error.contains("no split `validation`, it holds train; choose one of these"), "{error}");
 }
 
 #[test]

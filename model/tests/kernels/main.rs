@@ -4,6 +4,7 @@
 //! Needs a C++ compiler: `g++`, or the program named in `GAUNTLET_KERNEL_CXX`. A failure prints its seed;
 //! `GAUNTLET_TEST_SEED` repeats it. With `GAUNTLET_TEST_DEVICE=cuda:0` the same tests run on a GPU.
 #![allow(missing_docs, unreachable_pub, clippy::unwrap_used, clippy::expect_used, clippy::panic)] // a test binary
+#![allow(clippy::print_stdout)] // with a word on its measurements
 
 mod attention;
 mod engine;

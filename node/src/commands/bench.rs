@@ -13,6 +13,7 @@ use super::{bench_demo, bench_step};
 use crate::cli::Usage;
 use crate::device::DeviceArgs;
 use crate::memory::peak_rss_bytes;
+use crate::output;
 
 /// Which part to measure.
 #[derive(Subcommand)]
@@ -126,8 +127,7 @@ pub(crate) fn run(bench: Bench) -> Result<()> {
         Bench::Gemm(args) => gemm(&args)?,
         Bench::Demo(args) => bench_demo::demo(&args)?,
     };
-    println!("{result:#}");
-    Ok(())
+    output::text(&format!("{result:#}\n"))
 }
 
 /// The matrix products of a step in the shapes and orders the engine uses.

@@ -147,7 +147,7 @@ fn check(args: &FolderArgs) -> Result<()> {
     let sound = format!("{} shards, {} tokens, {} bytes", report.shards, report.tokens, report.bytes);
     output::result(json, &json!(report), &[(if report.is_sound() { "sound" } else { "read" }, sound)])?;
     for problem in &report.problems {
-        eprintln!("{problem}");
+        output::note(problem);
     }
     match report.problems.len() {
         0 => Ok(()),

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::Args;
 use gauntlet_data::{Split, Tokenizer};
 use gauntlet_model::engine::cpu::Path as CodePath;
@@ -16,8 +16,8 @@ use crate::eval::request::{DELIMITER, Request, log_likelihoods};
 use crate::eval::task::Task;
 use crate::eval::text::Text;
 use crate::model_folder::{self, Model};
-use crate::train::{bits_per_byte, mean_loss};
-use crate::{output, progress};
+use crate::train::measure;
+use crate::{memory, output, progress};
 
 /// Sequence length unless told otherwise: that of `gauntlet train`, so that their losses compare.
 const SEQ: usize = 128;
@@ -116,15 +116,17 @@ fn language<P: Place>(args: &EvalArgs, model: Model, tokenizer: &Tokenizer, plac
     }
     let text = Text::open(args.data.as_deref(), args.field.as_deref(), args.split, tokenizer)?;
     let most = if args.sequences == 0 { u64::MAX } else { args.sequences };
-    let sequences = text.data.n_sequences(seq)?.min(most);
+    let sequences =
+        text.data.n_sequences(seq).with_context(|| format!("{}, {}", text.name, text.split))?.min(most);
     let hash = model.hash.clone();
     let (mut engine, theta) = engine(place, &model, args.batch, seq)?;
     let bar = progress::bar(sequences, "{bar:40} {pos}/{len} sequences ETA {eta}");
-    let loss = mean_loss(&mut engine, &theta, &text.data, (args.batch, seq), sequences, |n| bar.inc(n));
+    let (data, shape) = ((&text.data, tokenizer), (args.batch, seq));
+    let measured = measure(&mut engine, &theta, data, shape, sequences, |n| bar.inc(n));
     bar.finish_and_clear();
-    let loss = loss?;
-    let (mean, count) = (loss.mean(), loss.count);
-    let bits = bits_per_byte(mean, &text.data);
+    let Some(measured) = measured? else { bail!("stopped; nothing was measured to its end") };
+    let (mean, count) = (measured.loss.mean(), measured.loss.count);
+    let bits = measured.bits_per_byte();
     let rows = [
         ("loss", format!("{mean:.6} nats a token")),
         ("perplexity", format!("{:.4}", mean.exp())),
@@ -138,6 +140,7 @@ fn language<P: Place>(args: &EvalArgs, model: Model, tokenizer: &Tokenizer, plac
         "model": args.model.display().to_string(), "theta_hash": hash,
         "corpus": text.name, "corpus_hash": text.hash, "split": text.split,
         "tokenizer_hash": tokenizer.hash_hex(), "seq": seq, "sequences": sequences, "tokens": count,
+        "bytes": measured.bytes,
         "loss": mean, "perplexity": mean.exp(), "bits_per_byte": bits,
     });
     extend(&mut result, engine.backend().facts().into());
@@ -192,8 +195,10 @@ fn questions<P: Place>(
 /// An engine that evaluates, and θ on its device.
 fn engine<P: Place>(place: P, model: &Model, batch: usize, seq: usize) -> Result<(Engine<P>, P::Buf)> {
     let options = EngineOptions { batch, seq, mode: Mode::Evaluate };
-    if let Some(free) = place.free()? {
-        MemoryPlan::on(P::FOOTPRINT, &model.config, options, 0)?.check(free)?;
+    let plan = MemoryPlan::on(P::FOOTPRINT, &model.config, options, 0)?;
+    match place.free()? {
+        Some(free) => plan.check(free)?,
+        None => memory::check(plan.total_bytes, "lower --batch or --seq")?,
     }
     let (theta, ()) = place.make(model.theta.len(), |theta| {
         theta.copy_from_slice(&model.theta);

@@ -40,7 +40,8 @@ pub(crate) fn run(args: &ExportArgs) -> Result<()> {
     let model = model_folder::load(&args.model)?;
     let tokenizer = model_folder::find_tokenizer(&model, args.tokenizer.as_deref())?;
     if tokenizer.is_none() {
-        eprintln!("{}: no tokenizer.json, none is exported; --tokenizer names one", model.folder.display());
+        let folder = model.folder.display();
+        output::note(format_args!("{folder}: no tokenizer.json, none is exported; --tokenizer names one"));
     }
     export::hugging_face(&model, tokenizer.as_ref(), &args.out, args.max_shard_bytes)?;
     let name = tokenizer.as_ref().map(|tokenizer| tokenizer.name().to_owned());

@@ -66,16 +66,18 @@ pub(crate) fn init(args: &InitArgs) -> Result<()> {
     let Some(work) = args.out.parent() else { bail!("{path}: names no file") };
     if let Some(folder) = args.data.prepared_in(work) {
         let folder = folder.display();
-        eprintln!("text: prepared in {folder}, which nodes of this run take with --data {folder}");
+        output::note(format_args!(
+            "text: prepared in {folder}, which nodes of this run take with --data {folder}"
+        ));
     }
-    let corpus = args.data.open(work, 0)?;
+    let corpus = args.data.open(work, 0, args.seq)?;
     let rates = (args.lr, args.windows);
     let manifest =
         Manifest { name: args.name.clone(), ..of_flags(&args.preset, args.seq, rates, args.seed, &corpus) };
     manifest.check()?;
     let text = written(&args.out, &manifest)?;
     files::write(&args.out, &text)?;
-    eprintln!("{path}: run {}", manifest.id()?);
+    output::note(format_args!("{path}: run {}", manifest.id()?));
     Ok(())
 }
 
@@ -143,7 +145,7 @@ mod tests {
 
     #[test]
     fn what_is_written_is_the_run_that_was_meant() {
-        let corpus = DataArgs::default().open(Path::new(""), 1).unwrap();
+        let corpus = DataArgs::default().open(Path::new(""), 1, 32).unwrap();
         let path = Path::new("run.toml");
         for (lr, windows, seed) in [(4e-3, 100, 42), (1.0 / 3.0, 1, 0), (1e-7, 1_000_000, 1 << 62)] {
             let manifest = of_flags("byte-1m", 32, (lr, windows), seed, &corpus);

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::cli::Usage;
 use crate::device;
+use crate::output::note;
 use crate::run::context::Run;
 use crate::simulate::Simulation;
 use crate::simulate::settings::SimulateArgs;
@@ -40,7 +41,8 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
     let named = args.named_manifest()?;
     progress::catch_signals()?;
     let fresh = Fresh::new(&out);
-    let corpus = args.data.open(&out, cpu.threads())?;
+    let seq = named.as_ref().map_or(args.seq, |manifest| manifest.data.seq);
+    let corpus = args.data.open(&out, cpu.threads(), seq)?;
     let manifest = match named {
         Some(manifest) => manifest,
         None => args.manifest_of(&corpus)?,
@@ -62,8 +64,9 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
     files::write(&out.join(MANIFEST), &toml::to_string(&run.manifest)?)?;
     let parameters = run.layout.total();
     let compute = opened.compute(cpu, &run.config, run.manifest.data.seq)?;
-    eprintln!("run {}: {parameters} parameters, {}", run.id, compute.name());
-    eprintln!("text: {}, {} tokens, hash {}", run.corpus.name, run.corpus.train.n_tokens(), run.corpus.hash);
+    note(format_args!("run {}: {parameters} parameters, {}", run.id, compute.name()));
+    let (name, tokens) = (&run.corpus.name, run.corpus.train.n_tokens());
+    note(format_args!("text: {name}, {tokens} tokens, hash {}", run.corpus.hash));
     let started = Instant::now();
     let table = (!args.json && std::io::stdout().is_terminal())
         .then(|| Rc::new(RefCell::new(Table::new(settings.windows))));
@@ -86,7 +89,7 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
     files::write(&out.join(SUMMARY), format!("{}\n", serde_json::to_string_pretty(&summary)?))?;
     files::write(&out.join("report.html"), &simulation.page(&summary)?)?;
     match table {
-        Some(_) => println!("report: {}", out.join("report.html").display()),
+        Some(_) => output::text(&format!("report: {}\n", out.join("report.html").display()))?,
         None => output::text(&format!("{}\n", json!({ "kind": "summary", "summary": summary })))?,
     }
     if summary.stalled > 0 {
@@ -97,13 +100,13 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
         bail!("honest nodes ended with different θ; {} says who stands where", out.join(SUMMARY).display());
     }
     if summary.interrupted {
-        eprintln!("interrupted after {} of {} windows", summary.windows, settings.windows);
+        note(format_args!("interrupted after {} of {} windows", summary.windows, settings.windows));
     }
     let (total, busy) = (started.elapsed().as_secs_f64(), simulation.busy().as_secs_f64());
     let rest = 100.0 * (1.0 - busy / total.max(1e-9));
     let peak =
         memory::peak_rss_bytes().map_or(String::new(), |bytes| format!(", {} MB at most", bytes / 1_000_000));
-    eprintln!("{total:.1} s, {rest:.1} % of them not in forward and backward passes{peak}");
+    note(format_args!("{total:.1} s, {rest:.1} % of them not in forward and backward passes{peak}"));
     Ok(())
 }
 

@@ -1,18 +1,18 @@
 //! `gauntlet train`: the centralised baseline.
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use gauntlet_model::engine::cpu::Path as CodePath;
 use serde_json::json;
 
 use crate::cli::Usage;
 use crate::device::{self, Choice, DeviceArgs, Place, Work};
+use crate::memory::peak_rss_bytes;
 use crate::train::settings::{SettingArgs, Settings};
-use crate::train::{Lines, Run, SETTINGS, start};
-use crate::{files, progress};
+use crate::train::{Run, SETTINGS, Shown, start};
+use crate::{failure, files, output, progress};
 
 /// Train a LLaMA on one machine, with AdamW or DeMo.
 #[derive(Args)]
@@ -72,8 +72,8 @@ impl Work for Training<'_> {
     fn on<P: Place>(self, place: P) -> Result<()> {
         let Self { args, settings, out } = self;
         std::fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
-        let lines = if args.json || !std::io::stdout().is_terminal() { Lines::Json } else { Lines::Bar };
-        let opened = Run::open(&out, settings.clone(), args.resume, place, lines);
+        let shown = if output::wants_json(args.json) { Shown::Json } else { Shown::Bar };
+        let opened = Run::open(&out, settings.clone(), args.resume, place, shown);
         let mut run = opened.inspect_err(|_| {
             // Succeeds only where nothing was put into it.
             let _ = std::fs::remove_dir(&out);
@@ -81,22 +81,14 @@ impl Work for Training<'_> {
         files::write(&out.join(SETTINGS), &toml::to_string(&settings)?)?;
         run.greet();
         let summary = run.train()?;
-        match lines {
-            Lines::Json => println!("{}", json!({ "kind": "summary", "summary": summary })),
-            Lines::Bar => {
-                println!("{summary:#}");
-                println!("report: {}", out.join("report.html").display());
-            }
-        }
-        Ok(())
+        run.show(&summary)
     }
 }
 
 /// Defaults, file and flags; when resuming, the run's own settings and what may change.
 fn resolve(args: &TrainArgs) -> Result<Settings> {
     if let (true, Some(out)) = (args.resume, &args.out) {
-        let saved = Settings::read(&out.join(SETTINGS))
-            .context("nothing to resume; leave out --resume to start a run")?;
+        let saved = read_saved(&out.join(SETTINGS))?;
         let settings = saved.clone().overridden(&args.settings);
         if let Some(key) = saved.numeric_difference(&settings) {
             let problem =
@@ -112,15 +104,26 @@ fn resolve(args: &TrainArgs) -> Result<Settings> {
     Ok(base.overridden(&args.settings))
 }
 
+/// The settings this program wrote for a run.
+fn read_saved(path: &Path) -> Result<Settings> {
+    if !path.exists() {
+        bail!("{}: not there, nothing to resume; leave out --resume to start a run", path.display());
+    }
+    // Nobody typed them, so that what is wrong with them is no wrong usage.
+    Settings::read(path).map_err(|error| {
+        let remedy = "put it back as the run wrote it, or start a new run --from this one's folder";
+        anyhow!("the settings of the run are damaged: {}; {remedy}", failure::line(&error))
+    })
+}
+
 fn plan(settings: &Settings, choice: Choice) -> Result<()> {
     let plan = start::plan(settings, &start::shape(settings)?, device::footprint(choice))?;
     let plan = json!({
         "model": settings.shape_name(), "optimizer": settings.optimizer, "workers": settings.workers,
          "batch": settings.batch, "seq": settings.seq, "recompute": settings.recompute,
-        "plan": plan,
+        "plan": plan, "peak_rss_bytes": peak_rss_bytes(),
     });
-    println!("{plan:#}");
-    Ok(())
+    output::text(&format!("{plan:#}\n"))
 }
 
 /// `runs/train-001` and so on.

@@ -19,6 +19,7 @@ use {
     std::sync::Arc,
 };
 
+use crate::output::note;
 use crate::run::compute::Compute;
 pub(crate) use place::Place;
 
@@ -126,7 +127,7 @@ pub(crate) fn open(choice: Choice) -> Result<Opened> {
         Choice::Cpu => Ok(Opened::Cpu),
         Choice::Auto => Ok(open_gpu(0).unwrap_or_else(|error| {
             if let Some(reason) = worth_saying(&error) {
-                eprintln!("{reason}; computing on the CPU");
+                note(format_args!("{reason}; computing on the CPU"));
             }
             Opened::Cpu
         })),

@@ -279,7 +279,7 @@ mod tests {
     fn passes_on_a_device_are_the_same_passes() {
         let cpu = || Cpu::new(1, Path::Best).unwrap();
         let config = LlamaConfig { n_layers: 1, ..preset("byte-1m").unwrap() };
-        let data = DataArgs::default().open(std::path::Path::new(""), 1).unwrap().train;
+        let data = DataArgs::default().open(std::path::Path::new(""), 1, 256).unwrap().train;
         let mut here = Compute::new(cpu(), &config, 256).unwrap();
         let mut there = Compute::on(cpu(), cpu(), &config, 256).unwrap();
         let mut first = vec![0.0; Layout::new(&config).total()];

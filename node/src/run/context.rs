@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn another_text_is_refused_with_what_to_do() {
-        let embedded = DataArgs::default().open(Path::new(""), 1).unwrap();
+        let embedded = DataArgs::default().open(Path::new(""), 1, 32).unwrap();
         let right = DataSection::of(&embedded, 32);
         same_text(&right, &embedded).unwrap();
         let other = Digest([1; 32]).to_string();

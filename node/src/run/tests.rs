@@ -55,7 +55,7 @@ impl Small {
 
     /// With more miners.
     pub(crate) fn of(seed: u64, more: &[u8]) -> Self {
-        let corpus = DataArgs::default().open(Path::new(""), 1).unwrap();
+        let corpus = DataArgs::default().open(Path::new(""), 1, 32).unwrap();
         let manifest = of_flags("byte-1m", 32, (1e-3, 10), seed, &corpus);
         let run = Run::new(manifest, corpus).unwrap();
         let cpu = Cpu::new(1, CodePath::Best).unwrap();

@@ -48,7 +48,7 @@ pub(crate) struct SimulateArgs {
     preset: String,
     /// Tokens in a sequence.
     #[arg(long, default_value_t = 128)]
-    seq: usize,
+    pub(crate) seq: usize,
     /// Highest learning rate.
     #[arg(long, default_value_t = 4e-3)]
     lr: f64,

@@ -46,17 +46,24 @@ pub(crate) struct Parts<'a, P: Place> {
     pub(crate) corpus: &'a str,
 }
 
-/// Writes a checkpoint under `run` and removes all but the newest `keep`.
+/// Writes a checkpoint under `run`, unless it is there, and removes all but the newest `keep`.
 pub(crate) fn save<P: Place>(run: &Path, parts: &Parts<'_, P>, keep: usize) -> Result<PathBuf> {
     let root = run.join("checkpoints");
     fs::create_dir_all(&root).with_context(|| format!("cannot create {}", root.display()))?;
     let place = root.join(name(parts.step));
-    let temporary = place.with_extension("tmp");
+    if holds(&place, parts) {
+        return Ok(place);
+    }
+    let [temporary, replaced] = ["tmp", "replaced"].map(|ending| place.with_extension(ending));
     remove(&temporary)?;
+    remove(&replaced)?;
     let written = write(&temporary, parts).and_then(|()| {
-        remove(&place)?;
-        fs::rename(&temporary, &place).with_context(|| format!("cannot rename to {}", place.display()))?;
-        Ok(File::open(&root)?.sync_all()?)
+        if place.exists() {
+            rename(&place, &replaced)?;
+        }
+        rename(&temporary, &place)?;
+        File::open(&root)?.sync_all()?;
+        remove(&replaced)
     });
     if let Err(error) = written {
         // The error that matters is the first one; the leftover only takes room.
@@ -67,6 +74,20 @@ pub(crate) fn save<P: Place>(run: &Path, parts: &Parts<'_, P>, keep: usize) -> R
         remove(&old)?;
     }
     Ok(place)
+}
+
+/// Whether `folder` is the checkpoint of the same θ, and so of the same run and step: whatever has its name is whole.
+fn holds<P: Place>(folder: &Path, parts: &Parts<'_, P>) -> bool {
+    let theta = || theta_hash(parts.layout, parts.theta).to_hex().to_string();
+    let same = |state: State| {
+        (state.format, state.step, state.corpus.as_str()) == (FORMAT, parts.step, parts.corpus)
+            && state.theta == theta()
+    };
+    folder.exists() && read_state(folder).is_ok_and(same)
+}
+
+fn rename(from: &Path, to: &Path) -> Result<()> {
+    fs::rename(from, to).with_context(|| format!("cannot rename {} to {}", from.display(), to.display()))
 }
 
 fn write<P: Place>(folder: &Path, parts: &Parts<'_, P>) -> Result<()> {
@@ -274,6 +295,18 @@ mod tests {
             }
             let left = all(run.path()).unwrap();
             assert_eq!(left.len(), 2);
+            // What is there already is not taken away, not even to be written again; another θ replaces it.
+            let mark = left[1].join("mark");
+            fs::write(&mark, "").unwrap();
+            save_at(&t, run.path(), 1000, 1);
+            assert!(mark.exists());
+            let mut other = trained(&settings);
+            other.theta[0] += 1.0;
+            save_at(&other, run.path(), 1000, 2);
+            assert!(!mark.exists());
+            save_at(&t, run.path(), 1000, 2);
+            let entries = fs::read_dir(run.path().join("checkpoints")).unwrap();
+            assert_eq!(entries.count(), 2, "nothing is left beside the checkpoints");
             assert!(left[1].ends_with("step-0000001000"));
             let (mut theta, mut fresh) = (vec![0.0; t.theta.len()], optimizer(&settings, &t.layout));
             let state = load(&left[1], &t.layout, &mut theta, &mut fresh, &t.cpu).unwrap();
@@ -288,9 +321,10 @@ mod tests {
     #[test]
     fn a_changed_or_cut_file_is_named() {
         let settings = demo();
-        let (t, run) = (trained(&settings), tempfile::tempdir().unwrap());
+        let t = trained(&settings);
         for name in ["model.safetensors", "optimizer.worker-0.bin", "optimizer.worker-2.bin", STATE] {
             for cut in [false, true] {
+                let run = tempfile::tempdir().unwrap();
                 let place = save_at(&t, run.path(), 1, 1);
                 let mut bytes = fs::read(place.join(name)).unwrap();
                 let last = bytes.len() - 2;

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 
+use crate::files;
+
 /// Name of the file in a run folder.
 pub(crate) const FILE: &str = "metrics.jsonl";
 
@@ -43,7 +45,7 @@ pub(crate) enum Metric {
         tokens: u64,
         /// Mean loss a token, in nats.
         loss: f64,
-        /// Loss in bits divided by bytes of text a token.
+        /// Loss in bits divided by the bytes of the text measured.
         bits_per_byte: f64,
     },
 }
@@ -79,10 +81,8 @@ impl Metrics {
         for metric in &all {
             lines += &(serde_json::to_string(metric)? + "\n");
         }
+        files::write(&path, lines)?;
         let cannot = || format!("cannot write {}", path.display());
-        let temporary = path.with_extension("tmp");
-        fs::write(&temporary, lines).with_context(cannot)?;
-        fs::rename(&temporary, &path).with_context(cannot)?;
         let file = OpenOptions::new().append(true).open(&path).with_context(cannot)?;
         Ok(Self { path, file, all })
     }
@@ -93,6 +93,12 @@ impl Metrics {
         writeln!(self.file, "{line}").with_context(|| format!("cannot write {}", self.path.display()))?;
         self.all.push(metric);
         Ok(line)
+    }
+
+    /// Whether the line of a validation at `step` is there.
+    pub(crate) fn validated(&self, step: u64) -> bool {
+        let at = |metric: &Metric| matches!(metric, Metric::Validation { step: at, .. } if *at == step);
+        self.all.iter().any(at)
     }
 
     /// All lines of the run.

@@ -6,6 +6,7 @@
 
 pub(crate) mod checkpoint;
 pub(crate) mod demo;
+mod measure;
 mod metrics;
 mod optimizer;
 pub(crate) mod report;
@@ -15,9 +16,9 @@ pub(crate) mod start;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use anyhow::{Result, bail};
-use gauntlet_data::{Batches, Dataset, fill_sequences};
-use gauntlet_model::engine::{AdamW, Backend, Batch, Engine, EngineOptions, LossSum, Mode, View, Write};
+use anyhow::{Context, Result, bail};
+use gauntlet_data::Batches;
+use gauntlet_model::engine::{AdamW, Batch, Engine, EngineOptions, LossSum, Mode, View, Write};
 use gauntlet_model::hash::theta_hash;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
@@ -25,7 +26,9 @@ use serde_json::{Value, json};
 use crate::corpus::Corpus;
 use crate::device::Place;
 use crate::memory::peak_rss_bytes;
-use crate::{files, progress};
+use crate::output::note;
+use crate::{files, output, progress};
+pub(crate) use measure::{bits_per_byte, measure};
 use metrics::{Metric, Metrics};
 use optimizer::Optimizer;
 use settings::Settings;
@@ -33,6 +36,8 @@ use start::{Begun, Start};
 
 /// Name of the resolved settings in a run folder.
 pub(crate) const SETTINGS: &str = "train.toml";
+
+const REPORT: &str = "report.html";
 
 /// Folder of the last step's submissions in a run folder.
 const SUBMISSIONS: &str = "submissions";
@@ -50,12 +55,13 @@ pub(crate) struct Run<P: Place> {
     /// Steps done.
     step: u64,
     metrics: Metrics,
-    lines: Lines,
+    shown: Shown,
+    printed: output::Lines,
 }
 
 /// Where progress goes.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Lines {
+pub(crate) enum Shown {
     /// A bar on standard error.
     Bar,
     /// Every metric as a JSON line on standard output.
@@ -64,9 +70,9 @@ pub(crate) enum Lines {
 
 impl<P: Place> Run<P> {
     /// Opens the model and the corpus, and takes up the newest checkpoint when resuming.
-    pub(crate) fn open(out: &Path, settings: Settings, resume: bool, place: P, lines: Lines) -> Result<Self> {
+    pub(crate) fn open(out: &Path, settings: Settings, resume: bool, place: P, shown: Shown) -> Result<Self> {
         let start = Start::read(&settings, resume.then_some(out), &place)?;
-        let corpus = settings.data.open(out, place.host_threads())?;
+        let corpus = settings.data.open(out, place.host_threads(), settings.seq)?;
         let batches = Batches::new(&corpus.train, settings.seed, settings.batch, settings.seq)?;
         let Begun { config, layout, theta, optimizer, step } = start.begin(&settings, &corpus, &place)?;
         let grads = place.alloc(layout.total())?;
@@ -75,24 +81,56 @@ impl<P: Place> Run<P> {
         let engine = Engine::new(place, &config, options)?;
         let metrics = Metrics::open(out, step)?;
         let out = out.to_path_buf();
-        Ok(Self { out, settings, corpus, batches, engine, theta, grads, optimizer, step, metrics, lines })
+        let printed = output::Lines::default();
+        Ok(Self {
+            out,
+            settings,
+            corpus,
+            batches,
+            engine,
+            theta,
+            grads,
+            optimizer,
+            step,
+            metrics,
+            shown,
+            printed,
+        })
     }
 
     /// Says on standard error what is about to be trained on what.
     pub(crate) fn greet(&self) {
         let (n, shape) = (self.engine.layout().total(), self.settings.shape_name());
-        eprintln!("model: {n} parameters ({shape}), {}", self.engine.backend().name());
+        note(format_args!("model: {n} parameters ({shape}), {}", self.engine.backend().name()));
         let (corpus, data) = (&self.corpus, &self.corpus.train);
-        eprintln!("text: {}, {} tokens, hash {}", corpus.name, data.n_tokens(), corpus.hash);
+        note(format_args!("text: {}, {} tokens, hash {}", corpus.name, data.n_tokens(), corpus.hash));
+        note(format_args!("held out: {}", corpus.held_out));
         if self.step > 0 {
-            eprintln!("resumed at step {}", self.step);
+            note(format_args!("resumed at step {}", self.step));
         }
+    }
+
+    /// Shows the summary of a run that has ended and is saved.
+    ///
+    /// # Errors
+    /// When standard output took not all of what was to be printed.
+    pub(crate) fn show(mut self, summary: &Value) -> Result<()> {
+        match self.shown {
+            Shown::Json => self.printed.print(json!({ "kind": "summary", "summary": summary })),
+            Shown::Bar => {
+                self.printed.print(format_args!("{summary:#}"));
+                self.printed.print(format_args!("report: {}", self.out.join(REPORT).display()));
+            }
+        }
+        let saved = format!("the run is saved in {}", self.out.display());
+        self.printed.end().context(saved)
     }
 
     /// Trains to the last step or until asked to stop; returns the summary, which is also written.
     pub(crate) fn train(&mut self) -> Result<Value> {
         let bar = self.bar();
-        if self.step == 0 {
+        // Of step 0, or one that was broken off.
+        if self.validation_due() && !self.metrics.validated(self.step) {
             self.validate(&bar)?;
         }
         let started = Instant::now();
@@ -101,13 +139,10 @@ impl<P: Place> Run<P> {
             if !self.step_once(&bar)? {
                 break;
             }
-            let due = |every: u64| every > 0 && self.step.is_multiple_of(every);
-            let last = self.step == self.settings.steps;
-            let (validate, save) = (due(self.settings.validate_every), due(self.settings.checkpoint_every));
-            if validate || last {
+            if self.validation_due() {
                 self.validate(&bar)?;
             }
-            if save && !last {
+            if self.due(self.settings.checkpoint_every) && self.step < self.settings.steps {
                 self.save()?;
             }
         }
@@ -117,8 +152,17 @@ impl<P: Place> Run<P> {
         self.finish(&checkpoint, self.step - first, seconds)
     }
 
+    fn due(&self, every: u64) -> bool {
+        every > 0 && self.step.is_multiple_of(every)
+    }
+
+    /// Whether the loss on held-out text is measured at this step.
+    fn validation_due(&self) -> bool {
+        self.step == 0 || self.step == self.settings.steps || self.due(self.settings.validate_every)
+    }
+
     fn bar(&self) -> ProgressBar {
-        if self.lines == Lines::Json {
+        if self.shown == Shown::Json {
             return ProgressBar::hidden();
         }
         let bar = progress::bar(self.settings.steps, "{bar:30} {pos}/{len} {msg} ETA {eta}");
@@ -215,15 +259,19 @@ impl<P: Place> Run<P> {
         self.step * self.settings.tokens_per_step()
     }
 
+    /// Measures the loss on held-out text. What Ctrl-C breaks off is not reported.
     fn validate(&mut self, bar: &ProgressBar) -> Result<()> {
         let Some(data) = &self.corpus.validation else { return Ok(()) };
         let most = match self.settings.validation_sequences {
             0 => u64::MAX,
             n => n,
         };
-        let (engine, theta, batch) = (&mut self.engine, &self.theta, self.settings.batch);
-        let loss = mean_loss(engine, theta, data, (batch, self.settings.seq), most, |_| ())?.mean();
-        let bits_per_byte = bits_per_byte(loss, data);
+        let (engine, theta) = (&mut self.engine, &self.theta);
+        let (shape, tokenizer) = ((self.settings.batch, self.settings.seq), &self.corpus.tokenizer);
+        let Some(measured) = measure(engine, theta, (data, tokenizer), shape, most, |_| ())? else {
+            return Ok(());
+        };
+        let (loss, bits_per_byte) = (measured.loss.mean(), measured.bits_per_byte());
         let (step, tokens) = (self.step, self.tokens());
         self.report(Metric::Validation { step, tokens, loss, bits_per_byte })?;
         bar.println(format!("step {step}: validation loss {loss:.4}, {bits_per_byte:.4} bits per byte"));
@@ -232,8 +280,8 @@ impl<P: Place> Run<P> {
 
     fn report(&mut self, metric: Metric) -> Result<()> {
         let line = self.metrics.add(metric)?;
-        if self.lines == Lines::Json {
-            println!("{line}");
+        if self.shown == Shown::Json {
+            self.printed.print(line);
         }
         Ok(())
     }
@@ -295,39 +343,9 @@ impl<P: Place> Run<P> {
         }
         files::write(&self.out.join("summary.json"), format!("{summary:#}\n"))?;
         let report = report::render(&self.settings, &summary, self.metrics.all())?;
-        files::write(&self.out.join("report.html"), &report)?;
+        files::write(&self.out.join(REPORT), &report)?;
         Ok(summary)
     }
-}
-
-/// Sum of losses over the first `most` sequences of `data`; `tick` hears how many are done.
-pub(crate) fn mean_loss<B: Backend>(
-    engine: &mut Engine<B>,
-    theta: &B::Buf,
-    data: &Dataset,
-    (batch, seq): (usize, usize),
-    most: u64,
-    mut tick: impl FnMut(u64),
-) -> Result<LossSum> {
-    let ids: Vec<u64> = (0..data.n_sequences(seq)?.min(most)).collect();
-    if ids.is_empty() {
-        bail!("{}: shorter than one sequence of {seq} tokens; lower --seq", data.name());
-    }
-    let mut loss = LossSum::default();
-    for ids in ids.chunks(batch) {
-        let rows = ids.len() * seq;
-        let (mut tokens, mut targets) = (vec![0; rows], vec![0; rows]);
-        fill_sequences(data, ids, seq, &mut tokens, &mut targets)?;
-        let batch = Batch { tokens: &tokens, targets: &targets, batch: ids.len(), seq };
-        loss += engine.loss(theta, batch)?;
-        tick(ids.len() as u64);
-    }
-    Ok(loss)
-}
-
-/// Nats a token into bits a byte of text.
-pub(crate) fn bits_per_byte(loss: f64, data: &Dataset) -> f64 {
-    loss / (std::f64::consts::LN_2 * data.bytes_per_token())
 }
 
 fn refuse_broken(step: u64, loss: f64, norm: f64) -> Result<()> {

@@ -221,9 +221,7 @@ impl Settings {
         over(&mut self.validation_sequences, &args.validation_sequences);
         over(&mut self.checkpoint_every, &args.checkpoint_every);
         over(&mut self.keep, &args.keep);
-        if args.data != DataArgs::default() {
-            self.data = args.data.clone();
-        }
+        self.data = self.data.overridden(&args.data);
         self
     }
 
@@ -311,6 +309,16 @@ mod tests {
         let settings = Settings::read(&file).unwrap().overridden(&args);
         assert_eq!((settings.steps, settings.lr, settings.batch), (7, 0.25, Settings::default().batch));
         assert_eq!(settings.data.validation.as_deref(), Some("a.txt"));
+        let typed = |data: DataArgs| {
+            let args = SettingArgs { data, ..SettingArgs::default() };
+            Settings::read(&file).unwrap().overridden(&args).data
+        };
+        let field = typed(DataArgs { field: Some("body".into()), ..DataArgs::default() });
+        assert_eq!((field.data.as_deref(), field.field.as_deref()), (Some("books"), Some("body")));
+        assert_eq!(field.validation.as_deref(), Some("a.txt"));
+        let share = typed(DataArgs { validation_fraction: Some(0.5), ..DataArgs::default() });
+        assert_eq!((share.data.as_deref(), share.validation_fraction), (Some("books"), Some(0.5)));
+        assert_eq!(share.validation, None, "the flag's rule replaces the file's");
         let text = toml::to_string(&settings).unwrap();
         std::fs::write(&file, &text).unwrap();
         assert_eq!(Settings::read(&file).unwrap(), settings, "{text}");

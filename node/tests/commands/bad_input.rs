@@ -50,6 +50,7 @@ fn wrong_usage_ends_with_2() {
         (&["--vocab-size", "100"], "257"),
         (&["--vocab-size", "300", "--tokenizer", "bytes"], "--tokenizer"),
         (&["--max-tokens-per-shard", "0"], "--max-tokens-per-shard"),
+        (&["--threads", "100000000"], "--threads 100000000"),
         (&["--fiels", "text"], "--fiels"),
     ] {
         let args = with(more);
@@ -110,11 +111,55 @@ fn models_and_data_that_do_not_belong_together() {
     fails(1, &train, &["300 ids, the model 257"]);
     let short = place.write("short.txt", "short");
     let eval = ["eval", "--model", &model, "--data", &short, "--seq", "8"];
-    fails(1, &eval, &["sequences of 8 tokens", "shorten the sequence"]);
+    fails(1, &eval, &["short.txt", "sequences of 8 tokens", "shorten the sequence"]);
+    // More than any machine has memory for, and than the engine counts.
+    fails(
+        1,
+        &["eval", "--model", &model, "--batch", "100000000", "--seq", "8"],
+        &["GB of memory", "lower --batch"],
+    );
     let eval = ["eval", "--model", &model, "--data", &text, "--split", "validation"];
     fails(1, &eval, &["no validation split", "--split train"]);
     let long = "x".repeat(65);
     fails(1, &["generate", "--model", &model, "--prompt", &long], &["65 tokens", "reads 64", "shorten"]);
+}
+
+/// By default the last file is held out; where it is too short for a sequence, one before it is.
+#[test]
+fn held_out_text_too_short_for_a_sequence() {
+    let place = Place::new();
+    let text = place.texts();
+    place.write("text/z.txt", "The end.");
+    let fit = "--batch 1 --seq 64 --steps 1 --warmup 1 --validation-sequences 1 --threads 1";
+    let fit: Vec<&str> = fit.split(' ').collect();
+    let (run_folder, simulated) = (place.arg("run"), place.arg("simulated"));
+    let train = [&["train", "--data", &text, "--out", &run_folder][..], &fit].concat();
+    let simulate = ["simulate", "--data", &text, "--out", &simulated, "--peers", "2", "--validators", "1"];
+    let windows = ["--windows", "1", "--sequences", "1", "--seq", "64", "--no-baseline", "--threads", "1"];
+    let simulate = [&simulate[..], &windows].concat();
+    // Asked for, it is refused before anything is left behind that a second try would meet.
+    for command in [&train, &simulate] {
+        let asked = [&command[..], &["--validation", "z.txt"]].concat();
+        fails(1, &asked, &["validation split (files z.txt)", "9 tokens", "64", "lower --seq"]);
+    }
+    assert!(!place.path("run").exists() && !place.path("simulated").exists());
+    for (command, folder) in [(&train, "run"), (&simulate, "simulated")] {
+        let output = run(command);
+        assert!(output.status.success(), "{}", stderr(&output));
+        let manifest = std::fs::read_to_string(place.path(folder).join("data/manifest.json")).unwrap();
+        assert!(manifest.contains("\"validation\": \"files c.txt\""), "{manifest}");
+    }
+    // Prepared text is checked as well, and so is the training split.
+    let prepared = place.arg("prepared");
+    json(&["data", "prepare", "--data", &text, "--validation", "z.txt", "--out", &prepared]);
+    let none = place.arg("none");
+    for (data, parts) in [
+        (prepared, ["prepared", "validation split (files z.txt)", "9 tokens"]),
+        (place.arg("text/z.txt"), ["z.txt", "training split", "give more text"]),
+    ] {
+        fails(1, &[&["train", "--data", &data, "--out", &none][..], &fit].concat(), &parts);
+    }
+    assert!(!place.path("none").exists());
 }
 
 #[test]
@@ -212,10 +257,19 @@ fn full_disks_leave_nothing_half_written() {
     fails(1, &export, &["not empty", "choose a new folder"]);
     let below = place.arg("text/a.txt/export");
     fails(1, &["export", "--model", &model, "--out", &below], &[&below]);
+}
 
-    for args in [&["eval", "--model", &model, "--sequences", "1"][..], &["generate", "--model", &model]] {
-        let full = std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
-        let output = command(args).stdout(full).output().unwrap();
-        assert_fails(&output, 1, &["standard output"]);
+#[test]
+fn without_a_command_the_commands_are_listed() {
+    for (args, commands) in [
+        (&[][..], &["simulate", "train", "data", "doctor"][..]),
+        (&["data"], &["prepare", "merge"]),
+        (&["bench"], &["step", "gemm"]),
+    ] {
+        let output = run(args);
+        assert_eq!(output.status.code(), Some(2));
+        let text = stderr(&output);
+        let listed = |command: &&str| text.lines().any(|line| line.trim_start().starts_with(*command));
+        assert!(commands.iter().all(listed), "{text}");
     }
 }

@@ -56,6 +56,7 @@ fn damaged_shards_are_named_one_a_line() {
         change(&mut bytes);
         std::fs::write(path, bytes).unwrap();
     };
+    let whole = std::fs::read(place.path("out").join(&shards[0])).unwrap();
     change(&shards[0], &|bytes| bytes.truncate(bytes.len() - 1));
     change(&shards[2], &|bytes| bytes[10] ^= 1);
     let output = run(&["data", "verify", &out]);
@@ -64,8 +65,16 @@ fn damaged_shards_are_named_one_a_line() {
         assert_eq!(stderr(&output).lines().filter(|line| line.contains(shard.as_str())).count(), 1);
     }
     let model = place.model("model");
-    let output = run(&["eval", "--model", &model, "--data", &out]);
-    assert_fails(&output, 1, &[&shards[0], "prepare the data again"]);
+    let (fit, small) = (["--batch", "1", "--seq", "8"], place.arg("run"));
+    let each = |parts: &[&str]| {
+        fails(1, &["eval", "--model", &model, "--data", &out], parts);
+        fails(1, &[&["train", "--data", &out, "--out", &small][..], &fit].concat(), parts);
+        assert!(!place.path("run").exists(), "nothing is left behind");
+    };
+    each(&[&shards[0], "prepare the data again"]);
+    // Whole again but for one bit of another.
+    std::fs::write(place.path("out").join(&shards[0]), whole).unwrap();
+    each(&[&shards[2], "differs from the manifest", "copy it again or prepare the data again"]);
 }
 
 /// Ctrl-C in the middle: finished files stay, and the same command ends with the bytes of an unbroken run.

@@ -7,6 +7,8 @@ mod data;
 mod device;
 mod explain;
 mod model;
+#[cfg(unix)]
+mod printing;
 mod setup;
 mod workers;
 

@@ -223,7 +223,7 @@ mod tests {
 
     #[test]
     fn what_is_refused_is_named_by_its_full_path() {
-        let corpus = DataArgs::default().open(Path::new(""), 1).unwrap();
+        let corpus = DataArgs::default().open(Path::new(""), 1, 32).unwrap();
         let good = of_flags("byte-1m", 32, (1e-3, 10), 1, &corpus);
         good.check().unwrap();
         let table = toml::Value::try_from(&good).unwrap();
@@ -247,7 +247,7 @@ mod tests {
 
     #[test]
     fn what_does_not_parse_is_named_with_its_line() {
-        let corpus = DataArgs::default().open(Path::new(""), 1).unwrap();
+        let corpus = DataArgs::default().open(Path::new(""), 1, 32).unwrap();
         let good = toml::to_string(&of_flags("byte-1m", 32, (1e-3, 10), 1, &corpus)).unwrap();
         let path = Path::new("run.toml");
         Manifest::parse(path, &good).unwrap();
