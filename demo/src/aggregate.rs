@@ -3,9 +3,9 @@
 //! value = level << (14 − (e_max − e)), 0 below; s_p = round(2⁴⁸ / sqrt(Σ value²)) a tensor; per coefficient
 //! A = Σ value·s_p over the n peers that sent it, c = f32(A) / f32(n). Every peer weighs the same, whatever its scale.
 //!
-//! Strength cap: b_p = floor(log2(max|value|·s_p)) a chunk; what exceeds the gather's lower median there by more than
-//! 1 is shifted toward zero by all of the excess, to the median's order. Without it a peer can put its whole norm into
-//! one chunk and own its signs.
+//! Strength cap: b_p = floor(log2(max|value|·s_p)) a chunk; value·s_p of a peer whose b_p lies above the gather's lower
+//! median there is shifted toward zero by the excess, to the median's order. Without it a peer can put its whole norm
+//! into one chunk and own its signs; with an order above the median left free, half of it.
 //!
 //! Nothing dense is kept: the sums of a chunk are made when the outer step comes to it.
 
@@ -27,7 +27,7 @@ const ONE: f64 = (1_u64 << 48) as f64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StrengthCap {
-    /// What is more than one binary order above the lower median is brought down to it.
+    /// What lies binary orders above the lower median is brought down to its order.
     LowerMedian,
     /// No limit.
     Off,
@@ -139,12 +139,9 @@ impl<'a> Aggregate<'a> {
     }
 }
 
-/// How far a strength lies above the median, if by more than 1.
+/// Binary orders by which a strength lies above the median.
 fn excess(strength: u32, median: Option<u32>) -> u32 {
-    match median {
-        Some(median) if strength > median + 1 => strength - median,
-        _ => 0,
-    }
+    median.map_or(0, |median| strength.saturating_sub(median))
 }
 
 /// Left shift of a chunk's levels; its values are 0 where there is none.
@@ -357,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn strength_is_capped_one_above_the_lower_median() {
+    fn strength_is_capped_at_the_order_of_the_lower_median() {
         // Four peers; chunk 1 carries most of their norm, so strengths in chunk 0 are set by the level there.
         let peer = |level: i8| vec![(0, [level, 0, 0]), (0, [127, 127, 127])];
         let sums = |levels: [i8; 4]| {
@@ -365,9 +362,11 @@ mod tests {
             let free = gather(StrengthCap::Off, &levels.map(peer))[0][0].1;
             capped / free
         };
-        // Strengths relative to level 8: 0, 0, 1, 1. The lower median is 0, so 1 above it is allowed.
-        assert_eq!(sums([8, 8, 16, 16]), 1.0);
-        // 0, 0, 2, 2: the lower median is 0, both others lose two binary orders.
+        // Strengths relative to level 8: 0, 0, 0, 0. Nothing in the median's order is cut.
+        assert_eq!(sums([8, 8, 10, 12]), 1.0);
+        // 0, 0, 1, 1: the lower median is 0, both others lose a binary order.
+        assert!((sums([8, 8, 16, 16]) - 32.0 / 48.0).abs() < 5e-3);
+        // 0, 0, 2, 2: they lose two.
         assert!((sums([8, 8, 32, 32]) - 32.0 / 80.0).abs() < 5e-3);
         // 0, 2, 2, 4: the lower median is 2: only the last is shifted.
         assert!((sums([2, 8, 8, 32]) - 26.0 / 50.0).abs() < 5e-3);

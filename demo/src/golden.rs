@@ -4,15 +4,15 @@
 //! Fractions, correctly rounded operations, its own BLAKE3.
 
 /// θ after three windows of five small submissions: aggregate, decode and outer step.
-pub const SMALL_THETA: &str = "0cea59942a162cd28033527d1ca380c2215a05a5fbd875606c083e3e219ce208";
+pub const SMALL_THETA: &str = "61a4ee194a81b5d77d1317de8218df53c3fec56623576fceee99e6ece1c801ee";
 /// BLAKE3 of the hashes of Δ of each of those windows, before signs are taken.
-pub const SMALL_DELTA: &str = "1285fa74dd38570da153d33dd95a02095346b67abc6321b90482e32b933764a3";
+pub const SMALL_DELTA: &str = "91c9d2f67f638c53dff0a52779ad8b54bad2f9c4b2a525823c76751e61098d67";
 /// BLAKE3 of the hashes of those submissions' objects: the wire format up to the trailer.
 pub const SMALL_OBJECTS: &str = "da6df9fcd9c08106cf895017361f579dbeb8ccc9cf87bfd84f89fec1ede89b09";
 /// State tag of that θ.
-pub const SMALL_TAG: &str = "a2d8e0b219f5bec644d57b420282fbf987f50a2d5f03bb2c32f50578a14e3224";
+pub const SMALL_TAG: &str = "8858d14bd6c5a29a7aad7f686f85014cffa6a40f71d1daf23691087343c88c23";
 /// θ after 50 windows of 8 peers, from gradients on: equal on every path, thread count, profile and processor.
-pub const FIFTY_WINDOWS: &str = "e1770cd08f4145807e5fa681c36a3e4f5f76161431b4ac91a58ce49d35592d5d";
+pub const FIFTY_WINDOWS: &str = "c03b98e11d7214ee9c0d84db2d7a11e324857ccb13ec14c07d9962c7a425b816";
 
 /// [`crate::dct::basis_hash`] of N = 1…64.
 pub const BASES: [&str; 64] = [

@@ -315,7 +315,7 @@ def aggregate(subs, tensor):
         sums, counts = {}, {}
         for chunks, s, b in zip(peers, scales, strengths):
             for i, v in chunks[chunk].items():
-                sums[i] = sums.get(i, 0) + toward_zero(v * s, b - median if b > median + 1 else 0)
+                sums[i] = sums.get(i, 0) + toward_zero(v * s, max(b - median, 0))
                 counts[i] = counts.get(i, 0) + 1
         out.append({i: f32(f32(a) / counts[i]) for i, a in sums.items()})
     return out
