@@ -160,6 +160,38 @@ proptest! {
         prop_assert_eq!(state(&mut (0..5)), state(&mut (0..5).map(|i| (4 - i + shift) % 5)));
     }
 
+    /// What another factor changes is to which of two levels a coefficient goes, and so the signs of Δ that hang on it;
+    /// under the cap also whether a chunk lies just above or just below a power of two, which may cut it in half. Of
+    /// 1,000 cases, about 160 for each number of bits, the least shares of equal signs were 0.945, 0.943, 0.941, 0.971,
+    /// 0.998 and 1, and under the cap 0.916, 0.935, 0.883, 0.895, 0.971 and 1. The bounds allow twice that.
+    #[test]
+    fn scaling_a_peer_changes_its_weight_by_rounding_alone(
+        seed in any::<u64>(), mantissa in 1.0..2.0_f32, n in -20..20_i32, bits in 0..BITS.len(),
+    ) {
+        let (bits, free, capped) = [
+            (1, 0.89, 0.83),
+            (2, 0.88, 0.87),
+            (3, 0.88, 0.76),
+            (4, 0.94, 0.79),
+            (8, 0.995, 0.94),
+            (32, 0.9999, 0.94),
+        ][bits];
+        let layout = Layout::from_shapes([("a", vec![128, 128])]).unwrap();
+        let format = Format::new(layout, 64, 32, Codebook::with_bits(bits).unwrap()).unwrap();
+        let encode = |seed: u64, factor: f32| {
+            let grads: Vec<f32> = gradient(&format, seed).iter().map(|g| g * factor).collect();
+            momentum(&format, 0).step(&grads, 0.01).unwrap()
+        };
+        let factor = mantissa * f32::from_bits((127 + n).cast_unsigned() << 23);
+        let (other, plain, scaled) = (encode(seed, 1.0), encode(!seed, 1.0), encode(!seed, factor));
+        for (cap, least) in [(StrengthCap::Off, free), (StrengthCap::LowerMedian, capped)] {
+            let [before, after] =
+                [&plain, &scaled].map(|sent| apply(&format, cap, &[other.clone(), sent.clone()]));
+            let same = before.iter().zip(&after).filter(|(a, b)| a == b).count() as f64 / before.len() as f64;
+            prop_assert!(same >= least, "{bits} bits, {cap:?}, × {factor}: {same}");
+        }
+    }
+
     #[test]
     fn no_subtraction_increases_a_coefficient(format in formats(), seed in any::<u64>()) {
         let (mut kept, mut reduced) = (momentum(&format, u64::MAX), momentum(&format, 0));
@@ -220,26 +252,6 @@ fn a_tensor_of_empty_chunks() {
     assert!(theta[..64 * 128].iter().all(|&x| x == 0.0) && theta[64 * 128..].iter().any(|&x| x != 0.0));
     let nothing = Submission::empty(Arc::clone(&format));
     assert_eq!(Submission::decode(&format, &nothing.encode()).unwrap(), nothing);
-}
-
-/// By any factor: the same direction within the codebook's rounding.
-#[test]
-fn scaling_a_peer_does_not_change_its_weight() {
-    let layout = Layout::from_shapes([("a", vec![128, 128])]).unwrap();
-    for (bits, least) in [(8, 0.99), (4, 0.93), (3, 0.88), (32, 0.9999)] {
-        let format = Format::new(layout.clone(), 64, 32, Codebook::with_bits(bits).unwrap()).unwrap();
-        let encode = |seed: u64, factor: f32| {
-            let grads: Vec<f32> = gradient(&format, seed).iter().map(|g| g * factor).collect();
-            momentum(&format, 0).step(&grads, 0.01).unwrap()
-        };
-        let (a, b) = (encode(1, 1.0), encode(2, 1.0));
-        let before = apply(&format, StrengthCap::LowerMedian, &[a.clone(), b]);
-        for factor in [1000.0, 0.37, 1.618] {
-            let after = apply(&format, StrengthCap::LowerMedian, &[a.clone(), encode(2, factor)]);
-            let same = before.iter().zip(&after).filter(|(a, b)| a == b).count() as f64 / before.len() as f64;
-            assert!(same >= least, "{bits} bits, × {factor}: {same}");
-        }
-    }
 }
 
 fn four_bits() -> Codebook {
