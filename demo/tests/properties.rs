@@ -7,8 +7,8 @@ use gauntlet_demo::object::{self, Header, KIND_DEMO};
 use gauntlet_demo::submission::EMPTY;
 use gauntlet_demo::synthetic::{mix, normal};
 use gauntlet_demo::{
-    Aggregate, Codebook, Error, Format, Layout, Momentum, OuterStep, Recorded, StrengthCap, Submission,
-    Subtract, Values, outer_step,
+    Aggregate, Codebook, Error, Format, Layout, Momentum, OuterStep, Pending, Recorded, StrengthCap,
+    Submission, Subtract, Values, outer_step,
 };
 use proptest::prelude::*;
 use schnorrkel::{ExpansionMode, MiniSecretKey};
@@ -353,6 +353,40 @@ fn what_is_subtracted_late_waits_for_the_record() {
         late.settle(Recorded::Yes);
     }
     assert_ne!(always.coefficients(), late.coefficients());
+}
+
+#[test]
+fn a_restart_keeps_what_waits_for_its_record() {
+    let layout = Layout::from_shapes([("a", vec![64, 64]), ("b", vec![96])]).unwrap();
+    for bits in [3, 32] {
+        let format = Format::new(layout.clone(), 64, 4, Codebook::with_bits(bits).unwrap()).unwrap();
+        let new = || Momentum::new(Arc::clone(&format), 0.999, 1, Subtract::WhenRecorded).unwrap();
+        let (mut whole, mut killed) = (new(), new());
+        for window in 0..4 {
+            let grads = gradient(&format, window);
+            assert_eq!(whole.step(&grads, 0.01).unwrap(), killed.step(&grads, 0.01).unwrap());
+            let mut restored = new();
+            restored.restore(killed.coefficients(), killed.submissions()).unwrap();
+            assert_eq!(killed.pending().is_some(), window > 0);
+            if let Some(pending) = killed.pending() {
+                // As bytes, which is how it is kept.
+                let sent = Submission::decode(&format, &pending.sent.encode()).unwrap();
+                restored.restore_pending(Pending { sent, scales: pending.scales.clone() }).unwrap();
+            }
+            killed = restored;
+            let recorded = if window % 2 == 0 { Recorded::No } else { Recorded::Yes };
+            whole.settle(recorded);
+            killed.settle(recorded);
+            assert_eq!(whole.coefficients(), killed.coefficients());
+        }
+        let sent = Submission::empty(Arc::clone(&format));
+        let refused = |scales| new().restore_pending(Pending { sent: sent.clone(), scales }).unwrap_err();
+        assert!(matches!(refused(vec![1.0]), Error::Length { .. }));
+        assert_eq!(refused(vec![1.0, f64::NAN]), Error::NonFinite { tensor: "b".into() });
+        let other = Format::new(layout.clone(), 32, 4, Codebook::with_bits(bits).unwrap()).unwrap();
+        let other = Pending { sent: Submission::empty(other), scales: vec![1.0; 2] };
+        assert_eq!(new().restore_pending(other), Err(Error::Format));
+    }
 }
 
 #[test]
