@@ -12,6 +12,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail, ensure};
 use gauntlet::record::chain::RecordChain;
 use gauntlet::{Digest, Hotkey};
+use gauntlet_demo::{Pending, Submission};
 use serde::{Deserialize, Serialize};
 
 use super::World;
@@ -25,7 +26,7 @@ use crate::files;
 use crate::storage::ss58;
 
 const MAGIC: [u8; 4] = *b"GNTN";
-const VERSION: u16 = 1;
+const VERSION: u16 = 2;
 const STATE: &str = "node.state";
 
 /// The folder of one node.
@@ -54,9 +55,18 @@ struct SavedPlace {
 
 #[derive(Serialize, Deserialize)]
 enum Role {
-    Miner { momentum: Digest, submissions: u64, unsettled: Option<u64>, sealed: Option<Sealed> },
+    Miner {
+        momentum: Digest,
+        submissions: u64,
+        waiting: Option<Waiting>,
+        unsettled: Option<u64>,
+        sealed: Option<Sealed>,
+    },
     Validator(Box<Memory>),
 }
+
+/// A submission's payload and the scale of each tensor: what leaves the momentum once a record lists it.
+type Waiting = (Vec<u8>, Vec<f64>);
 
 /// A window, and the object that a miner has made for it: a restart must not make another.
 pub(crate) type Sealed = (u64, Vec<u8>);
@@ -107,8 +117,9 @@ impl Disk {
     /// Keeps a miner, and what it made for the window it is in: before it is committed to, and once the window is closed.
     pub(crate) fn save_miner(&self, run: Digest, peer: &Peer, sealed: Option<Sealed>) -> Result<()> {
         let (momentum, unsettled) = peer.memory();
+        let waiting = momentum.pending().map(|Pending { sent, scales }| (sent.encode(), scales.clone()));
         let (submissions, momentum) = (momentum.submissions(), self.put(momentum.coefficients())?);
-        self.save(run, &peer.follower, Role::Miner { momentum, submissions, unsettled, sealed })
+        self.save(run, &peer.follower, Role::Miner { momentum, submissions, waiting, unsettled, sealed })
     }
 
     /// Keeps a validator: once it has read the commitments to a window, before it publishes a record, and once the window
@@ -125,12 +136,18 @@ impl Disk {
         shared: Shared,
     ) -> Result<(Peer, Option<Sealed>)> {
         let Saved { place, anchor, followed, role, .. } = self.read(world.run.id, identity.hotkey())?;
-        let Role::Miner { momentum, submissions, unsettled, sealed } = role else {
+        let Role::Miner { momentum, submissions, waiting, unsettled, sealed } = role else {
             bail!("{}: is of a validator, not of a miner; use another folder", self.folder.display());
         };
         let follower = self.follower(world, place, anchor, followed, identity.hotkey(), shared)?;
         let mut peer = Peer::new(world, identity, follower)?;
-        peer.remember(&self.get(momentum)?, submissions, unsettled)?;
+        let waiting = waiting
+            .map(|(payload, scales)| -> Result<_> {
+                Ok(Pending { sent: Submission::decode(&world.run.format, &payload)?, scales })
+            })
+            .transpose()
+            .with_context(|| format!("{}: what waits for its record", self.folder.display()))?;
+        peer.remember(&self.get(momentum)?, submissions, waiting, unsettled)?;
         Ok((peer, sealed))
     }
 
