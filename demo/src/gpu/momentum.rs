@@ -222,6 +222,31 @@ mod tests {
     use crate::{Codebook, Format, Layout};
 
     #[test]
+    fn what_waits_for_its_record_moves_between_devices() {
+        let layout = Layout::from_shapes([("a", vec![64, 40]), ("b", vec![96])]).unwrap();
+        let format = Format::new(layout, 64, 6, Codebook::default()).unwrap();
+        let grads: Vec<f32> = (0..64 * 40 + 96).map(normal).collect();
+        let device = test_device();
+        let tables = Tables::new(Arc::clone(&device), Arc::clone(&format)).unwrap();
+        let (late, grads_there) = (Subtract::WhenRecorded, Buffer::from_slice(&device, &grads).unwrap());
+        let mut here = crate::Momentum::new(Arc::clone(&format), 0.9, 0, late).unwrap();
+        let mut there = Momentum::new(Arc::clone(&tables), 0.9, 0, late).unwrap();
+        assert_eq!(there.pending().unwrap(), None);
+        here.step(&grads, 1.0).unwrap();
+        there.step(grads_there.view(), 1.0).unwrap();
+        let pending = here.pending().cloned().unwrap();
+        assert_eq!(there.pending().unwrap().as_ref(), Some(&pending));
+        let mut moved = Momentum::new(tables, 0.9, 0, late).unwrap();
+        moved.restore(here.coefficients(), here.submissions()).unwrap();
+        moved.restore_pending(&pending).unwrap();
+        here.settle(Recorded::Yes);
+        for momentum in [&mut there, &mut moved] {
+            momentum.settle(Recorded::Yes).unwrap();
+            assert_eq!(momentum.coefficients().unwrap(), here.coefficients());
+        }
+    }
+
+    #[test]
     fn least_squares_scales_are_summed_in_the_cpus_order() {
         // More chunks than are summed at a time, their strengths far apart: sums that round at every step.
         let layout = Layout::from_shapes([("a", vec![662]), ("b", vec![331])]).unwrap();
