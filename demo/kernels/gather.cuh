@@ -113,6 +113,8 @@ __device__ __forceinline__ void gather_strengths(const Gather& g, const Chunk& c
             }
             if (int(lane) == u) top = tops[u];
         }
+        // All lanes have read these peers' shifts before strengths take their place.
+        __syncwarp();
         if (lane < PEERS_AT_ONCE && peer < g.peers) {
             uint8_t strength = SILENT;
             if (top > 0) {
@@ -162,7 +164,7 @@ __device__ __forceinline__ void gather_columns(const Gather& g, const Chunk& c, 
         long long unit = 0;
         if (lane < PEERS_AT_ONCE && mine < g.peers && sh.strengths[mine] != SILENT) {
             uint32_t strength = sh.strengths[mine];
-            excess = strength > sh.median + 1 ? strength - sh.median : 0;
+            excess = strength > sh.median ? strength - sh.median : 0;
             uint64_t scale = g.scales[uint64_t(mine) * g.tensors + c.tensor].unit;
             unit = static_cast<long long>(scale << shift_of(g, mine, c.tensor, chunk));
         }

@@ -3,9 +3,9 @@
 //! value = level << (14 − (e_max − e)), 0 below; s_p = round(2⁴⁸ / sqrt(Σ value²)) a tensor; per coefficient
 //! A = Σ value·s_p over the n peers that sent it, c = f32(A) / f32(n). Every peer weighs the same, whatever its scale.
 //!
-//! Strength cap: b_p = floor(log2(max|value|·s_p)) a chunk; what exceeds the gather's lower median there by more than
-//! 1 is shifted toward zero by all of the excess, to the median's order. Without it a peer can put its whole norm into
-//! one chunk and own its signs.
+//! Strength cap: b_p = floor(log2(max|value|·s_p)) a chunk; value·s_p of a peer whose b_p lies above the gather's lower
+//! median there is shifted toward zero by the excess, to the median's order. Without it a peer can put its whole norm
+//! into one chunk and own its signs; with an order above the median left free, half of it.
 //!
 //! Nothing dense is kept: the sums of a chunk are made when the outer step comes to it.
 
@@ -27,7 +27,7 @@ const ONE: f64 = (1_u64 << 48) as f64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StrengthCap {
-    /// What is more than one binary order above the lower median is brought down to it.
+    /// What lies binary orders above the lower median is brought down to its order.
     LowerMedian,
     /// No limit.
     Off,
@@ -139,12 +139,9 @@ impl<'a> Aggregate<'a> {
     }
 }
 
-/// How far a strength lies above the median, if by more than 1.
+/// Binary orders by which a strength lies above the median.
 fn excess(strength: u32, median: Option<u32>) -> u32 {
-    match median {
-        Some(median) if strength > median + 1 => strength - median,
-        _ => 0,
-    }
+    median.map_or(0, |median| strength.saturating_sub(median))
 }
 
 /// Left shift of a chunk's levels; its values are 0 where there is none.
@@ -313,13 +310,67 @@ mod tests {
         assert_eq!(unit_scale(2246), 5_939_295_260_364);
         assert_eq!(unit_scale(14_586), 2_330_621_171_312);
         assert_eq!([unit_scale(0), unit_scale(1), unit_scale(1 << 98)], [0, 1 << 48, 0]);
-        assert_eq!(unit_scale((1 << 96) + 1), 1, "the sum is rounded to f64 once");
+    }
+
+    #[test]
+    fn a_sum_of_squares_is_rounded_once_and_to_the_nearest() {
+        // Σ lies three quarters of the way between two f64, of which the lower gives s_p = 1,839,324.
+        let sum = 23_418_730_267_605_607_u128;
+        assert_eq!(unit_scale(sum - 3), 1_839_324);
+        assert_eq!(unit_scale(sum), 1_839_323);
+        // Chunks at shifts 14, 7 and 0 add up to the lower, three more to Σ: added one by one in f64 these would vanish.
+        let (mut exponents, mut levels) = (Vec::new(), Vec::new());
+        let mut rest = sum - 3;
+        for left in [14, 7, 0] {
+            let mut squares = rest >> (2 * left);
+            rest -= squares << (2 * left);
+            while squares > 0 {
+                for _ in 0..64 {
+                    let level = squares.isqrt().min(127);
+                    squares -= level * level;
+                    levels.push(level as i8);
+                }
+                exponents.push(left - 14);
+            }
+        }
+        for _ in 0..3 {
+            levels.push(1);
+            levels.extend([0; 63]);
+            exponents.push(-14);
+        }
+        let layout = Layout::from_shapes([("t", vec![levels.len()])]).unwrap();
+        let format = Format::new(layout, 64, 64, Codebook::with_bits(8).unwrap()).unwrap();
+        let indices = (0..64).cycle().take(levels.len()).collect();
+        let sent = Submission::new(Arc::clone(&format), exponents, indices, Values::Levels(levels)).unwrap();
+        assert_eq!(scale_of(&sent, format.plans().next().unwrap().1).levels, 1_839_323);
     }
 
     #[test]
     fn the_mean_rounds_the_sum_first() {
         assert_eq!(mean(160_216_815_874_549, 3).to_bits(), 0x5642_49d8);
         assert_eq!(mean(126_521_193_688_900, 5).to_bits(), 0x55b8_1cd2);
+    }
+
+    #[test]
+    fn the_sum_becomes_an_f32_at_once() {
+        // Just above the middle of two f32: an f64 on the way would land on the middle, and go down to the even one.
+        assert_eq!(mean((1 << 55) + (1 << 31) + 1, 1), ((1_u64 << 55) + (1 << 32)) as f32);
+        assert_eq!(mean(-(1 << 55) - (1 << 31) - 1, 1), -(((1_u64 << 55) + (1 << 32)) as f32));
+    }
+
+    #[test]
+    fn the_excess_is_shifted_out_of_the_product() {
+        // Each peer is strong in one chunk, as weak in the other as still counts.
+        let found = gather(
+            StrengthCap::LowerMedian,
+            &[vec![(0, [127, 0, 0]), (-14, [1, 0, 0])], vec![(-14, [0, 1, 0]), (0, [0, 127, 0])]],
+        );
+        let value = 127_u64 << 14;
+        let s = unit_scale(u128::from(value * value) + 1);
+        let excess = (value * s).ilog2() - s.ilog2();
+        assert!(excess > value.trailing_zeros(), "the value itself would lose bits");
+        assert_eq!(found[0], [(0, ((value * s) >> excess) as f32), (1, s as f32)]);
+        assert_eq!(found[1], [(0, s as f32), (1, ((value * s) >> excess) as f32)]);
     }
 
     #[test]
@@ -357,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn strength_is_capped_one_above_the_lower_median() {
+    fn strength_is_capped_at_the_order_of_the_lower_median() {
         // Four peers; chunk 1 carries most of their norm, so strengths in chunk 0 are set by the level there.
         let peer = |level: i8| vec![(0, [level, 0, 0]), (0, [127, 127, 127])];
         let sums = |levels: [i8; 4]| {
@@ -365,9 +416,11 @@ mod tests {
             let free = gather(StrengthCap::Off, &levels.map(peer))[0][0].1;
             capped / free
         };
-        // Strengths relative to level 8: 0, 0, 1, 1. The lower median is 0, so 1 above it is allowed.
-        assert_eq!(sums([8, 8, 16, 16]), 1.0);
-        // 0, 0, 2, 2: the lower median is 0, both others lose two binary orders.
+        // Strengths relative to level 8: 0, 0, 0, 0. Nothing in the median's order is cut.
+        assert_eq!(sums([8, 8, 10, 12]), 1.0);
+        // 0, 0, 1, 1: the lower median is 0, both others lose a binary order.
+        assert!((sums([8, 8, 16, 16]) - 32.0 / 48.0).abs() < 5e-3);
+        // 0, 0, 2, 2: they lose two.
         assert!((sums([8, 8, 32, 32]) - 32.0 / 80.0).abs() < 5e-3);
         // 0, 2, 2, 4: the lower median is 2: only the last is shifted.
         assert!((sums([2, 8, 8, 32]) - 26.0 / 50.0).abs() < 5e-3);

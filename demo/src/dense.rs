@@ -188,9 +188,14 @@ impl Outer for DenseOuter {
         let grads = self.scheme.check(payload)?;
         let config = AdamW { weight_decay: 0.0, ..self.scheme.config.clone() };
         let update = Update::new(&config, self.steps, f64::from(c) * f64::from(self.lr()));
-        for (i, out) in out.iter_mut().enumerate() {
-            *out = update.step(theta[i], self.m[i], self.v[i], f64::from(grads[i])).0;
-        }
+        (out.par_chunks_mut(PIECE), theta.par_chunks(PIECE), grads.par_chunks(PIECE))
+            .into_par_iter()
+            .zip((self.m.par_chunks(PIECE), self.v.par_chunks(PIECE)))
+            .for_each(|((out, theta, grads), (m, v))| {
+                for (i, out) in out.iter_mut().enumerate() {
+                    *out = update.step(theta[i], m[i], v[i], f64::from(grads[i])).0;
+                }
+            });
         Ok(())
     }
 }

@@ -1,18 +1,20 @@
 //! Values every implementation must reproduce.
 //!
-//! All but [`FIFTY_WINDOWS`] come from `tests/peers/demo_golden.py`, which shares nothing with this crate: integers,
+//! All but [`FIFTY_WINDOWS`] and [`LARGE`] come from `tests/peers/demo_golden.py`, which shares nothing with this crate: integers,
 //! Fractions, correctly rounded operations, its own BLAKE3.
 
 /// θ after three windows of five small submissions: aggregate, decode and outer step.
-pub const SMALL_THETA: &str = "0cea59942a162cd28033527d1ca380c2215a05a5fbd875606c083e3e219ce208";
+pub const SMALL_THETA: &str = "20e28dd08ef4f4c2b4d89c4c78743e1c2d6ed01bdae82be7bd1e2c14502cb3aa";
 /// BLAKE3 of the hashes of Δ of each of those windows, before signs are taken.
-pub const SMALL_DELTA: &str = "1285fa74dd38570da153d33dd95a02095346b67abc6321b90482e32b933764a3";
+pub const SMALL_DELTA: &str = "0367a1473b7c7c877d6d5f20782901b6841eb749703cbc77029a459365af556b";
 /// BLAKE3 of the hashes of those submissions' objects: the wire format up to the trailer.
-pub const SMALL_OBJECTS: &str = "da6df9fcd9c08106cf895017361f579dbeb8ccc9cf87bfd84f89fec1ede89b09";
+pub const SMALL_OBJECTS: &str = "b26c4bf0d643fe9cd8de2ac2d6ec1155a284271042eedd78b7325c416e3e7b4e";
 /// State tag of that θ.
-pub const SMALL_TAG: &str = "a2d8e0b219f5bec644d57b420282fbf987f50a2d5f03bb2c32f50578a14e3224";
+pub const SMALL_TAG: &str = "114cd2935dc26b5463392a69ad0dba63f4aa33d00eebc59d76ea8ddffd10ff78";
 /// θ after 50 windows of 8 peers, from gradients on: equal on every path, thread count, profile and processor.
-pub const FIFTY_WINDOWS: &str = "e1770cd08f4145807e5fa681c36a3e4f5f76161431b4ac91a58ce49d35592d5d";
+pub const FIFTY_WINDOWS: &str = "c03b98e11d7214ee9c0d84db2d7a11e324857ccb13ec14c07d9962c7a425b816";
+/// Submissions, a trial and θ of three windows of four peers, over tensors that several threads share.
+pub const LARGE: &str = "34d2301a185228cde1703c65b4ebe1a978e14cd843569d5aab751d1596d4ea3b";
 
 /// [`crate::dct::basis_hash`] of N = 1…64.
 pub const BASES: [&str; 64] = [

@@ -68,7 +68,7 @@ pub use dense::{AdamW, Dense};
 pub use error::{Error, Result};
 pub use format::Format;
 pub use layout::{Layout, TensorSpec};
-pub use momentum::{Momentum, Recorded, Subtract};
+pub use momentum::{Momentum, Pending, Recorded, Subtract};
 pub use outer_step::{Applied, OuterStep};
 pub use schedule::Schedule;
 pub use scheme::{Demo, Outer, Payload, Scheme, Worker};

@@ -46,7 +46,16 @@ pub struct Momentum {
     /// Σ v·q and Σ q² of each chunk of the last submission.
     products: Vec<[f64; 2]>,
     submissions: u64,
-    pending: Option<Submission>,
+    pending: Option<Pending>,
+}
+
+/// A submission that leaves the momentum only once its window's record lists it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pending {
+    /// What was sent.
+    pub sent: Submission,
+    /// ŝ of each tensor.
+    pub scales: Vec<f64>,
 }
 
 impl Momentum {
@@ -73,8 +82,10 @@ impl Momentum {
         self.submissions += 1;
         if self.submissions > self.warmup {
             match self.subtract {
-                Subtract::Always => self.subtract(&out),
-                Subtract::WhenRecorded => self.pending = Some(out.clone()),
+                Subtract::Always => self.subtract(&out, &self.scales(&out)),
+                Subtract::WhenRecorded => {
+                    self.pending = Some(Pending { scales: self.scales(&out), sent: out.clone() });
+                }
             }
         }
         Ok(out)
@@ -83,8 +94,8 @@ impl Momentum {
     /// With [`Subtract::WhenRecorded`]: whether the window's record lists the last submission. A step that comes
     /// first counts as not listed.
     pub fn settle(&mut self, recorded: Recorded) {
-        if let (Some(sent), Recorded::Yes) = (self.pending.take(), recorded) {
-            self.subtract(&sent);
+        if let (Some(Pending { sent, scales }), Recorded::Yes) = (self.pending.take(), recorded) {
+            self.subtract(&sent, &scales);
         }
     }
 
@@ -93,17 +104,29 @@ impl Momentum {
         self.submissions
     }
 
-    /// The DCT of m, chunk after chunk: with [`Self::submissions`] what a restart needs.
+    /// The DCT of m, chunk after chunk: with [`Self::submissions`] and [`Self::pending`] what a restart needs.
     pub fn coefficients(&self) -> &[f32] {
         &self.m
     }
 
-    /// Continues from a saved state.
+    /// What waits for [`Self::settle`].
+    pub fn pending(&self) -> Option<&Pending> {
+        self.pending.as_ref()
+    }
+
+    /// Continues from a saved state, in which nothing waits.
     pub fn restore(&mut self, coefficients: &[f32], submissions: u64) -> Result<()> {
         self.format.layout().check("the saved momentum", coefficients.len())?;
         self.m.copy_from_slice(coefficients);
         self.submissions = submissions;
         self.pending = None;
+        Ok(())
+    }
+
+    /// After [`Self::restore`]: what waits for [`Self::settle`]. Errors: another format, or scales that are not its own.
+    pub fn restore_pending(&mut self, pending: Pending) -> Result<()> {
+        pending.check(&self.format)?;
+        self.pending = Some(pending);
         Ok(())
     }
 
@@ -163,14 +186,18 @@ impl Momentum {
         results.into_iter().collect()
     }
 
+    /// ŝ of each tensor.
+    fn scales(&self, sent: &Submission) -> Vec<f64> {
+        self.format.plans().map(|(_, plan)| self.scale(plan, sent)).collect()
+    }
+
     /// m ← m − ŝ·q for every entry that was sent.
-    fn subtract(&mut self, sent: &Submission) {
+    fn subtract(&mut self, sent: &Submission, scales: &[f64]) {
         let format = &*self.format;
-        let scales: Vec<f64> = format.plans().map(|(_, plan)| self.scale(plan, sent)).collect();
         let pieces: Vec<_> = format
             .plans()
             .zip(scales)
-            .flat_map(|((_, plan), scale)| plan.grid.pieces().map(move |bands| (plan, scale, bands)))
+            .flat_map(|((_, plan), &scale)| plan.grid.pieces().map(move |bands| (plan, scale, bands)))
             .collect();
         let elements = pieces.iter().map(|(plan, _, bands)| bands.len() * plan.grid.band_len());
         cut(&mut self.m, elements).into_par_iter().zip(&pieces).for_each(|(m, (plan, scale, bands))| {
@@ -210,6 +237,21 @@ impl Momentum {
             .filter(|(_, e)| **e != EMPTY)
             .fold([0.0; 2], |[vq, qq], ([a, b], _)| [vq + a, qq + b]);
         if qq > 0.0 { vq / qq } else { 0.0 }
+    }
+}
+
+impl Pending {
+    /// Refuses what was not made in this format.
+    pub(crate) fn check(&self, format: &Format) -> Result<()> {
+        format.check(&self.sent.format)?;
+        let (found, expected) = (self.scales.len(), format.layout().tensors().len());
+        if found != expected {
+            return Err(Error::Length { what: "the list of scales", expected, found });
+        }
+        match format.plans().zip(&self.scales).find(|(_, scale)| !scale.is_finite()) {
+            Some(((tensor, _), _)) => Err(Error::NonFinite { tensor: tensor.name.clone() }),
+            None => Ok(()),
+        }
     }
 }
 

@@ -246,6 +246,30 @@ mod tests {
     }
 
     #[test]
+    fn an_independent_implementation_signs_the_same() {
+        // From tests/peers/sr25519.mjs. The key is that of Substrate's development account Alice.
+        let (seed, public, signature): ([u8; 32], [u8; 32], [u8; 64]) = (
+            bytes("e5be9a5092b81bca64be81d212e7f2f9eba183bb7a90954f7b76361f6edb5c0a"),
+            bytes("d43593c715fdd31c61141abd04a99fd6822c8558854ccde39a5684e7a56da27d"),
+            bytes(
+                "a422b244132728bd4e1a27272d44541f6f3319a55b9beb8cba7d6cea45033b16\
+                 49113a55ec86c6432ac52c547a3f4f8e8ed3efed3f91bdac08175a58ad8f8881",
+            ),
+        );
+        let hash = std::array::from_fn(|i| i as u8);
+        assert_eq!(verify(&public, &hash, &signature), Ok(()));
+        let key = MiniSecretKey::from_bytes(&seed[..]).unwrap().expand_to_keypair(ExpansionMode::Ed25519);
+        assert_eq!(key.public.to_bytes(), public);
+        assert_eq!(sign(&key, &hash), signature);
+    }
+
+    /// Bytes from hexadecimal.
+    fn bytes<const N: usize>(text: &str) -> [u8; N] {
+        assert_eq!(text.len(), 2 * N);
+        std::array::from_fn(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).unwrap())
+    }
+
+    #[test]
     fn the_context_of_an_object_is_checked() {
         let header = header();
         let check = |kind, run, window, hotkey| header.check(kind, &[run; 32], window, &hotkey).unwrap_err();

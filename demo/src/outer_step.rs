@@ -256,12 +256,18 @@ mod tests {
         let mut gather = Aggregate::new(format, StrengthCap::Off);
         gather.add([0; 32], &nothing).unwrap();
         let step = OuterStep { lr: 0.1, weight_decay: 0.0, min_gather: 1 };
-        assert_eq!(apply(&mut [0.0; 8], &gather, &step), Ok(Applied::Stepped));
-        for bits in [1 << 15, 1 << 6] {
-            let found = flush::with_control_bits(bits, subnormals_survive);
-            assert_eq!(found, Err(Error::FlushToZero));
-        }
-        assert_eq!(subnormals_survive(), Ok(()));
+        let run = || apply(&mut [0.0; 8], &gather, &step);
+        let tried = || trial(&[0.0; 8], &nothing, 0.1, 1.0, &mut [0.0; 8]);
+        // The pool's only thread computes, so its control register is the one that counts.
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        pool.install(|| {
+            assert_eq!((run(), tried()), (Ok(Applied::Stepped), Ok(())));
+            for bits in [1 << 15, 1 << 6] {
+                let found = flush::with_control_bits(bits, || (run(), tried()));
+                assert_eq!(found, (Err(Error::FlushToZero), Err(Error::FlushToZero)));
+            }
+            assert_eq!((run(), tried()), (Ok(Applied::Stepped), Ok(())));
+        });
     }
 
     /// Sets FTZ (bit 15) or DAZ (bit 6) of this thread for the time of a call.

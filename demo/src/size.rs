@@ -139,3 +139,17 @@ fn coding_loss(submission: &Submission, m: &[f32]) -> [f64; 2] {
     let n = m.len() as f64;
     [n * (1.0 - vq * vq / (vv * qq)), n]
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_billion_parameters_fit_into_what_is_promised() {
+        // As many parameters as the 1.2B model's matrices, each tensor of its commonest shape.
+        let size =
+            model_size(&[(287, vec![2048, 2048]), (33, vec![2048])], 32, &Codebook::default(), 4).unwrap();
+        assert!(size.params > 1_203_000_000, "{size:?}");
+        assert!(size.bits_per_index <= 8.6 && size.bytes <= 15_000_000, "{size:?}");
+    }
+}

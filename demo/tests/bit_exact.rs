@@ -92,16 +92,20 @@ fn fifty_windows(simd: Simd) -> String {
     hex(&theta_hash(format.layout(), &theta).unwrap())
 }
 
-fn fifty_windows_on(path: Path) {
-    let Some(simd) = Simd::with_path(path) else { return };
-    for threads in [1, 2] {
+/// The same state on a path, for any number of threads.
+fn on_path(path: Path, run: impl Fn(Simd) -> String + Sync, expected: &str) {
+    let Some(simd) = Simd::with_path(path) else {
+        println!("skipped: this processor has no {path:?}");
+        return;
+    };
+    for threads in [1, 2, 3] {
         let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-        assert_eq!(
-            pool.install(|| fifty_windows(simd)),
-            golden::FIFTY_WINDOWS,
-            "{path:?}, {threads} threads"
-        );
+        assert_eq!(pool.install(|| run(simd)), expected, "{path:?}, {threads} threads");
     }
+}
+
+fn fifty_windows_on(path: Path) {
+    on_path(path, fifty_windows, golden::FIFTY_WINDOWS);
 }
 
 #[test]
@@ -117,6 +121,54 @@ fn fifty_windows_avx2() {
 #[test]
 fn fifty_windows_avx512() {
     fifty_windows_on(Path::Avx512);
+}
+
+// ---- tensors that several threads share
+
+/// Every submission of three windows, a trial in each, and θ after them.
+fn large_windows(simd: Simd) -> String {
+    let format = large_format(simd);
+    let layout = format.layout();
+    let mut peers: Vec<Momentum> =
+        (0..4).map(|_| Momentum::new(Arc::clone(&format), 0.999, 1, Subtract::Always).unwrap()).collect();
+    let mut theta: Vec<f32> = (0..layout.len() as u64).map(|i| 0.02 * synthetic::normal(i)).collect();
+    let (mut grads, mut tried) = (vec![0.0; theta.len()], vec![0.0; theta.len()]);
+    let mut hasher = blake3::Hasher::new();
+    for window in 0..3 {
+        let sent: Vec<_> = (0..)
+            .zip(&mut peers)
+            .map(|(peer, momentum)| {
+                synthetic::gradient(layout, window, peer, &mut grads);
+                momentum.step(&grads, 0.01).unwrap()
+            })
+            .collect();
+        let mut gather = Aggregate::new(Arc::clone(&format), StrengthCap::LowerMedian);
+        for (peer, submission) in (0..).zip(&sent) {
+            hasher.update(&submission.encode());
+            gather.add([peer; 32], submission).unwrap();
+        }
+        outer_step::trial(&theta, &sent[0], 0.01, 0.5, &mut tried).unwrap();
+        hasher.update(&theta_hash(layout, &tried).unwrap());
+        let step = OuterStep { lr: 0.01, weight_decay: 0.1, min_gather: 3 };
+        outer_step::apply(&mut theta, &gather, &step).unwrap();
+    }
+    hasher.update(&theta_hash(layout, &theta).unwrap());
+    hasher.finalize().to_string()
+}
+
+#[test]
+fn tensors_in_pieces_portable() {
+    on_path(Path::Portable, large_windows, golden::LARGE);
+}
+
+#[test]
+fn tensors_in_pieces_avx2() {
+    on_path(Path::Avx2, large_windows, golden::LARGE);
+}
+
+#[test]
+fn tensors_in_pieces_avx512() {
+    on_path(Path::Avx512, large_windows, golden::LARGE);
 }
 
 // ---- what an outer step refuses

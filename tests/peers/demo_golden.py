@@ -111,8 +111,11 @@ def fma(a, b, c):
     return f32(a * b + c)
 
 
+MINUS_ZERO = object()  # the one f32 that is no rational
+
+
 def bits(x):
-    return struct.pack("<f", float(x))  # x is an f32: exact
+    return struct.pack("<f", -0.0 if x is MINUS_ZERO else float(x))  # x is an f32: exact
 
 
 # ---------------------------------------------------------------- the basis, from 200-bit integers
@@ -173,8 +176,13 @@ def mix(x):
     return z ^ z >> 31
 
 
-SHAPES = [("a", [15, 70]), ("b", [48]), ("c", [26, 12]), ("d", [5])]
+# e has 65 chunks: one more than a group. Nobody sends f. In g peers cancel each other.
+SHAPES = [("a", [15, 70]), ("b", [48]), ("c", [26, 12]), ("d", [5]), ("e", [4160]), ("f", [9]), ("g", [128])]
 TOPK, PEERS, WINDOWS = 6, 5, 3
+# In the first tensor and in the silent one: 1e38, the largest f32, the least, the largest below the normal numbers,
+# the least normal one, and both zeros.
+EXTREMES = [f32(10**38), -f32(Fraction(2**128 - 2**104)), Fraction(1, 2**149), Fraction(1 - 2**23, 2**149),
+            Fraction(1, 2**126), MINUS_ZERO, Fraction(0)]
 LEVELS = [15, 23, 32, 45, 61, 81, 108]
 
 
@@ -193,6 +201,10 @@ def grid(shape):
 
 def make_chunk(window, peer, tensor, chunk, n, k):
     """exponent, indices, levels; None for an empty chunk"""
+    if SHAPES[tensor][0] == "f":
+        return None
+    if SHAPES[tensor][0] == "g":
+        return make_opposed_chunk(window, peer, tensor, chunk, n, k)
     counter = [mix(window << 48 | peer << 40 | tensor << 32 | chunk << 16)]
 
     def draw(limit):
@@ -213,6 +225,21 @@ def make_chunk(window, peer, tensor, chunk, n, k):
         level = 0 if draw(7) == 0 and i > 0 else LEVELS[draw(7)]
         levels.append(-level if draw(2) else level)
     return exponent, indices, levels
+
+
+def make_opposed_chunk(window, peer, tensor, chunk, n, k):
+    """Peers 0 and 1 send the opposite of each other, so do 2 and 3; each pair is strong in one chunk, as weak in the
+    other as still counts. The cap cuts the strong pair by more binary orders than their values end in zeros: they
+    cancel only if both are cut toward zero."""
+    pair = peer // 2
+    if pair > 1:
+        return None
+    counter = mix(window << 48 | pair << 40 | tensor << 32 | chunk << 16)
+    strong = pair == chunk
+    indices = [(counter % 8) + 9 * i + chunk for i in range(k)]
+    levels = [LEVELS[4 + (counter >> i) % 2 if strong else (counter >> i) % 2] for i in range(k)]
+    levels = [-level if (counter >> 32 + i) % 2 != peer % 2 else level for i, level in enumerate(levels)]
+    return 0 if strong else -14, indices, levels
 
 
 def submission(window, peer):
@@ -315,7 +342,7 @@ def aggregate(subs, tensor):
         sums, counts = {}, {}
         for chunks, s, b in zip(peers, scales, strengths):
             for i, v in chunks[chunk].items():
-                sums[i] = sums.get(i, 0) + toward_zero(v * s, b - median if b > median + 1 else 0)
+                sums[i] = sums.get(i, 0) + toward_zero(v * s, max(b - median, 0))
                 counts[i] = counts.get(i, 0) + 1
         out.append({i: f32(f32(a) / counts[i]) for i, a in sums.items()})
     return out
@@ -327,10 +354,11 @@ def inverse(c, f):
     x = [None] * n
     for j in range((n + 1) // 2):
         even = odd = Fraction(0)
+        # A zero would leave the chain as it is.
         for k in range(0, n, 2):
-            even = fma(f[j][k], c[k], even)
+            even = fma(f[j][k], c[k], even) if c[k] else even
         for k in range(1, n, 2):
-            odd = fma(f[j][k], c[k], odd)
+            odd = fma(f[j][k], c[k], odd) if c[k] else odd
         x[j], x[n - 1 - j] = f32(even + odd), f32(even - odd)
         if 2 * j + 1 == n:
             x[j] = even
@@ -352,6 +380,16 @@ def delta_hash(subs, bases):
     return blake3(out)
 
 
+def outer_step(theta, step, keep):
+    """fma(-lr, sign, theta * keep). IEEE zeros: the product keeps the sign of theta (keep > 1/2, so that nothing else
+    becomes 0 by it); -lr * 0 is -0, and changes nothing; a sum of opposite numbers is +0."""
+    if theta is MINUS_ZERO:
+        return step if step else MINUS_ZERO
+    product = f32(theta * keep)
+    assert (product == 0) == (theta == 0)
+    return f32(product + step)
+
+
 def apply(theta, subs, lr, weight_decay, bases):
     keep = f32(Fraction(1.0 - float(lr) * weight_decay))
     offset = 0
@@ -364,7 +402,7 @@ def apply(theta, subs, lr, weight_decay, bases):
                 for j in range(w):
                     at = origin + i * per_band * w + j
                     sign = (delta[i][j] > 0) - (delta[i][j] < 0)
-                    theta[at] = fma(-lr, sign, f32(theta[at] * keep))
+                    theta[at] = outer_step(theta[at], -lr * sign, keep)
         offset += math.prod(shape)
 
 
@@ -390,6 +428,9 @@ def main():
     bases_by_n = {n: basis(n) for n in {e for _, s in SHAPES for e in grid(s)[2:]}}
     size = sum(math.prod(shape) for _, shape in SHAPES)
     theta = [Fraction((mix(i) >> 40) - (1 << 23), 1 << 24) for i in range(size)]
+    theta[:len(EXTREMES)] = EXTREMES
+    silent = sum(math.prod(shape) for name, shape in SHAPES if name < "f")
+    theta[silent:silent + len(EXTREMES)] = EXTREMES
     objects = deltas = b""
     for window in range(WINDOWS):
         subs = [submission(window, peer) for peer in range(PEERS)]

@@ -5,7 +5,7 @@ use crate::gpu::launch::{ChosenMut, EncodeKernels, EncodeRates, Sent, SentMut, S
 use crate::gpu::memory::{Buffer, View};
 use crate::gpu::payload::Writer;
 use crate::gpu::tables::Tables;
-use crate::momentum::{Recorded, Subtract};
+use crate::momentum::{Pending, Recorded, Subtract};
 use crate::submission::{Submission, Values};
 use gauntlet_gpu::Device;
 use std::sync::Arc;
@@ -126,17 +126,38 @@ impl<D: Device> Momentum<D> {
         self.submissions
     }
 
-    /// The DCT of m, chunk after chunk: with [`Self::submissions`] what a restart needs, here or on the CPU.
+    /// The DCT of m, chunk after chunk: with [`Self::submissions`] and [`Self::pending`] what a restart needs, here or
+    /// on the CPU.
     pub fn coefficients(&self) -> Result<Vec<f32>> {
         self.m.to_vec()
     }
 
-    /// Continues from a saved state.
+    /// What waits for [`Self::settle`].
+    pub fn pending(&self) -> Result<Option<Pending>> {
+        if !self.pending {
+            return Ok(None);
+        }
+        Ok(Some(Pending { sent: self.submission()?, scales: self.scales.to_vec()? }))
+    }
+
+    /// Continues from a saved state, in which nothing waits.
     pub fn restore(&mut self, coefficients: &[f32], submissions: u64) -> Result<()> {
         self.tables.format.layout().check("the saved momentum", coefficients.len())?;
         self.m.upload(0, coefficients)?;
         self.submissions = submissions;
         self.pending = false;
+        Ok(())
+    }
+
+    /// After [`Self::restore`]: what waits for [`Self::settle`]. Errors: as [`crate::Momentum::restore_pending`].
+    pub fn restore_pending(&mut self, pending: &Pending) -> Result<()> {
+        pending.check(&self.tables.format)?;
+        let Values::Levels(levels) = &pending.sent.values else { return Err(Error::Format) };
+        self.exponents.upload(0, &pending.sent.exponents)?;
+        self.indices.upload(0, &pending.sent.indices)?;
+        self.levels.upload(0, levels)?;
+        self.scales.upload(0, &pending.scales)?;
+        self.pending = true;
         Ok(())
     }
 
@@ -199,6 +220,31 @@ mod tests {
     use crate::gpu::test_device;
     use crate::synthetic::normal;
     use crate::{Codebook, Format, Layout};
+
+    #[test]
+    fn what_waits_for_its_record_moves_between_devices() {
+        let layout = Layout::from_shapes([("a", vec![64, 40]), ("b", vec![96])]).unwrap();
+        let format = Format::new(layout, 64, 6, Codebook::default()).unwrap();
+        let grads: Vec<f32> = (0..64 * 40 + 96).map(normal).collect();
+        let device = test_device();
+        let tables = Tables::new(Arc::clone(&device), Arc::clone(&format)).unwrap();
+        let (late, grads_there) = (Subtract::WhenRecorded, Buffer::from_slice(&device, &grads).unwrap());
+        let mut here = crate::Momentum::new(Arc::clone(&format), 0.9, 0, late).unwrap();
+        let mut there = Momentum::new(Arc::clone(&tables), 0.9, 0, late).unwrap();
+        assert_eq!(there.pending().unwrap(), None);
+        here.step(&grads, 1.0).unwrap();
+        there.step(grads_there.view(), 1.0).unwrap();
+        let pending = here.pending().cloned().unwrap();
+        assert_eq!(there.pending().unwrap().as_ref(), Some(&pending));
+        let mut moved = Momentum::new(tables, 0.9, 0, late).unwrap();
+        moved.restore(here.coefficients(), here.submissions()).unwrap();
+        moved.restore_pending(&pending).unwrap();
+        here.settle(Recorded::Yes);
+        for momentum in [&mut there, &mut moved] {
+            momentum.settle(Recorded::Yes).unwrap();
+            assert_eq!(momentum.coefficients().unwrap(), here.coefficients());
+        }
+    }
 
     #[test]
     fn least_squares_scales_are_summed_in_the_cpus_order() {

@@ -18,9 +18,18 @@ pub(crate) fn book() -> Codebook {
     Codebook::new(4, vec![15, 23, 32, 45, 61, 81, 108]).unwrap()
 }
 
-/// Odd edges, in two dimensions and one.
+/// Odd edges, in two dimensions and one; a vector of 65 chunks, one more than a group; one that nobody sends; one in
+/// which peers cancel each other.
 pub(crate) fn small_format(simd: Simd) -> Arc<Format> {
-    let shapes = [("a", vec![15, 70]), ("b", vec![48]), ("c", vec![26, 12]), ("d", vec![5])];
+    let shapes = [
+        ("a", vec![15, 70]),
+        ("b", vec![48]),
+        ("c", vec![26, 12]),
+        ("d", vec![5]),
+        ("e", vec![4160]),
+        ("f", vec![9]),
+        ("g", vec![128]),
+    ];
     Format::with_simd(Layout::from_shapes(shapes).unwrap(), 64, 6, book(), simd).unwrap()
 }
 
@@ -28,8 +37,8 @@ pub(crate) fn small_format(simd: Simd) -> Arc<Format> {
 pub(crate) fn small_submission(format: &Arc<Format>, window: u64, peer: u64) -> Submission {
     let levels_of_book = format.codebook().levels().to_vec();
     let (mut exponents, mut indices, mut levels) = (Vec::new(), Vec::new(), Vec::new());
-    for tensor in 0..format.layout().tensors().len() {
-        let grid = format.grid(tensor).unwrap();
+    for (tensor, spec) in format.layout().tensors().iter().enumerate() {
+        let (grid, name) = (format.grid(tensor).unwrap(), spec.name.as_str());
         let (n, k) = (grid.chunk_len() as u64, format.topk().min(grid.chunk_len()));
         for chunk in 0..grid.chunks() as u64 {
             let mut counter = mix(window << 48 | peer << 40 | (tensor as u64) << 32 | chunk << 16);
@@ -37,7 +46,15 @@ pub(crate) fn small_submission(format: &Arc<Format>, window: u64, peer: u64) -> 
                 counter = counter.wrapping_add(1);
                 mix(counter) % limit
             };
-            if draw(5) == 0 {
+            if name == "g" && peer / 2 < 2 {
+                let (exponent, chosen, values) =
+                    opposed_chunk(&levels_of_book, window, peer, chunk, k as u64);
+                exponents.push(exponent);
+                indices.extend(chosen);
+                levels.extend(values);
+                continue;
+            }
+            if ["f", "g"].contains(&name) || draw(5) == 0 {
                 exponents.push(gauntlet_demo::submission::EMPTY);
                 indices.extend(vec![0; k]);
                 levels.extend(vec![0; k]);
@@ -61,9 +78,34 @@ pub(crate) fn small_submission(format: &Arc<Format>, window: u64, peer: u64) -> 
     Submission::new(Arc::clone(format), exponents, indices, Values::Levels(levels)).unwrap()
 }
 
+/// Two pairs of peers who send the opposite of each other, each pair strong in one chunk. The cap cuts the strong pair by
+/// more binary orders than their values end in zeros: they cancel only if both are cut toward zero.
+fn opposed_chunk(book: &[i8], window: u64, peer: u64, chunk: u64, k: u64) -> (i16, Vec<u16>, Vec<i8>) {
+    let pair = peer / 2;
+    let counter = mix(window << 48 | pair << 40 | 6 << 32 | chunk << 16);
+    let strong = pair == chunk;
+    let level = |i: u64| {
+        let level = book[usize::from(strong) * 4 + (counter >> i) as usize % 2];
+        if (counter >> (32 + i)) % 2 == peer % 2 { level } else { -level }
+    };
+    let indices = (0..k).map(|i| (counter % 8 + 9 * i + chunk) as u16).collect();
+    (if strong { 0 } else { -14 }, indices, (0..k).map(level).collect())
+}
+
+/// What every θ must survive: huge, subnormal, zeros of both signs.
+const EXTREMES: [f32; 7] =
+    [1e38, f32::MIN, f32::from_bits(1), f32::from_bits(0x807f_ffff), f32::MIN_POSITIVE, -0.0, 0.0];
+
 /// θ before its first window.
 pub(crate) fn small_theta(format: &Format) -> Vec<f32> {
-    (0..format.layout().len() as u64).map(|i| ((mix(i) >> 40) as f32 - 8_388_608.0) / 16_777_216.0).collect()
+    let mut theta: Vec<f32> = (0..format.layout().len() as u64)
+        .map(|i| ((mix(i) >> 40) as f32 - 8_388_608.0) / 16_777_216.0)
+        .collect();
+    for tensor in format.layout().tensors().iter().filter(|tensor| ["a", "f"].contains(&tensor.name.as_str()))
+    {
+        theta[tensor.range()][..EXTREMES.len()].copy_from_slice(&EXTREMES);
+    }
+    theta
 }
 
 /// BLAKE3 of Δ, chunk by chunk, zeros without sign.
@@ -117,4 +159,12 @@ pub(crate) fn fifty_gradient(format: &Format, window: u64, peer: u64, grads: &mu
         };
         grads[tensor.range()].iter_mut().for_each(|g| *g *= scale);
     }
+}
+
+// ---- tensors that are cut into several pieces for the threads
+
+/// A matrix of three pieces and a vector of two.
+pub(crate) fn large_format(simd: Simd) -> Arc<Format> {
+    let shapes = [("matrix", vec![192, 1408]), ("vector", vec![70_000])];
+    Format::with_simd(Layout::from_shapes(shapes).unwrap(), 64, 32, Codebook::default(), simd).unwrap()
 }

@@ -52,7 +52,9 @@ pub(crate) fn rows(value: &Value) -> Vec<Vec<f64>> {
 #[track_caller]
 pub(crate) fn close(found: &[f64], expected: &[f64], tolerance: f64, what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}");
-    let worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+    // A NaN is the worst of all: f64::max would pass over it.
+    let worse = |worst: f64, d: f64| if d.is_nan() || d > worst { d } else { worst };
+    let worst = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, worse);
     assert!(worst <= tolerance, "{what}: largest difference {worst:e}");
 }
 

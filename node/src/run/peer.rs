@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use gauntlet::{Digest, Hotkey};
 use gauntlet_demo::object::{self, Header, KIND_DEMO};
-use gauntlet_demo::{Momentum, Recorded, Submission};
+use gauntlet_demo::{Momentum, Pending, Recorded, Submission};
 use gauntlet_model::engine::Backend;
 
 use super::follower::Follower;
@@ -38,14 +38,18 @@ impl Peer {
         (&self.momentum, self.unsettled)
     }
 
-    /// Goes on from a saved memory. Errors: coefficients of another model.
+    /// Goes on from a saved memory. Errors: coefficients or a submission of another model.
     pub(super) fn remember(
         &mut self,
         coefficients: &[f32],
         submissions: u64,
+        waiting: Option<Pending>,
         unsettled: Option<u64>,
     ) -> Result<()> {
         self.momentum.restore(coefficients, submissions)?;
+        if let Some(waiting) = waiting {
+            self.momentum.restore_pending(waiting)?;
+        }
         self.unsettled = unsettled;
         Ok(())
     }

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result, bail, ensure};
 use gauntlet::record::chain::RecordChain;
 use gauntlet::{Digest, Hotkey};
+use gauntlet_demo::{Pending, Submission};
 use serde::{Deserialize, Serialize};
 
 use super::World;
@@ -65,9 +66,18 @@ struct SavedPlace {
 
 #[derive(Serialize, Deserialize)]
 enum Role {
-    Miner { momentum: Digest, submissions: u64, unsettled: Option<u64>, sealed: Option<Sealed> },
+    Miner {
+        momentum: Digest,
+        submissions: u64,
+        waiting: Option<Waiting>,
+        unsettled: Option<u64>,
+        sealed: Option<Sealed>,
+    },
     Validator(Box<Memory>, Progress),
 }
+
+/// A submission's payload and the scale of each tensor: what leaves the momentum once a record lists it.
+type Waiting = (Vec<u8>, Vec<f64>);
 
 /// A window, and the object that a miner has made for it: a restart must not make another.
 pub(crate) type Sealed = (u64, Vec<u8>);
@@ -147,8 +157,9 @@ impl Disk {
     /// Keeps a miner, and what it made last: before it commits to that, and when it has moved on.
     pub(crate) fn save_miner(&self, run: Digest, peer: &Peer, sealed: Option<Sealed>) -> Result<()> {
         let (momentum, unsettled) = peer.memory();
+        let waiting = momentum.pending().map(|Pending { sent, scales }| (sent.encode(), scales.clone()));
         let (submissions, momentum) = (momentum.submissions(), self.put(momentum.coefficients())?);
-        self.save(run, &peer.follower, Role::Miner { momentum, submissions, unsettled, sealed })
+        self.save(run, &peer.follower, Role::Miner { momentum, submissions, waiting, unsettled, sealed })
     }
 
     /// Keeps a validator: whenever it has done what a restart must not do again, and before it shows a record.
@@ -171,12 +182,18 @@ impl Disk {
         shared: Shared,
     ) -> Result<(Peer, Option<Sealed>)> {
         let Saved { place, anchor, followed, role, .. } = self.read(world.run.id, identity.hotkey())?;
-        let Role::Miner { momentum, submissions, unsettled, sealed } = role else {
+        let Role::Miner { momentum, submissions, waiting, unsettled, sealed } = role else {
             bail!("{}: is of a validator, not of a miner; use another folder", self.folder.display());
         };
         let follower = self.follower(world, place, anchor, followed, identity.hotkey(), shared)?;
         let mut peer = Peer::new(world, identity, follower)?;
-        peer.remember(&self.get(momentum)?, submissions, unsettled)?;
+        let waiting = waiting
+            .map(|(payload, scales)| -> Result<_> {
+                Ok(Pending { sent: Submission::decode(&world.run.format, &payload)?, scales })
+            })
+            .transpose()
+            .with_context(|| format!("{}: what waits for its record", self.folder.display()))?;
+        peer.remember(&self.get(momentum)?, submissions, waiting, unsettled)?;
         Ok((peer, sealed))
     }
 

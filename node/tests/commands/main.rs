@@ -3,6 +3,7 @@
 
 #[cfg(unix)]
 mod bad_input;
+mod bench;
 mod data;
 mod device;
 mod explain;

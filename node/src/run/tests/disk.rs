@@ -59,6 +59,22 @@ fn a_miner_goes_on_with_its_momentum() {
 }
 
 #[test]
+fn what_waits_for_its_record_is_kept() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut small = Small::new(1);
+    (small.run.demo.subtract, small.run.demo.momentum_warmup) = (gauntlet_demo::Subtract::WhenRecorded, 0);
+    let mut peer = small.peer(1);
+    let mut world = small.world();
+    peer.train(&mut world, &[1, 2]).unwrap();
+    let disk = Disk::new(folder.path(), &peer.hotkey()).unwrap();
+    disk.save_miner(world.run.id, &peer, None).unwrap();
+    let (back, _) = disk.miner(&world, identity(1), Shared::default()).unwrap();
+    let ((kept, unsettled), (found, same)) = (peer.memory(), back.memory());
+    assert!(kept.pending().is_some());
+    assert_eq!((found.pending(), same), (kept.pending(), unsettled));
+}
+
+#[test]
 fn what_is_wrong_with_a_disk_is_named() {
     let folder = tempfile::tempdir().unwrap();
     let mut small = Small::new(1);
