@@ -2,6 +2,7 @@
 //!
 //! On synthetic momentum of a 2048 × 2048 tensor after six windows, k = 32, chunks of 64 × 64. The loss is
 //! ‖v − ŝq‖ / ‖v‖ over what is sent. The search moves one level at a time from the default set, as long as that helps.
+#![allow(clippy::print_stdout)] // a tool for people
 
 use gauntlet_demo::{Codebook, DemoConfig, Layout, Values, synthetic};
 

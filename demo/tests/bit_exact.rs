@@ -1,5 +1,10 @@
 //! Proof 2: the same bits on every path, thread count, profile and processor, and from an independent implementation.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test stops at the first surprise")]
+#![allow(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test stops at the first surprise"
+)]
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! Proof 3, PROTOCOL 6.1: a peer that puts its norm into one chunk, all of it or some, flips there about what a peer
 //! flips that spreads it.
-#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+#![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
 use gauntlet_demo::synthetic::{self, mix, normal};
 use gauntlet_demo::{

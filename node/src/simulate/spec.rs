@@ -351,7 +351,7 @@ impl fmt::Display for SybilForm {
 impl Kind {
     /// Whether it waits in every phase for the others.
     pub(crate) fn waits(&self) -> bool {
-        matches!(self, Self::Copycat | Self::EarlyReader)
+        matches!(self, Self::Copycat | Self::LateCopycat | Self::EarlyReader)
     }
 
     /// Whether some readers see another bucket of it.

@@ -57,10 +57,6 @@ impl Behaviour for LateCopycat {
         act.peer.commit(act.world, act.window, &object)?;
         act.peer.reveal(act.world, act.window, &object)
     }
-
-    fn waits(&self) -> bool {
-        true
-    }
 }
 
 /// Looks for the others' objects before commitments close, to send their mean.
