@@ -84,7 +84,7 @@ impl Small {
         Follower::new(identity(n).hotkey(), self.run.id, theta, Shared::default())
     }
 
-    /// Window 0, with what miners 1 and 2 send, up to the record that validator 3 signs; nothing is published yet.
+    /// Window 0, with what miners 1 and 2 send, up to the record that validator 3 signs, which is not published yet.
     fn led(&mut self) -> (Validator, SignedRecord, Vec<u8>) {
         let mut validator = Validator::new(identity(3), self.follower(3));
         let (mut peers, window) = ([self.peer(1), self.peer(2)], self.run.manifest.window.clone());
@@ -106,6 +106,7 @@ impl Small {
         self.height.store(window.record_opens(0), Ordering::Release);
         let mut world = self.world();
         validator.judge(&mut world, 0).unwrap().unwrap();
+        validator.announce(&world).unwrap();
         let (signed, bundle) = validator.record(&world, 0).unwrap().unwrap();
         (validator, signed, bundle)
     }
