@@ -19,6 +19,7 @@ mod report;
 mod run;
 mod simulate;
 mod storage;
+mod team;
 mod text_stream;
 mod train;
 

@@ -75,11 +75,13 @@ pub fn folders(variable: impl Fn(&str) -> Option<String>) -> Vec<PathBuf> {
 /// The library's file in the first of `folders` that has it. Not finding it here is no proof: the loader's own path is
 /// searched after them.
 pub fn file(folders: &[PathBuf]) -> Option<PathBuf> {
-    files(folders).next()
+    files(folders, &NAMES).next()
 }
 
-fn files(folders: &[PathBuf]) -> impl Iterator<Item = PathBuf> {
-    folders.iter().flat_map(|folder| NAMES.map(|name| folder.join(name))).filter(|file| file.is_file())
+/// Files of these names in the folders, the first folder's first.
+pub(super) fn files(folders: &[PathBuf], names: &[&str]) -> impl Iterator<Item = PathBuf> {
+    let all = folders.iter().flat_map(move |folder| names.iter().map(move |name| folder.join(name)));
+    all.filter(|file| file.is_file())
 }
 
 /// Folders of NVIDIA's wheels in the Pythons below `lib`.
@@ -88,7 +90,7 @@ fn packages(lib: &Path) -> Vec<PathBuf> {
     let mut pythons: Vec<PathBuf> =
         entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
     pythons.sort();
-    let places = ["nvidia/cu13/lib", "nvidia/cublas/lib"];
+    let places = ["nvidia/cu13/lib", "nvidia/cublas/lib", "nvidia/nccl/lib"];
     pythons
         .iter()
         .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("python3")))
@@ -102,7 +104,7 @@ impl Library {
     /// The library, or `None` where the machine has none.
     pub(super) fn open(folders: &[PathBuf], context: &Arc<Context>) -> Result<Option<Self>> {
         // An open library is found by its name afterwards, wherever it lies. cudarc panics where it finds none.
-        for file in files(folders) {
+        for file in files(folders, &NAMES) {
             // SAFETY: NVIDIA's library, whose constructors do nothing that matters here.
             if let Ok(opened) = unsafe { Opened::open(Some(&file), RTLD_NOW | RTLD_GLOBAL) } {
                 std::mem::forget(opened); // stays open as long as the process runs

@@ -6,6 +6,7 @@
 #![allow(unsafe_code)] // calls of the driver's C interface
 
 mod library;
+mod nccl;
 
 use std::ffi::{CString, c_void};
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use crate::device::{Arg, Device, Grid, Kernel, LibraryProduct};
 use crate::error::{GpuError, Result};
 use library::Library;
 pub use library::{file as library_file, folders as library_folders};
+pub use nccl::{Nccl, nccl_version};
 
 /// Dynamic shared memory every kernel may use without asking: 48 KiB less what a kernel declares itself.
 const FREE_SHARED: u32 = 32 << 10;

@@ -6,6 +6,7 @@
 
 mod backend;
 mod backward;
+mod collective;
 pub mod cpu;
 pub mod cuda;
 mod forward;
@@ -14,6 +15,7 @@ mod workspace;
 use std::ops::Range;
 
 pub use backend::{AdamW, Backend, Footprint, Heads, IGNORE, Order, Product, View, ViewMut, Write};
+pub use collective::{Collective, HostSum};
 pub use workspace::{EngineOptions, MemoryPlan, Mode};
 use workspace::{Sizes, Workspace};
 

@@ -46,7 +46,9 @@ struct Cuda {
     kernels: Vec<String>,
     /// cuBLASLt, where its file is found.
     cublaslt: Option<PathBuf>,
-    /// Folders it was looked for in, before the loader's own path.
+    /// NCCL's version, where it is found: several GPUs train one model through it.
+    nccl: Option<String>,
+    /// Folders both were looked for in, before the loader's own path.
     looked_in: Vec<PathBuf>,
 }
 
@@ -131,6 +133,10 @@ impl Cuda {
             None => "not found".into(),
         };
         rows.push(("cuBLASLt", library));
+        rows.push((
+            "NCCL",
+            self.nccl.clone().unwrap_or_else(|| "not found; only several GPUs need it".into()),
+        ));
         rows
     }
 }
@@ -151,12 +157,14 @@ fn examine(missing: &mut Vec<Missing>) -> Cuda {
 
     let images = crate::device::images();
     let looked_in = crate::device::library_folders();
+    let nccl = driver::nccl_version(&looked_in);
     let mut cuda = Cuda {
         kernels: images
             .first()
             .map(|image| fat_binary::contents(image).iter().map(ToString::to_string).collect())
             .unwrap_or_default(),
         cublaslt: driver::library_file(&looked_in),
+        nccl: nccl.as_ref().ok().cloned(),
         ..Cuda::default()
     };
     let mut describe = |found: Found| {
@@ -190,6 +198,9 @@ fn examine(missing: &mut Vec<Missing>) -> Cuda {
         Ok(((major, minor), devices)) => {
             cuda.driver = Some(format!("{major}.{minor}"));
             cuda.devices = devices.into_iter().map(&mut describe).collect();
+            if let (Err(error), [_, _, ..]) = (&nccl, &cuda.devices[..]) {
+                missing.push(Missing::new("NCCL", error.to_string()));
+            }
             if cuda.devices.is_empty() {
                 let remedy =
                     "the driver knows none: check CUDA_VISIBLE_DEVICES, and in a container --gpus all";

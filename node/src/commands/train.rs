@@ -10,7 +10,7 @@ use gauntlet_model::engine::cpu::Path as CodePath;
 use serde_json::json;
 
 use crate::cli::Usage;
-use crate::device::{self, Choice, DeviceArgs, Place, Work};
+use crate::device::{self, Devices, DevicesArgs, Others, Place, Together};
 use crate::fit::Recompute;
 use crate::train::settings::{SettingArgs, Settings};
 use crate::train::{Lines, Run, SETTINGS, start};
@@ -34,7 +34,7 @@ pub(crate) struct TrainArgs {
     #[arg(long, default_value_t = 0)]
     threads: usize,
     #[command(flatten)]
-    device: DeviceArgs,
+    devices: DevicesArgs,
     /// Print parameters and memory, allocate and write nothing.
     #[arg(long)]
     plan: bool,
@@ -47,8 +47,10 @@ pub(crate) fn run(args: &TrainArgs) -> Result<()> {
     let settings = resolve(args)?;
     settings.check()?;
     if args.plan {
-        return plan(&settings, args.device.device);
+        return plan(&settings, &args.devices.devices);
     }
+    args.devices.devices.share(settings.batch)?;
+    args.devices.devices.fix_order();
     let out = match &args.out {
         Some(out) => out.clone(),
         None => next_free(Path::new("runs"), "train")?,
@@ -58,7 +60,7 @@ pub(crate) fn run(args: &TrainArgs) -> Result<()> {
     }
     progress::catch_signals()?;
     let training = Training { args, settings, out };
-    device::run(args.device.device, args.threads, CodePath::Best, training)
+    device::run_together(&args.devices.devices, args.threads, CodePath::Best, training)
 }
 
 /// What is trained into which folder.
@@ -68,14 +70,14 @@ struct Training<'a> {
     out: PathBuf,
 }
 
-impl Work for Training<'_> {
+impl Together for Training<'_> {
     type Out = ();
 
-    fn on<P: Place>(self, place: P) -> Result<()> {
+    fn on<P: Place>(self, first: P, others: Option<Others<P>>) -> Result<()> {
         let Self { args, settings, out } = self;
         std::fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
         let lines = if args.json || !std::io::stdout().is_terminal() { Lines::Json } else { Lines::Bar };
-        let opened = Run::open(&out, settings, args.resume, place, lines);
+        let opened = Run::open(&out, settings, args.resume, (first, others), lines);
         let mut run = opened.inspect_err(|_| {
             // Succeeds only where nothing was put into it.
             let _ = std::fs::remove_dir(&out);
@@ -114,14 +116,15 @@ fn resolve(args: &TrainArgs) -> Result<Settings> {
     Ok(base.overridden(&args.settings))
 }
 
-fn plan(settings: &Settings, choice: Choice) -> Result<()> {
-    let (config, known) = (start::shape(settings)?, device::known(choice));
-    let needs = start::needs(settings, &config, known.footprint, known.own_memory);
+fn plan(settings: &Settings, devices: &Devices) -> Result<()> {
+    let (config, known, batch) =
+        (start::shape(settings)?, device::known(devices.first()), devices.share(settings.batch)?);
+    let needs = start::needs(settings, &config, (known.footprint, known.own_memory), batch);
     let fit = needs.choose(settings.recompute, known.free)?;
     let [kept, again] = [Mode::Train, Mode::TrainRecompute].map(|mode| needs.plan(mode));
     let plan = json!({
         "model": settings.shape_name(), "optimizer": settings.optimizer, "workers": settings.workers,
-        "batch": settings.batch, "seq": settings.seq,
+        "batch": settings.batch, "seq": settings.seq, "devices": devices.count(),
         "recompute": {
             "asked": settings.recompute,
             "chosen": Recompute::from(fit.mode),

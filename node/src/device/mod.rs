@@ -1,5 +1,6 @@
 //! Where a command computes: the one place that reads `--device` and opens a GPU.
 
+mod devices;
 mod place;
 
 use std::fmt;
@@ -22,6 +23,7 @@ use {
 use crate::fit::Free;
 use crate::memory;
 use crate::run::compute::Compute;
+pub(crate) use devices::{Devices, DevicesArgs, Others, Together, run_together, share};
 pub(crate) use place::Place;
 
 /// What `--device` names.

@@ -10,6 +10,8 @@ mod metrics;
 mod optimizer;
 pub(crate) mod report;
 pub(crate) mod settings;
+#[cfg(test)]
+mod several;
 pub(crate) mod start;
 
 use std::path::{Path, PathBuf};
@@ -23,13 +25,14 @@ use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use crate::corpus::Corpus;
-use crate::device::Place;
+use crate::device::{Others, Place, share};
 use crate::memory::peak_rss_bytes;
+use crate::team::{Part, Team};
 use crate::{files, progress};
 use metrics::{Metric, Metrics};
 use optimizer::Optimizer;
 use settings::Settings;
-use start::{Begun, Start};
+use start::{Begun, Devices, Start};
 
 /// Name of the resolved settings in a run folder.
 pub(crate) const SETTINGS: &str = "train.toml";
@@ -47,6 +50,8 @@ pub(crate) struct Run<P: Place> {
     theta: P::Buf,
     grads: P::Buf,
     optimizer: Optimizer<P>,
+    /// The other devices, where there are several.
+    team: Option<Team<P>>,
     /// Steps done.
     step: u64,
     metrics: Metrics,
@@ -64,18 +69,43 @@ pub(crate) enum Lines {
 
 impl<P: Place> Run<P> {
     /// Opens the model and the corpus, and takes up the newest checkpoint when resuming.
-    pub(crate) fn open(out: &Path, settings: Settings, resume: bool, place: P, lines: Lines) -> Result<Self> {
-        let start = Start::read(&settings, resume.then_some(out), &place)?;
+    pub(crate) fn open(
+        out: &Path,
+        settings: Settings,
+        resume: bool,
+        (place, others): (P, Option<Others<P>>),
+        lines: Lines,
+    ) -> Result<Self> {
+        let places = others.as_ref().map_or(&[][..], |others| &others.places);
+        let devices = Devices { first: &place, others: places };
+        let start = Start::read(&settings, resume.then_some(out), devices)?;
         let corpus = settings.data.open(out, place.host_threads())?;
         let batches = Batches::new(&corpus.train, settings.seed, settings.batch, settings.seq)?;
-        let Begun { settings, config, layout, theta, optimizer, step, mode } =
-            start.begin(&corpus, &place)?;
-        let grads = place.alloc(layout.total())?;
-        let options = EngineOptions { batch: settings.batch, seq: settings.seq, mode };
-        let engine = Engine::new(place, &config, options)?;
+        let Begun { settings, config, layout, mut theta, mut optimizer, step, mode } =
+            start.begin(&corpus, devices)?;
+        let mut grads = place.alloc(layout.total())?;
+        let batch = share(settings.batch, devices.count())?;
+        let options = EngineOptions { batch, seq: settings.seq, mode };
+        let mut engine = Engine::new(place, &config, options)?;
+        let first =
+            Part { engine: &mut engine, theta: &mut theta, grads: &mut grads, moments: optimizer.moments() };
+        let team = others.map(|others| Team::new(others, options, first)).transpose()?;
         let metrics = Metrics::open(out, step)?;
         let out = out.to_path_buf();
-        Ok(Self { out, settings, corpus, batches, engine, theta, grads, optimizer, step, metrics, lines })
+        Ok(Self {
+            out,
+            settings,
+            corpus,
+            batches,
+            engine,
+            theta,
+            grads,
+            optimizer,
+            team,
+            step,
+            metrics,
+            lines,
+        })
     }
 
     /// The settings, with what was chosen for this machine.
@@ -87,6 +117,9 @@ impl<P: Place> Run<P> {
     pub(crate) fn greet(&self) {
         let (n, shape) = (self.engine.layout().total(), self.settings.shape_name());
         eprintln!("model: {n} parameters ({shape}), {}", self.engine.backend().name());
+        if let Some(team) = &self.team {
+            eprintln!("with {}", team.name());
+        }
         let (corpus, data) = (&self.corpus, &self.corpus.train);
         eprintln!("text: {}, {} tokens, hash {}", corpus.name, data.n_tokens(), corpus.hash);
         if self.step > 0 {
@@ -159,13 +192,17 @@ impl<P: Place> Run<P> {
             }
         }
         let sent = match &mut self.optimizer {
-            Optimizer::AdamW([m, v]) => {
-                let adamw = adamw(&self.settings, lr, self.step + 1);
-                norms.push(self.engine.adamw(adamw, clip, &self.grads, &mut self.theta, (m, v))?);
+            Optimizer::AdamW(_) => {
+                norms.push(self.adamw(lr, clip)?);
                 None
             }
             Optimizer::Demo(workers) => {
-                Some(workers.apply(self.engine.backend(), &mut self.theta, lr, self.step)?)
+                let (place, len) = (self.engine.backend(), self.engine.layout().total());
+                let sent = workers.apply(place, &mut self.theta, lr, self.step)?;
+                if let Some(team) = &mut self.team {
+                    team.spread((place, &mut self.theta), len)?;
+                }
+                Some(sent)
             }
         };
         #[allow(clippy::cast_precision_loss)] // a number of workers
@@ -207,9 +244,36 @@ impl<P: Place> Run<P> {
             self.batches.fill(&self.corpus.train, index, &mut tokens, &mut targets)?;
             let write = if i == 0 && (alone || worker == 0) { Write::Set } else { Write::Add };
             let batch = Batch { tokens: &tokens, targets: &targets, batch, seq };
-            loss += self.engine.loss_and_grad(&self.theta, &mut self.grads, batch, scale, write)?;
+            let (first, team) = self.parts();
+            loss += match team {
+                Some(team) => team.loss_and_grad(first, batch, (scale, write))?,
+                None => first.engine.loss_and_grad(first.theta, first.grads, batch, scale, write)?,
+            };
+        }
+        let (first, team) = self.parts();
+        if let Some(team) = team.filter(|_| alone || worker + 1 == workers) {
+            team.sum(first)?;
         }
         Ok(loss)
+    }
+
+    /// What the first device computes with, and the others.
+    fn parts(&mut self) -> (Part<'_, P>, Option<&mut Team<P>>) {
+        let Self { engine, theta, grads, optimizer, team, .. } = self;
+        (Part { engine, theta, grads, moments: optimizer.moments() }, team.as_mut())
+    }
+
+    /// AdamW's step on every device; gives the norm of the gradient.
+    fn adamw(&mut self, lr: f64, clip: Option<f32>) -> Result<f64> {
+        let step = adamw(&self.settings, lr, self.step + 1);
+        let (first, team) = self.parts();
+        if let Some(team) = team {
+            return team.adamw(first, step, clip);
+        }
+        let Part { engine, theta, grads, moments: Some([m, v]) } = first else {
+            bail!("AdamW has no moments");
+        };
+        Ok(engine.adamw(step, clip, grads, theta, (m, v))?)
     }
 
     /// Tokens trained on so far.
@@ -291,6 +355,10 @@ impl<P: Place> Run<P> {
         });
         if let Value::Object(summary) = &mut summary {
             summary.extend(place.facts());
+            if let Some(team) = &self.team {
+                summary.insert("devices".into(), team.devices().into());
+                summary.insert("with".into(), team.name().into());
+            }
         }
         if let Optimizer::Demo(workers) = &self.optimizer {
             workers.save(&self.out.join(SUBMISSIONS))?;

@@ -85,6 +85,14 @@ impl<P: Place> Optimizer<P> {
         })))
     }
 
+    /// AdamW's moments.
+    pub(crate) fn moments(&mut self) -> Option<&mut [P::Buf; 2]> {
+        match self {
+            Self::AdamW(moments) => Some(moments),
+            Self::Demo(_) => None,
+        }
+    }
+
     /// Names of the buffers a checkpoint keeps, each as long as θ.
     pub(crate) fn names(&self) -> Vec<String> {
         match self {

@@ -12,9 +12,39 @@ use super::optimizer::{Kind, Optimizer};
 use super::settings::Settings;
 use crate::cli::Usage;
 use crate::corpus::Corpus;
-use crate::device::Place;
+use crate::device::{Place, share};
 use crate::fit::{Copies, Free, Needs};
 use crate::{memory, model_folder};
+
+/// Where a run computes.
+pub(crate) struct Devices<'a, P: Place> {
+    /// Where a run begins; the others take over from there.
+    pub(crate) first: &'a P,
+    pub(crate) others: &'a [P],
+}
+
+impl<P: Place> Clone for Devices<'_, P> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<P: Place> Copy for Devices<'_, P> {}
+
+impl<P: Place> Devices<'_, P> {
+    /// How many.
+    pub(crate) fn count(self) -> usize {
+        1 + self.others.len()
+    }
+
+    /// Free bytes of the fullest device, and of the machine.
+    fn free(self) -> Result<Free> {
+        let mut device = self.first.free()?;
+        for other in self.others {
+            device = device.min(other.free()?);
+        }
+        Ok(Free { device, host: memory::free() })
+    }
+}
 
 /// The shape, and what is known of θ before the text is.
 pub(crate) struct Start<P: Place> {
@@ -45,10 +75,11 @@ pub(crate) struct Begun<P: Place> {
 
 impl<P: Place> Start<P> {
     /// Reads what the settings, or the newest checkpoint under `resume`, name.
-    pub(crate) fn read(settings: &Settings, resume: Option<&Path>, place: &P) -> Result<Self> {
+    pub(crate) fn read(settings: &Settings, resume: Option<&Path>, devices: Devices<'_, P>) -> Result<Self> {
+        let place = devices.first;
         if let Some(folder) = resume.map(checkpoint::newest).transpose()?.flatten() {
             let config = LlamaConfig::read(&folder.join("config.json"))?;
-            let (settings, mode) = fitted(settings, &config, place)?;
+            let (settings, mode) = fitted(settings, &config, devices)?;
             let layout = Layout::new(&config);
             let mut optimizer = Optimizer::new(&settings, &layout, place)?;
             let load = |theta: &mut [f32]| checkpoint::load(&folder, &layout, theta, &mut optimizer, place);
@@ -59,10 +90,10 @@ impl<P: Place> Start<P> {
         let Some(from) = &settings.from else {
             let config = preset(&settings.preset)?;
             // Asked again when the vocabulary is known.
-            let (_, mode) = fitted(settings, &config, place)?;
+            let (_, mode) = fitted(settings, &config, devices)?;
             return Ok(Self { settings: settings.clone(), mode, config, saved: None });
         };
-        let (settings, mode) = fitted(settings, &model_folder::config(from)?, place)?;
+        let (settings, mode) = fitted(settings, &model_folder::config(from)?, devices)?;
         let model = model_folder::load(from)?;
         let (theta, ()) = place.make(model.layout.total(), |theta| {
             theta.copy_from_slice(&model.theta);
@@ -73,8 +104,8 @@ impl<P: Place> Start<P> {
     }
 
     /// Fits the shape to the tokenizer, and makes what was not read.
-    pub(crate) fn begin(self, corpus: &Corpus, place: &P) -> Result<Begun<P>> {
-        let tokenizer = &corpus.tokenizer;
+    pub(crate) fn begin(self, corpus: &Corpus, devices: Devices<'_, P>) -> Result<Begun<P>> {
+        let (place, tokenizer) = (devices.first, &corpus.tokenizer);
         let Self { settings, mode, .. } = self;
         let Some(Saved { theta, progress }) = self.saved else {
             let config = LlamaConfig {
@@ -84,7 +115,7 @@ impl<P: Place> Start<P> {
                 ..self.config
             };
             config.check()?;
-            let (settings, mode) = fitted(&settings, &config, place)?;
+            let (settings, mode) = fitted(&settings, &config, devices)?;
             let layout = Layout::new(&config);
             let (theta, ()) = place.make(layout.total(), |theta| {
                 init::init(&layout, settings.seed, theta);
@@ -114,12 +145,12 @@ pub(crate) fn shape(settings: &Settings) -> Result<LlamaConfig> {
     })
 }
 
-/// What a run needs of the memories, on a device with or without its own.
+/// What a run needs of the memories, for `batch` sequences on a device with or without its own.
 pub(crate) fn needs<'a>(
     settings: &Settings,
     config: &'a LlamaConfig,
-    footprint: Footprint,
-    own_memory: bool,
+    (footprint, own_memory): (Footprint, bool),
+    batch: usize,
 ) -> Needs<'a> {
     let copies = match (settings.optimizer, own_memory) {
         // Beside a device: θ and one moment, while a checkpoint is read or written.
@@ -128,19 +159,23 @@ pub(crate) fn needs<'a>(
         (Kind::Demo, true) => Copies { device: 0, host: settings.workers + 2 },
         (Kind::Demo, false) => Copies { device: settings.workers, host: 0 },
     };
-    Needs { config, footprint, own_memory, batch: (settings.batch, settings.seq), copies }
+    Needs { config, footprint, own_memory, batch: (batch, settings.seq), copies }
 }
 
 /// Refuses sequences the model is not made for, and what the memory has no room for; gives the settings with what is kept
 /// for the backward pass.
-fn fitted<P: Place>(settings: &Settings, config: &LlamaConfig, place: &P) -> Result<(Settings, Mode)> {
+fn fitted<P: Place>(
+    settings: &Settings,
+    config: &LlamaConfig,
+    devices: Devices<'_, P>,
+) -> Result<(Settings, Mode)> {
     let (seq, longest) = (settings.seq, config.max_position_embeddings);
     if seq > longest {
         return Err(Usage(format!("--seq {seq}: the model is made for sequences up to {longest}")).into());
     }
-    place.check_heads(config.head_dim)?;
-    let free = Free { device: place.free()?, host: memory::free() };
-    let needs = needs(settings, config, P::FOOTPRINT, free.device.is_some());
+    devices.first.check_heads(config.head_dim)?;
+    let (free, batch) = (devices.free()?, share(settings.batch, devices.count())?);
+    let needs = needs(settings, config, (P::FOOTPRINT, free.device.is_some()), batch);
     let mode = needs.fit(settings.recompute, free)?.mode;
     Ok((Settings { recompute: mode.into(), ..settings.clone() }, mode))
 }

@@ -30,6 +30,8 @@ mod attention;
 mod kernels;
 mod matmul;
 mod memory;
+#[cfg(not(target_feature = "crt-static"))]
+mod nccl;
 mod ops;
 
 use std::marker::PhantomData;
