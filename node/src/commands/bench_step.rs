@@ -3,13 +3,14 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use gauntlet_model::engine::{AdamW, Batch, Engine, EngineOptions, Order, Product, View, ViewMut, Write};
+use gauntlet_model::engine::{AdamW, Batch, Engine, EngineOptions, Order, Product, View, Write};
 use gauntlet_model::{LlamaConfig, init};
 use serde_json::{Value, json};
 
 use super::bench::{ShapeArgs, hash, median, spread};
+use super::bench_gemm::{Output, flops as flops_of, time_product};
 use crate::cli::Usage;
-use crate::device::{self, DevicesArgs, Others, Place, Together, share};
+use crate::device::{self, DevicesArgs, Others, Place, Products, Together, share};
 use crate::fit::{Copies, Free, Needs, Recompute};
 use crate::memory;
 use crate::team::{Part, Team};
@@ -27,6 +28,9 @@ pub(crate) struct Args {
     /// Compute activations again in the backward pass instead of keeping them; auto: only where they do not fit.
     #[arg(long, default_value = "auto", num_args = 0..=1, default_missing_value = "on")]
     recompute: Recompute,
+    /// Who multiplies on a GPU: library (cuBLASLt), own (our kernels), auto (the library where there is one).
+    #[arg(long, value_enum, default_value_t)]
+    products: Products,
     /// Peak rate that MFU is a share of, TFLOP/s [default: measured by one large product on a GPU; none on the CPU].
     #[arg(long, value_name = "X")]
     peak_tflops: Option<f64>,
@@ -40,7 +44,8 @@ pub(crate) fn step(args: &Args) -> Result<Value> {
     let devices = &args.devices.devices;
     devices.share(args.shape.batch)?;
     devices.fix_order();
-    device::run_together(devices, args.shape.threads, args.shape.path, Step { args, config })
+    let shape = &args.shape;
+    device::run_together((devices, args.products), shape.threads, shape.path, Step { args, config })
 }
 
 struct Step<'a> {
@@ -210,33 +215,10 @@ fn flops(c: &LlamaConfig, batch: usize, seq: usize) -> f64 {
 
 /// The best of several products of two square matrices, in the type and by the code that a step uses.
 fn peak_tflops<P: Place>(place: &P, edge: usize) -> Result<f64> {
-    let len = edge * edge;
-    let (values, ()) = place.make(len, |values| {
-        #[allow(clippy::cast_precision_loss)] // any values that are not zeros
-        values.iter_mut().enumerate().for_each(|(i, v)| *v = (hash(i as u64) % 2000) as f32 * 1e-3 - 1.0);
-        Ok(())
-    })?;
-    let mut room = place.alloc_rounded(len)?;
-    let factor = place.rounded(View { buf: &values, start: 0, len }, &mut room);
-    let (mut out, mut marker) = (place.alloc_act(len)?, place.alloc(1)?);
     let product =
         Product { m: edge, n: edge, k: edge, a: Order::Normal, b: Order::Transposed, write: Write::Set };
-    let (mut best, rounds, products) = (f64::INFINITY, 5, 10);
-    for round in 0..=rounds {
-        let start = Instant::now();
-        for _ in 0..products {
-            let out = ViewMut { buf: &mut out, start: 0, len };
-            place.scope(|| place.matmul(product, factor, factor, out));
-        }
-        place.zero(ViewMut { buf: &mut marker, start: 0, len: 1 });
-        place.download(View { buf: &marker, start: 0, len: 1 }, &mut [0.0])?;
-        if round > 0 {
-            best = best.min(start.elapsed().as_secs_f64() / f64::from(products));
-        }
-    }
-    #[allow(clippy::cast_precision_loss)] // counts
-    let flops = 2.0 * (len * edge) as f64;
-    Ok(flops / best / 1e12)
+    let seconds = time_product(place, product, Output::Activation, (5, 10))?;
+    Ok(flops_of(product) / seconds.into_iter().fold(f64::INFINITY, f64::min) / 1e12)
 }
 
 #[cfg(test)]

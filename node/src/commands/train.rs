@@ -10,7 +10,7 @@ use gauntlet_model::engine::cpu::Path as CodePath;
 use serde_json::json;
 
 use crate::cli::Usage;
-use crate::device::{self, Devices, DevicesArgs, Others, Place, Together};
+use crate::device::{self, Devices, DevicesArgs, Others, Place, Products, Together};
 use crate::fit::Recompute;
 use crate::train::settings::{SettingArgs, Settings};
 use crate::train::{Lines, Run, SETTINGS, start};
@@ -60,7 +60,7 @@ pub(crate) fn run(args: &TrainArgs) -> Result<()> {
     }
     progress::catch_signals()?;
     let training = Training { args, settings, out };
-    device::run_together(&args.devices.devices, args.threads, CodePath::Best, training)
+    device::run_together((&args.devices.devices, Products::Auto), args.threads, CodePath::Best, training)
 }
 
 /// What is trained into which folder.

@@ -9,7 +9,7 @@ use clap::Args;
 use gauntlet_model::engine::Collective;
 use gauntlet_model::engine::cpu::{Cpu, Path as CodePath};
 
-use super::{Choice, Opened, Place, open};
+use super::{Choice, Opened, Place, Products, open_with};
 use crate::cli::Usage;
 
 /// What `--device` names: one device, or several GPUs that compute together.
@@ -121,15 +121,15 @@ pub(crate) trait Together: Send {
 
 /// Opens the devices and does `work` on them, with `threads` threads on the host; `path` is the CPU's.
 pub(crate) fn run_together<W: Together>(
-    devices: &Devices,
+    (devices, products): (&Devices, Products),
     threads: usize,
     path: CodePath,
     work: W,
 ) -> Result<W::Out> {
-    match open(devices.first)? {
+    match open_with(devices.first, products)? {
         Opened::Cpu => work.on(Cpu::new(threads, path)?, None),
         #[cfg(not(target_feature = "crt-static"))]
-        Opened::Gpu(first) => gpus::run(devices, first, threads, work),
+        Opened::Gpu(first) => gpus::run((devices, products), first, threads, work),
     }
 }
 
@@ -142,18 +142,18 @@ mod gpus {
     use gauntlet_model::engine::cpu::pool;
     use gauntlet_model::engine::cuda::{Bf16, Cuda};
 
-    use super::{Devices, Others, Together};
-    use crate::device::{Choice, Opened, library_folders, open};
+    use super::{Devices, Others, Products, Together};
+    use crate::device::{Choice, Opened, library_folders, open_with};
 
     pub(super) fn run<W: Together>(
-        devices: &Devices,
+        (devices, products): (&Devices, Products),
         first: Arc<Driver>,
         threads: usize,
         work: W,
     ) -> Result<W::Out> {
         let mut drivers = vec![first];
         for &ordinal in &devices.more {
-            if let Opened::Gpu(driver) = open(Choice::Cuda(ordinal))? {
+            if let Opened::Gpu(driver) = open_with(Choice::Cuda(ordinal), products)? {
                 drivers.push(driver);
             }
         }

@@ -7,7 +7,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use gauntlet_gpu::GpuError;
 use gauntlet_model::LlamaConfig;
 use gauntlet_model::engine::Footprint;
@@ -20,6 +20,7 @@ use {
     std::sync::Arc,
 };
 
+use crate::cli::Usage;
 use crate::fit::Free;
 use crate::memory;
 use crate::run::compute::Compute;
@@ -82,20 +83,16 @@ pub(crate) struct DeviceArgs {
     pub(crate) device: Choice,
 }
 
-impl DeviceArgs {
-    /// For what computes on the CPU only so far: `auto` is the CPU, and a GPU is refused.
-    ///
-    /// # Errors
-    /// Names the flag and `what` cannot use a GPU.
-    pub(crate) fn cpu_only(self, what: &str) -> Result<()> {
-        match self.device {
-            Choice::Auto | Choice::Cpu => Ok(()),
-            gpu @ Choice::Cuda(_) => Err(GpuError::Unsupported(format!(
-                "--device {gpu}: {what} computes on the CPU only so far; use --device cpu"
-            ))
-            .into()),
-        }
-    }
+/// Who multiplies matrices on a GPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Products {
+    /// The library where it is found, else our kernels.
+    #[default]
+    Auto,
+    /// cuBLASLt.
+    Library,
+    /// Our kernels.
+    Own,
 }
 
 /// A device that was opened.
@@ -126,17 +123,29 @@ impl Opened {
 /// # Errors
 /// When a GPU was named: what is missing for it, and what to do.
 pub(crate) fn open(choice: Choice) -> Result<Opened> {
-    match choice {
-        Choice::Cpu => Ok(Opened::Cpu),
-        Choice::Auto => Ok(open_gpu(0).unwrap_or_else(|error| {
+    open_with(choice, Products::Auto)
+}
+
+/// As [`open`], with a choice of who multiplies.
+///
+/// # Errors
+/// As [`open`], and when the products that were asked for are not there.
+pub(crate) fn open_with(choice: Choice, products: Products) -> Result<Opened> {
+    let opened = match choice {
+        Choice::Cpu => Opened::Cpu,
+        Choice::Auto => open_gpu(0, products).unwrap_or_else(|error| {
             if let Some(reason) = worth_saying(&error) {
                 eprintln!("{reason}; computing on the CPU");
             }
             Opened::Cpu
-        })),
-        Choice::Cuda(ordinal) => open_gpu(ordinal)
-            .map_err(|error| anyhow::Error::from(error).context(format!("--device {choice}"))),
+        }),
+        Choice::Cuda(ordinal) => open_gpu(ordinal, products)
+            .map_err(|error| anyhow::Error::from(error).context(format!("--device {choice}")))?,
+    };
+    if matches!(opened, Opened::Cpu) && products != Products::Auto {
+        return Err(Usage("--products: only a GPU has a choice; name one with --device cuda:N".into()).into());
     }
+    Ok(opened)
 }
 
 /// Why `auto` takes the CPU, in short: `gauntlet doctor` has the details.
@@ -149,8 +158,18 @@ fn worth_saying(error: &GpuError) -> Option<String> {
 }
 
 #[cfg(not(target_feature = "crt-static"))]
-fn open_gpu(ordinal: usize) -> Result<Opened, GpuError> {
-    let driver = Driver::open(ordinal, &images(), &library_folders())?;
+fn open_gpu(ordinal: usize, products: Products) -> Result<Opened, GpuError> {
+    let mut driver = Driver::open(ordinal, &images(), &library_folders())?;
+    match products {
+        Products::Own => driver.without_library(),
+        Products::Library if !driver.has_library() => {
+            return Err(GpuError::Unavailable(
+                "--products library: cuBLASLt is not found; gauntlet doctor says where it was looked for"
+                    .into(),
+            ));
+        }
+        Products::Library | Products::Auto => {}
+    }
     Ok(Opened::Gpu(Arc::new(driver)))
 }
 
@@ -173,7 +192,7 @@ fn worth_saying(_: &GpuError) -> Option<String> {
 }
 
 #[cfg(target_feature = "crt-static")]
-fn open_gpu(_: usize) -> Result<Opened, GpuError> {
+fn open_gpu(_: usize, _: Products) -> Result<Opened, GpuError> {
     Err(GpuError::Unavailable(CPU_ONLY.into()))
 }
 
@@ -229,7 +248,18 @@ pub(crate) trait Work: Send {
 
 /// Opens the device and does `work` on it, with `threads` threads on the host; `path` is the CPU's.
 pub(crate) fn run<W: Work>(choice: Choice, threads: usize, path: CodePath, work: W) -> Result<W::Out> {
-    match open(choice)? {
+    run_with(choice, Products::Auto, threads, path, work)
+}
+
+/// As [`run`], with a choice of who multiplies.
+pub(crate) fn run_with<W: Work>(
+    choice: Choice,
+    products: Products,
+    threads: usize,
+    path: CodePath,
+    work: W,
+) -> Result<W::Out> {
+    match open_with(choice, products)? {
         Opened::Cpu => work.on(Cpu::new(threads, path)?),
         #[cfg(not(target_feature = "crt-static"))]
         Opened::Gpu(driver) => {
@@ -253,13 +283,5 @@ mod tests {
             assert!(name.parse::<Choice>().is_err_and(|e| e.contains("cuda:N")), "{name}");
         }
         assert!("cuda:99999999999999999999".parse::<Choice>().is_err());
-    }
-
-    #[test]
-    fn what_cannot_use_a_gpu_says_so() {
-        let refused = DeviceArgs { device: Choice::Cuda(1) }.cpu_only("the simulation").unwrap_err();
-        let message = refused.to_string();
-        assert!(message.contains("--device cuda:1") && message.contains("--device cpu"), "{message}");
-        assert!(DeviceArgs::default().cpu_only("x").is_ok());
     }
 }

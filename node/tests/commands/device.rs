@@ -65,8 +65,9 @@ fn a_gpu_that_cannot_be_opened_is_named_with_what_is_missing() {
     let place = Place::new();
     let (out, model) = (place.arg("out"), place.model("model"));
     let missing = ["--device cuda:0", "no CUDA driver", "libcuda.so.1", "install"];
-    let commands: [&[&str]; 5] = [
+    let commands: [&[&str]; 6] = [
         &STEP,
+        &["bench", "gemm", "--products", "own"],
         &["bench", "demo", "--params", "1e5"],
         &["train", "--steps", "1", "--out", &out],
         &["eval", "--model", &model, "--sequences", "1"],
@@ -81,8 +82,10 @@ fn a_gpu_that_cannot_be_opened_is_named_with_what_is_missing() {
 }
 
 #[test]
-fn what_has_no_gpu_code_refuses_one() {
-    fails(1, &["bench", "gemm", "--device", "cuda"], &["--device cuda:0", "use --device cpu"]);
+fn products_are_chosen_on_a_gpu_alone() {
+    let refused = ["--products", "--device cuda:N"];
+    fails(2, &["bench", "gemm", "--device", "cpu", "--products", "library"], &refused);
+    fails(2, &[&STEP[..], &["--device", "cpu", "--products", "own"]].concat(), &refused);
 }
 
 #[test]
