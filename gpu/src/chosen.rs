@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use crate::device::{Arg, Device, Grid, Kernel, LibraryProduct};
+use crate::device::{Arg, Counts, Device, Grid, Kernel, LibraryProduct};
 use crate::driver::{self, Driver};
 use crate::emulated::{self, Emulated};
 use crate::error::{GpuError, Result};
@@ -116,6 +116,10 @@ impl Device for Chosen {
 
     fn memory(&self) -> Result<(usize, usize)> {
         on!(self, device => device.memory())
+    }
+
+    fn counts(&self) -> Counts {
+        on!(self, device => device.counts())
     }
 
     fn wait(&self) -> Result<()> {

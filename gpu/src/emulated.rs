@@ -12,7 +12,7 @@ use std::sync::Mutex;
 
 use libloading::{Library, Symbol};
 
-use crate::device::{Arg, Device, Grid, Kernel};
+use crate::device::{Arg, Counter, Counts, Device, Grid, Kernel};
 use crate::error::{GpuError, Result};
 
 type Launch = unsafe extern "C" fn(
@@ -38,6 +38,7 @@ const SHARED: u32 = 227 << 10;
 pub struct Emulated {
     library: Library,
     shared: u32,
+    counter: Counter,
     names: Mutex<Vec<(CString, Vec<u32>)>>,
 }
 
@@ -76,7 +77,7 @@ impl Emulated {
         let path = compile(folders, &shared, cache)?;
         // SAFETY: the library was compiled from this repository's sources; its constructors only register kernels.
         let library = unsafe { Library::new(&path) }.map_err(|e| unavailable(&path, e))?;
-        Ok(Self { library, shared: SHARED, names: Mutex::default() })
+        Ok(Self { library, shared: SHARED, counter: Counter::default(), names: Mutex::default() })
     }
 
     /// As a device whose blocks have at most `bytes` of shared memory.
@@ -145,6 +146,7 @@ impl Device for Emulated {
             let text = message.as_mut_ptr().cast();
             launch(name.as_ptr(), blocks, block.as_ptr(), grid.shared, params, text, message.len())
         };
+        self.counter.launch();
         if code == 0 {
             return Ok(());
         }
@@ -155,24 +157,28 @@ impl Device for Emulated {
     unsafe fn upload(&self, from: &[u8], to: u64) -> Result<()> {
         // SAFETY: by this function's contract.
         unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to as *mut u8, from.len()) };
+        self.counter.copy();
         Ok(())
     }
 
     unsafe fn download(&self, from: u64, to: &mut [u8]) -> Result<()> {
         // SAFETY: by this function's contract.
         unsafe { std::ptr::copy_nonoverlapping(from as *const u8, to.as_mut_ptr(), to.len()) };
-        Ok(())
+        self.counter.copy();
+        self.wait()
     }
 
     unsafe fn zero(&self, at: u64, bytes: usize) -> Result<()> {
         // SAFETY: by this function's contract.
         unsafe { (at as *mut u8).write_bytes(0, bytes) };
+        self.counter.copy();
         Ok(())
     }
 
     unsafe fn copy(&self, from: u64, to: u64, bytes: usize) -> Result<()> {
         // SAFETY: by this function's contract.
         unsafe { std::ptr::copy_nonoverlapping(from as *const u8, to as *mut u8, bytes) };
+        self.counter.copy();
         Ok(())
     }
 
@@ -184,7 +190,12 @@ impl Device for Emulated {
         Ok((usize::MAX, usize::MAX))
     }
 
+    fn counts(&self) -> Counts {
+        self.counter.counts()
+    }
+
     fn wait(&self) -> Result<()> {
+        self.counter.wait();
         Ok(())
     }
 }

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
 
-use crate::device::{Arg, Device, Grid, Kernel, LibraryProduct};
+use crate::device::{Arg, Counter, Counts, Device, Grid, Kernel, LibraryProduct};
 use crate::error::{GpuError, Result};
 use library::Library;
 pub use library::{file as library_file, folders as library_folders};
@@ -82,6 +82,7 @@ pub struct Driver {
     modules: Vec<sys::CUmodule>,
     functions: Mutex<Vec<Function>>,
     library: Option<Library>,
+    counter: Counter,
 }
 
 /// Memory of a GPU; keeps the context alive.
@@ -142,7 +143,8 @@ impl Driver {
         };
         let modules = images.iter().map(load).collect::<Result<_>>()?;
         let library = Library::open(folders, &context)?;
-        Ok(Self { context, found, modules, functions: Mutex::default(), library })
+        let (functions, counter) = (Mutex::default(), Counter::default());
+        Ok(Self { context, found, modules, functions, library, counter })
     }
 
     /// The device.
@@ -277,17 +279,21 @@ impl Device for Driver {
         unsafe {
             result::launch_kernel(f.handle, (x, y, z), (grid.threads, 1, 1), grid.shared, stream, &mut params)
         }
-        .map_err(refused)
+        .map_err(refused)?;
+        self.counter.launch();
+        Ok(())
     }
 
     unsafe fn upload(&self, from: &[u8], to: u64) -> Result<()> {
         let stream = self.stream()?;
+        self.counter.copy();
         // SAFETY: by this function's contract; pageable memory is staged before the driver returns.
         unsafe { result::memcpy_htod_async(to, from, stream) }.map_err(|e| failed("copying to the GPU", e))
     }
 
     unsafe fn download(&self, from: u64, to: &mut [u8]) -> Result<()> {
         let stream = self.stream()?;
+        self.counter.copy();
         // SAFETY: by this function's contract; the copy is waited for below.
         unsafe { result::memcpy_dtoh_async(to, from, stream) }
             .map_err(|e| failed("copying from the GPU", e))?;
@@ -296,12 +302,14 @@ impl Device for Driver {
 
     unsafe fn zero(&self, at: u64, bytes: usize) -> Result<()> {
         let stream = self.stream()?;
+        self.counter.copy();
         // SAFETY: by this function's contract.
         unsafe { result::memset_d8_async(at, 0, bytes, stream) }.map_err(|e| failed("clearing memory", e))
     }
 
     unsafe fn copy(&self, from: u64, to: u64, bytes: usize) -> Result<()> {
         let stream = self.stream()?;
+        self.counter.copy();
         // SAFETY: by this function's contract.
         unsafe { result::memcpy_dtod_async(to, from, bytes, stream) }
             .map_err(|e| failed("copying in the GPU", e))
@@ -311,7 +319,11 @@ impl Device for Driver {
         let Some(library) = &self.library else { return Ok(false) };
         let stream = self.stream()?;
         // SAFETY: by this function's contract.
-        unsafe { library.product(product, stream) }
+        let taken = unsafe { library.product(product, stream) }?;
+        if taken {
+            self.counter.launch();
+        }
+        Ok(taken)
     }
 
     fn shared_memory(&self) -> u32 {
@@ -323,8 +335,13 @@ impl Device for Driver {
         result::mem_get_info().map_err(|e| failed("asking for free memory", e))
     }
 
+    fn counts(&self) -> Counts {
+        self.counter.counts()
+    }
+
     fn wait(&self) -> Result<()> {
         let stream = self.stream()?;
+        self.counter.wait();
         // SAFETY: the stream lives as long as `self`.
         unsafe { result::stream::synchronize(stream) }.map_err(|e| failed("running kernels", e))
     }

@@ -3,6 +3,7 @@
 use std::time::Instant;
 
 use anyhow::Result;
+use gauntlet_gpu::Counts;
 use gauntlet_model::engine::{AdamW, Batch, Engine, EngineOptions, Order, Product, View, Write};
 use gauntlet_model::{LlamaConfig, init};
 use serde_json::{Value, json};
@@ -77,9 +78,15 @@ impl Together for Step<'_> {
             given => given,
         };
         let mut bench = Bench::new((place, others), config, options)?;
-        for i in 0..args.runs.max(1) + 2 {
-            bench.step(i as u64, i >= 2)?;
+        let (runs, mut warm) = (args.runs.max(1) as u64, None);
+        for i in 0..runs + 2 {
+            if i == 2 {
+                warm = bench.engine.backend().counts();
+            }
+            bench.step(i, i >= 2)?;
         }
+        let asked = bench.engine.backend().counts().zip(warm).map(|(now, warm)| now - warm);
+        let each = |count: fn(Counts) -> u64| asked.map(|asked| count(asked) / runs);
         let n = args.batch * args.seq;
         let flops = flops(config, args.batch, args.seq);
         let median = median(&bench.totals);
@@ -91,7 +98,7 @@ impl Together for Step<'_> {
             "devices": devices,
             "with": bench.team.as_ref().map(Team::name),
             "parameters": bench.engine.layout().total(),
-            "runs": args.runs.max(1),
+            "runs": runs,
             "seconds": spread(&bench.totals),
             "forward_backward_seconds": spread(&bench.passes),
             "clip_adamw_seconds": spread(&bench.optimizer),
@@ -100,6 +107,9 @@ impl Together for Step<'_> {
             "peak_tflops": peak,
             "mfu": peak.map(|peak| flops / median / (peak * 1e12 * devices as f64)),
             "loss": bench.loss,
+            "launches": each(|asked| asked.launches),
+            "copies": each(|asked| asked.copies),
+            "waits": each(|asked| asked.waits),
             "recompute": Recompute::from(fit.mode),
             "planned_bytes": fit.plan.total_bytes,
             // All buffers live from the first step on.
