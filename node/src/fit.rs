@@ -28,9 +28,9 @@ pub(crate) enum Recompute {
     Off,
 }
 
-/// Buffers as long as θ besides weights and gradients, by where they lie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Copies {
+/// Bytes held besides weights, gradients and the engine's, by where they lie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Held {
     /// Where the engine computes.
     pub(crate) device: usize,
     /// In the machine's memory, where the device has its own.
@@ -55,7 +55,7 @@ pub(crate) struct Needs<'a> {
     pub(crate) own_memory: bool,
     /// Sequences and tokens of a batch on one device.
     pub(crate) batch: (usize, usize),
-    pub(crate) copies: Copies,
+    pub(crate) held: Held,
 }
 
 /// How a run fits.
@@ -81,16 +81,12 @@ impl Needs<'_> {
     pub(crate) fn plan(&self, mode: Mode) -> Result<MemoryPlan> {
         let (batch, seq) = self.batch;
         let options = EngineOptions { batch, seq, mode };
-        Ok(MemoryPlan::on(self.footprint, self.config, options, self.copies.device)?)
+        Ok(MemoryPlan::on(self.footprint, self.config, options, 0)?.with_optimizer(self.held.device))
     }
 
     /// Bytes of the machine's memory that a run on a device with its own takes besides.
-    ///
-    /// # Errors
-    /// As [`Self::plan`].
-    pub(crate) fn host_bytes(&self) -> Result<usize> {
-        let each = if self.own_memory { self.plan(Mode::Train)?.weights_bytes } else { 0 };
-        Ok(each.saturating_mul(self.copies.host))
+    pub(crate) fn host_bytes(&self) -> usize {
+        if self.own_memory { self.held.host } else { 0 }
     }
 
     /// Keeps activations where they fit, or as it was asked for, and refuses what does not fit.
@@ -129,7 +125,7 @@ impl Needs<'_> {
         if let Some(free) = free.device {
             plan.check(free)?;
         }
-        memory::check_against(free.host, self.host_bytes()?, "choose a smaller model, or fewer --workers")
+        memory::check_against(free.host, self.host_bytes(), "choose a smaller model, or fewer --workers")
             .context("beside the GPU's memory")
     }
 }
@@ -141,9 +137,9 @@ mod tests {
 
     const BF16: Footprint = Footprint { activation: 2, ..Footprint::CPU };
 
-    fn needs(config: &LlamaConfig, own_memory: bool, copies: Copies) -> Needs<'_> {
+    fn needs(config: &LlamaConfig, own_memory: bool, held: Held) -> Needs<'_> {
         let footprint = if own_memory { BF16 } else { Footprint::CPU };
-        Needs { config, footprint, own_memory, batch: (8, 2048), copies }
+        Needs { config, footprint, own_memory, batch: (8, 2048), held }
     }
 
     /// Room for what is asked for and the reserve.
@@ -154,9 +150,9 @@ mod tests {
     #[test]
     fn activations_are_kept_where_they_fit_and_computed_again_where_they_do_not() {
         let config = preset("1b").unwrap();
-        let copies = Copies { device: 2, host: 2 };
+        let held = Held { device: 9 << 30, host: 9 << 30 };
         for own in [false, true] {
-            let needs = needs(&config, own, copies);
+            let needs = needs(&config, own, held);
             let [kept, again] = [Mode::Train, Mode::TrainRecompute].map(|mode| needs.plan(mode).unwrap());
             assert!(again.total_bytes < kept.total_bytes);
             let free = |bytes| Free {
@@ -179,24 +175,25 @@ mod tests {
     fn what_is_not_known_is_no_reason_to_compute_again() {
         let config = preset("1b").unwrap();
         for own in [false, true] {
-            let needs = needs(&config, own, Copies { device: 2, host: 2 });
+            let needs = needs(&config, own, Held { device: 1 << 30, host: 1 << 30 });
             assert_eq!(needs.fit(Recompute::Auto, Free::default()).unwrap().mode, Mode::Train);
         }
     }
 
     #[test]
-    fn buffers_count_in_the_memory_they_lie_in() {
+    fn bytes_count_in_the_memory_they_lie_in() {
         let config = preset("1b").unwrap();
-        let theta = needs(&config, true, Copies { device: 0, host: 0 }).plan(Mode::Train).unwrap();
-        let there = needs(&config, true, Copies { device: 3, host: 2 });
-        assert_eq!(there.plan(Mode::Train).unwrap().optimizer_bytes, 3 * theta.weights_bytes);
-        assert_eq!(there.host_bytes().unwrap(), 2 * theta.weights_bytes);
+        let held = Held { device: 3 << 30, host: 9 << 30 };
+        let (there, here) = (needs(&config, true, held), needs(&config, false, held));
+        let nothing = needs(&config, true, Held::default()).plan(Mode::Train).unwrap();
+        let plan = there.plan(Mode::Train).unwrap();
+        assert_eq!(plan.total_bytes, nothing.total_bytes + (3 << 30));
+        assert_eq!(plan.optimizer_bytes, 3 << 30);
         // On the CPU all of it is one memory, counted once.
-        assert_eq!(needs(&config, false, Copies { device: 3, host: 2 }).host_bytes().unwrap(), 0);
-        let here = needs(&config, true, Copies { device: 0, host: 9 });
-        let free = |host| Free { device: Some(room(&here.plan(Mode::Train).unwrap())), host: Some(host) };
-        here.fit(Recompute::Auto, free(9 * theta.weights_bytes)).unwrap();
-        let message = format!("{:#}", here.fit(Recompute::Auto, free(theta.weights_bytes)).unwrap_err());
+        assert_eq!((there.host_bytes(), here.host_bytes()), (9 << 30, 0));
+        let free = |host| Free { device: Some(room(&plan)), host: Some(host) };
+        there.fit(Recompute::Auto, free(9 << 30)).unwrap();
+        let message = format!("{:#}", there.fit(Recompute::Auto, free(8 << 30)).unwrap_err());
         assert!(message.contains("beside the GPU's") && message.contains("--workers"), "{message}");
     }
 }

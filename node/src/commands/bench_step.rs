@@ -5,14 +5,14 @@ use std::time::Instant;
 use anyhow::Result;
 use gauntlet_gpu::Counts;
 use gauntlet_model::engine::{AdamW, Batch, Engine, EngineOptions, Order, Product, View, Write};
-use gauntlet_model::{LlamaConfig, init};
+use gauntlet_model::{Layout, LlamaConfig, init};
 use serde_json::{Value, json};
 
 use super::bench::{ShapeArgs, hash, median, spread};
 use super::bench_gemm::{Output, flops as flops_of, time_product};
 use crate::cli::Usage;
 use crate::device::{self, DevicesArgs, Others, Place, Products, Together, share};
-use crate::fit::{Copies, Free, Needs, Recompute};
+use crate::fit::{Free, Held, Needs, Recompute};
 use crate::memory;
 use crate::team::{Part, Team};
 
@@ -62,13 +62,14 @@ impl Together for Step<'_> {
         let devices = 1 + others.as_ref().map_or(0, |others| others.places.len());
         let free = Free { device: place.free()?, host: memory::free() };
         let batch = share(args.batch, devices)?;
+        let theta = 4 * Layout::new(config).total();
         let needs = Needs {
             config,
             footprint: P::FOOTPRINT,
             own_memory: free.device.is_some(),
             batch: (batch, args.seq),
-            // Beside a device: the first weights.
-            copies: Copies { device: 2, host: 1 },
+            // AdamW's moments; beside a device, the first weights.
+            held: Held { device: 2 * theta, host: theta },
         };
         let fit = needs.fit(self.args.recompute, free)?;
         let options = EngineOptions { batch, seq: args.seq, mode: fit.mode };

@@ -131,7 +131,7 @@ fn plan(settings: &Settings, devices: &Devices) -> Result<()> {
             "total_bytes": { "off": kept?.total_bytes, "on": again?.total_bytes },
         },
         "plan": fit.plan,
-        "host_bytes": needs.host_bytes()?,
+        "host_bytes": needs.host_bytes(),
         "free": { "device_bytes": known.free.device, "host_bytes": known.free.host },
         "fits": needs.check(&fit.plan, known.free).is_ok(),
     });

@@ -13,7 +13,7 @@ use super::settings::Settings;
 use crate::cli::Usage;
 use crate::corpus::Corpus;
 use crate::device::{Place, share};
-use crate::fit::{Copies, Free, Needs};
+use crate::fit::{Free, Held, Needs};
 use crate::{memory, model_folder};
 
 /// Where a run computes.
@@ -152,14 +152,15 @@ pub(crate) fn needs<'a>(
     (footprint, own_memory): (Footprint, bool),
     batch: usize,
 ) -> Needs<'a> {
-    let copies = match (settings.optimizer, own_memory) {
+    let theta = 4 * Layout::new(config).total();
+    let held = match (settings.optimizer, own_memory) {
         // Beside a device: θ and one moment, while a checkpoint is read or written.
-        (Kind::Adamw, _) => Copies { device: 2, host: 2 },
+        (Kind::Adamw, _) => Held { device: 2 * theta, host: 2 * theta },
         // Momenta lie on the host, and θ and a gradient come there every step.
-        (Kind::Demo, true) => Copies { device: 0, host: settings.workers + 2 },
-        (Kind::Demo, false) => Copies { device: settings.workers, host: 0 },
+        (Kind::Demo, true) => Held { device: 0, host: (settings.workers + 2) * theta },
+        (Kind::Demo, false) => Held { device: settings.workers * theta, host: 0 },
     };
-    Needs { config, footprint, own_memory, batch: (batch, settings.seq), copies }
+    Needs { config, footprint, own_memory, batch: (batch, settings.seq), held }
 }
 
 /// Refuses sequences the model is not made for, and what the memory has no room for; gives the settings with what is kept
