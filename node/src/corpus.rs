@@ -1,6 +1,7 @@
 //! The text a command works on: the embedded corpus, a prepared folder, or raw text prepared on the way.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -46,7 +47,7 @@ pub(crate) struct DataArgs {
 /// Tokens to train on and tokens to measure on.
 pub(crate) struct Corpus {
     pub(crate) tokenizer: Tokenizer,
-    pub(crate) train: Dataset,
+    pub(crate) train: Arc<Dataset>,
     pub(crate) validation: Option<Dataset>,
     /// In words.
     pub(crate) name: String,
@@ -138,7 +139,7 @@ pub(crate) fn embedded_with(tokenizer: Tokenizer) -> Result<Corpus> {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&embedded::hash()).update(&tokenizer.hash());
     Ok(Corpus {
-        train: Dataset::embedded(&tokenizer, Split::Train)?,
+        train: Arc::new(Dataset::embedded(&tokenizer, Split::Train)?),
         validation: Some(Dataset::embedded(&tokenizer, Split::Validation)?),
         name: format!("embedded corpus {}", &embedded::hash_hex()[..16]),
         source: format!("embedded corpus {}", &embedded::hash_hex()[..16]),
@@ -190,7 +191,7 @@ pub(crate) fn open_prepared(folder: &Path) -> Result<Corpus> {
         bail!("{}: the training split is empty", folder.display());
     }
     Ok(Corpus {
-        train,
+        train: Arc::new(train),
         validation: has_validation.then(|| Dataset::open(folder, Split::Validation)).transpose()?,
         name: format!("{} ({})", folder.display(), manifest.source),
         source: manifest.source.clone(),

@@ -6,6 +6,7 @@
 
 pub(crate) mod checkpoint;
 pub(crate) mod demo;
+mod loader;
 mod metrics;
 mod optimizer;
 pub(crate) mod report;
@@ -15,6 +16,7 @@ mod several;
 pub(crate) mod start;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Result, bail};
@@ -29,6 +31,7 @@ use crate::device::{Others, Place, share};
 use crate::memory::peak_rss_bytes;
 use crate::team::{Part, Team};
 use crate::{files, progress};
+use loader::Loader;
 use metrics::{Metric, Metrics};
 use optimizer::Optimizer;
 use settings::Settings;
@@ -45,7 +48,7 @@ pub(crate) struct Run<P: Place> {
     out: PathBuf,
     settings: Settings,
     corpus: Corpus,
-    batches: Batches,
+    batches: Loader,
     engine: Engine<P>,
     theta: P::Buf,
     grads: P::Buf,
@@ -90,6 +93,9 @@ impl<P: Place> Run<P> {
         let first =
             Part { engine: &mut engine, theta: &mut theta, grads: &mut grads, moments: optimizer.moments() };
         let team = others.map(|others| Team::new(others, options, first)).transpose()?;
+        // A step is one batch of every worker for each part it accumulates; workers come one after another.
+        let next = step * (settings.workers * settings.accumulate) as u64;
+        let batches = Loader::new(Arc::clone(&corpus.train), batches, next)?;
         let metrics = Metrics::open(out, step)?;
         let out = out.to_path_buf();
         Ok(Self {
@@ -235,20 +241,19 @@ impl<P: Place> Run<P> {
         let Settings { batch, seq, accumulate, workers, .. } = self.settings;
         let alone = matches!(self.optimizer, Optimizer::Demo(_));
         let rows = batch * seq;
-        let (mut tokens, mut targets) = (vec![0; rows], vec![0; rows]);
         #[allow(clippy::cast_precision_loss)] // a number of tokens
         let scale = 1.0 / (rows * accumulate * if alone { 1 } else { workers }) as f32;
         let mut loss = LossSum::default();
         for i in 0..accumulate {
-            let index = (self.step * workers as u64 + worker as u64) * accumulate as u64 + i as u64;
-            self.batches.fill(&self.corpus.train, index, &mut tokens, &mut targets)?;
+            let ids = self.batches.take()?;
             let write = if i == 0 && (alone || worker == 0) { Write::Set } else { Write::Add };
-            let batch = Batch { tokens: &tokens, targets: &targets, batch, seq };
+            let batch = Batch { tokens: &ids.tokens, targets: &ids.targets, batch, seq };
             let (first, team) = self.parts();
             loss += match team {
                 Some(team) => team.loss_and_grad(first, batch, (scale, write))?,
                 None => first.engine.loss_and_grad(first.theta, first.grads, batch, scale, write)?,
             };
+            self.batches.give_back(ids);
         }
         let (first, team) = self.parts();
         if let Some(team) = team.filter(|_| alone || worker + 1 == workers) {
