@@ -45,7 +45,7 @@ fn nccl_that_is_missing_or_broken_is_named_with_what_to_do() {
             assert!(message.contains("libnccl.so.2") && message.contains("pip install"), "{message}");
             let file = folder.join("libnccl.so.2");
             std::fs::write(&file, "no library").unwrap();
-            let message = nccl_version(&[folder.clone()]).unwrap_err().to_string();
+            let message = nccl_version(std::slice::from_ref(&folder)).unwrap_err().to_string();
             assert!(message.contains(&file.display().to_string()), "{message}");
         }
     }

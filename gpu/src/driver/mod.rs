@@ -5,11 +5,13 @@
 //! waiting (`cuMemFree` waits for the device).
 #![allow(unsafe_code)] // calls of the driver's C interface
 
+mod cublaslt;
 mod library;
 mod nccl;
+mod search;
 
 use std::ffi::{CString, c_void};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -18,9 +20,10 @@ use cudarc::driver::sys;
 
 use crate::device::{Arg, Counter, Counts, Device, Grid, Kernel, LibraryProduct};
 use crate::error::{GpuError, Result};
+pub use cublaslt::cublaslt;
 use library::Library;
-pub use library::{file as library_file, folders as library_folders};
 pub use nccl::{Nccl, nccl_version};
+pub use search::folders as library_folders;
 
 /// Dynamic shared memory every kernel may use without asking: 48 KiB less what a kernel declares itself.
 const FREE_SHARED: u32 = 32 << 10;
@@ -81,7 +84,7 @@ pub struct Driver {
     found: Found,
     modules: Vec<sys::CUmodule>,
     functions: Mutex<Vec<Function>>,
-    library: Option<Library>,
+    library: Option<Box<Library>>,
     counter: Counter,
 }
 
@@ -142,7 +145,7 @@ impl Driver {
             })
         };
         let modules = images.iter().map(load).collect::<Result<_>>()?;
-        let library = Library::open(folders, &context)?;
+        let library = Library::open(folders, &context)?.map(Box::new);
         let (functions, counter) = (Mutex::default(), Counter::default());
         Ok(Self { context, found, modules, functions, library, counter })
     }
@@ -155,6 +158,11 @@ impl Driver {
     /// Whether matrix products go through cuBLASLt; else through our own kernels.
     pub fn has_library(&self) -> bool {
         self.library.is_some()
+    }
+
+    /// The file cuBLASLt was opened from; without a folder where the loader's path has it.
+    pub fn library_file(&self) -> Option<&Path> {
+        self.library.as_deref().map(Library::file)
     }
 
     /// Computes products by our own kernels from here on.

@@ -1,17 +1,15 @@
 //! NCCL, where a machine has it: sums over several GPUs that one process drives.
 //!
-//! Bound here rather than through cudarc, whose names for the library lack the one it has (`libnccl.so.2`) and which
-//! panics where it finds none.
+//! cudarc's names for the library lack the one it has (`libnccl.so.2`).
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use cudarc::driver::sys::CUstream;
-use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+use libloading::os::unix::Library;
 
-use super::library::files;
-use super::{Context, Driver, index};
+use super::{Context, Driver, index, search};
 use crate::error::{GpuError, Result};
 
 /// Names the library goes by.
@@ -70,23 +68,10 @@ pub fn nccl_version(folders: &[PathBuf]) -> Result<String> {
 
 impl Functions {
     fn find(folders: &[PathBuf]) -> Result<Self> {
-        let mut refused = None;
-        let names = NAMES.map(PathBuf::from);
-        for file in files(folders, &NAMES).chain(names) {
-            // SAFETY: NVIDIA's library, whose constructors do nothing that matters here.
-            let opened = unsafe { Library::open(Some(&file), RTLD_NOW | RTLD_LOCAL) };
-            match opened.and_then(|library| {
-                let functions = Self::of(&library)?;
-                std::mem::forget(library); // stays open as long as the process runs
-                Ok(functions)
-            }) {
-                Ok(functions) => return Ok(functions),
-                Err(error) if file.is_absolute() => {
-                    refused = refused.or(Some(format!("{}: {error}", file.display())));
-                }
-                Err(_) => {}
-            }
-        }
+        let refused = match search::open(folders, &NAMES, Self::of) {
+            Ok((functions, _)) => return Ok(functions),
+            Err(refused) => refused,
+        };
         let why = refused.unwrap_or_else(|| "libnccl.so.2 is not found".into());
         Err(GpuError::Unavailable(format!(
             "no NCCL: {why}; install the system's libnccl2, or pip install nvidia-nccl-cu13 in a Python environment and \

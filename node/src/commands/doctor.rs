@@ -44,8 +44,8 @@ struct Cuda {
     devices: Vec<Gpu>,
     /// Code in the embedded fat binaries.
     kernels: Vec<String>,
-    /// cuBLASLt, where its file is found.
-    cublaslt: Option<PathBuf>,
+    /// cuBLASLt, where it is found: its file (without a folder where the loader's path has it) and its version.
+    cublaslt: Option<String>,
     /// NCCL's version, where it is found: several GPUs train one model through it.
     nccl: Option<String>,
     /// Folders both were looked for in, before the loader's own path.
@@ -66,8 +66,8 @@ struct Gpu {
     kernels: Option<String>,
     /// Whether the driver took the kernels.
     opens: bool,
-    /// Whether matrix products go through cuBLASLt.
-    cublaslt: bool,
+    /// The file of cuBLASLt that matrix products go through; else our own kernels compute them.
+    cublaslt: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: &DoctorArgs) -> Result<()> {
@@ -127,12 +127,7 @@ impl Cuda {
             let Gpu { name, capability, .. } = gpu;
             rows.push(("GPU", format!("{}: {name}, {size}, {capability}, {kernels}, {state}", gpu.device)));
         }
-        let library = match &self.cublaslt {
-            Some(file) => file.display().to_string(),
-            None if self.devices.iter().any(|gpu| gpu.cublaslt) => "in the loader's path".into(),
-            None => "not found".into(),
-        };
-        rows.push(("cuBLASLt", library));
+        rows.push(("cuBLASLt", self.cublaslt.clone().unwrap_or_else(|| "not found".into())));
         rows.push((
             "NCCL",
             self.nccl.clone().unwrap_or_else(|| "not found; only several GPUs need it".into()),
@@ -163,7 +158,8 @@ fn examine(missing: &mut Vec<Missing>) -> Cuda {
             .first()
             .map(|image| fat_binary::contents(image).iter().map(ToString::to_string).collect())
             .unwrap_or_default(),
-        cublaslt: driver::library_file(&looked_in),
+        cublaslt: driver::cublaslt(&looked_in)
+            .map(|(file, version)| format!("{} ({version})", file.display())),
         nccl: nccl.as_ref().ok().cloned(),
         ..Cuda::default()
     };
@@ -191,7 +187,7 @@ fn examine(missing: &mut Vec<Missing>) -> Cuda {
             head_widths,
             kernels: codes.and_then(|mut codes| codes.pop()),
             opens: opened.is_ok(),
-            cublaslt: opened.is_ok_and(|driver| driver.has_library()),
+            cublaslt: opened.ok().and_then(|driver| driver.library_file().map(PathBuf::from)),
         }
     };
     match driver::version().and_then(|version| Ok((version, driver::devices()?))) {
@@ -205,7 +201,7 @@ fn examine(missing: &mut Vec<Missing>) -> Cuda {
                 let remedy =
                     "the driver knows none: check CUDA_VISIBLE_DEVICES, and in a container --gpus all";
                 missing.push(Missing::new("GPU", remedy));
-            } else if !cuda.devices.iter().any(|gpu| gpu.cublaslt) {
+            } else if cuda.devices.iter().all(|gpu| gpu.cublaslt.is_none()) {
                 let remedy = "products go through our own kernels; for NVIDIA's install CUDA's toolkit, or \
                               pip install nvidia-cublas in a Python environment, and set CUDA_HOME or VIRTUAL_ENV to it";
                 missing.push(Missing::new("cuBLASLt", remedy));
