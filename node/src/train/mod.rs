@@ -14,6 +14,7 @@ pub(crate) mod settings;
 #[cfg(test)]
 mod several;
 pub(crate) mod start;
+mod writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -36,6 +37,7 @@ use metrics::{Metric, Metrics};
 use optimizer::Optimizer;
 use settings::Settings;
 use start::{Begun, Devices, Start};
+use writer::Writer;
 
 /// Name of the resolved settings in a run folder.
 pub(crate) const SETTINGS: &str = "train.toml";
@@ -58,6 +60,7 @@ pub(crate) struct Run<P: Place> {
     /// Steps done.
     step: u64,
     metrics: Metrics,
+    writer: Writer,
     lines: Lines,
 }
 
@@ -110,6 +113,7 @@ impl<P: Place> Run<P> {
             team,
             step,
             metrics,
+            writer: Writer::default(),
             lines,
         })
     }
@@ -157,7 +161,8 @@ impl<P: Place> Run<P> {
         }
         let seconds = started.elapsed().as_secs_f64();
         bar.finish_and_clear();
-        let checkpoint = self.save()?;
+        self.save()?;
+        let checkpoint = self.writer.finish()?;
         self.finish(&checkpoint, self.step - first, seconds)
     }
 
@@ -309,19 +314,20 @@ impl<P: Place> Run<P> {
         Ok(())
     }
 
-    fn save(&self) -> Result<PathBuf> {
+    fn save(&mut self) -> Result<()> {
+        // Of one checkpoint at a time are copies on the host.
+        self.writer.wait()?;
         let place = self.engine.backend();
         let parts = checkpoint::Parts {
             step: self.step,
-            config: self.engine.config(),
-            layout: self.engine.layout(),
-            theta: &place.host(&self.theta)?,
-            optimizer: &self.optimizer,
-            place,
-            tokenizer: &self.corpus.tokenizer,
-            corpus: &self.corpus.hash,
+            config: self.engine.config().clone(),
+            layout: self.engine.layout().clone(),
+            theta: place.host(&self.theta)?,
+            optimizer: self.optimizer.buffers(place)?,
+            tokenizer: self.corpus.tokenizer.clone(),
+            corpus: self.corpus.hash.clone(),
         };
-        checkpoint::save(&self.out, &parts, self.settings.keep)
+        self.writer.save(&self.out, parts, self.settings.keep)
     }
 
     fn finish(&self, checkpoint: &Path, steps: u64, seconds: f64) -> Result<Value> {

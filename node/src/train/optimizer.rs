@@ -110,6 +110,12 @@ impl<P: Place> Optimizer<P> {
         found.ok_or_else(|| anyhow!("the optimizer has no buffer {i}"))
     }
 
+    /// All buffers that a checkpoint keeps, by name: copied only where they lie elsewhere.
+    pub(crate) fn buffers(&self, place: &P) -> Result<Vec<(String, Cow<'_, [f32]>)>> {
+        let named = |(i, name)| Ok((name, self.buffer(i, place)?));
+        self.names().into_iter().enumerate().map(named).collect()
+    }
+
     /// Puts buffer `i` back as it was after `step` steps.
     pub(crate) fn restore(&mut self, i: usize, values: &[f32], step: u64, place: &P) -> Result<()> {
         match self {

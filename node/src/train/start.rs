@@ -154,8 +154,8 @@ pub(crate) fn needs<'a>(
 ) -> Needs<'a> {
     let theta = 4 * Layout::new(config).total();
     let held = match (settings.optimizer, own_memory) {
-        // Beside a device: θ and one moment, while a checkpoint is read or written.
-        (Kind::Adamw, _) => Held { device: 2 * theta, host: 2 * theta },
+        // Beside a device: θ and both moments, while a checkpoint is written.
+        (Kind::Adamw, _) => Held { device: 2 * theta, host: 3 * theta },
         // Momenta lie on the host, and θ and a gradient come there every step.
         (Kind::Demo, true) => Held { device: 0, host: (settings.workers + 2) * theta },
         (Kind::Demo, false) => Held { device: settings.workers * theta, host: 0 },
