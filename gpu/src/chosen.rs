@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use crate::device::{Arg, Device, Grid, Kernel, LibraryProduct};
+use crate::device::{Arg, Counts, Device, Grid, Kernel, LibraryProduct};
 use crate::driver::{self, Driver};
 use crate::emulated::{self, Emulated};
 use crate::error::{GpuError, Result};
@@ -110,8 +110,16 @@ impl Device for Chosen {
         on!(self, device => unsafe { device.library_product(product) })
     }
 
+    fn shared_memory(&self) -> u32 {
+        on!(self, device => device.shared_memory())
+    }
+
     fn memory(&self) -> Result<(usize, usize)> {
         on!(self, device => device.memory())
+    }
+
+    fn counts(&self) -> Counts {
+        on!(self, device => device.counts())
     }
 
     fn wait(&self) -> Result<()> {

@@ -8,6 +8,7 @@
 
 mod attention;
 mod engine;
+mod launches;
 mod matmul;
 mod operations;
 mod optimizer;
