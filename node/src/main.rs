@@ -10,6 +10,7 @@ mod device;
 mod eval;
 mod export;
 mod files;
+mod fit;
 mod memory;
 mod model_folder;
 mod output;

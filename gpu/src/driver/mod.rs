@@ -60,6 +60,17 @@ pub fn version() -> Result<(i32, i32)> {
     Ok((version / 1000, version % 1000 / 10))
 }
 
+/// Free bytes of a device.
+///
+/// # Errors
+/// As [`devices`], and when there is no such device.
+pub fn free_memory(ordinal: usize) -> Result<usize> {
+    start()?;
+    let context = Context::new(index(ordinal)?)?;
+    context.enter()?;
+    result::mem_get_info().map(|(free, _)| free).map_err(|e| failed("asking for free memory", e))
+}
+
 /// An NVIDIA GPU with one stream, the modules it was opened with, and cuBLASLt where it was found.
 pub struct Driver {
     context: Arc<Context>,

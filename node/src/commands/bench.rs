@@ -70,9 +70,6 @@ pub(crate) struct ShapeArgs {
     /// Measured runs, after two that warm up.
     #[arg(long, default_value_t = 7)]
     pub(super) runs: usize,
-    /// Compute activations again in the backward pass instead of keeping them.
-    #[arg(long)]
-    pub(super) recompute: bool,
     /// Code path of the element-wise kernels: best, avx2 or portable.
     #[arg(long, default_value = "best", value_parser = code_path)]
     pub(super) path: Path,
@@ -115,7 +112,7 @@ impl ShapeArgs {
         json!({
             "hidden": c.hidden_size, "layers": c.n_layers, "heads": c.n_heads, "kv_heads": c.n_kv_heads,
             "head_dim": c.head_dim, "ffn": c.intermediate_size, "vocab": c.vocab_size, "seq": self.seq, "batch": self.batch,
-            "threads": threads, "recompute": self.recompute,
+            "threads": threads,
         })
     }
 }

@@ -3,15 +3,14 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use gauntlet_model::engine::{
-    AdamW, Batch, Engine, EngineOptions, MemoryPlan, Mode, Order, Product, View, ViewMut, Write,
-};
+use gauntlet_model::engine::{AdamW, Batch, Engine, EngineOptions, Order, Product, View, ViewMut, Write};
 use gauntlet_model::{LlamaConfig, init};
 use serde_json::{Value, json};
 
 use super::bench::{ShapeArgs, hash, median, spread};
 use crate::cli::Usage;
 use crate::device::{self, DeviceArgs, Place, Work};
+use crate::fit::{Copies, Free, Needs, Recompute};
 use crate::memory;
 
 /// Edge of the product that shows a GPU's peak rate.
@@ -24,6 +23,9 @@ pub(crate) struct Args {
     shape: ShapeArgs,
     #[command(flatten)]
     device: DeviceArgs,
+    /// Compute activations again in the backward pass instead of keeping them; auto: only where they do not fit.
+    #[arg(long, default_value = "auto", num_args = 0..=1, default_missing_value = "on")]
+    recompute: Recompute,
     /// Peak rate that MFU is a share of, TFLOP/s [default: measured by one large product on a GPU; none on the CPU].
     #[arg(long, value_name = "X")]
     peak_tflops: Option<f64>,
@@ -47,14 +49,17 @@ impl Work for Step<'_> {
 
     fn on<P: Place>(self, place: P) -> Result<Value> {
         let (args, config) = (&self.args.shape, &self.config);
-        let mode = if args.recompute { Mode::TrainRecompute } else { Mode::Train };
-        let options = EngineOptions { batch: args.batch, seq: args.seq, mode };
-        let plan = MemoryPlan::on(P::FOOTPRINT, config, options, 2)?;
-        let free = place.free()?;
-        match free {
-            Some(free) => plan.check(free)?,
-            None => memory::check(plan.total_bytes, "lower --batch or --seq, or add --recompute")?,
-        }
+        let free = Free { device: place.free()?, host: memory::free() };
+        let needs = Needs {
+            config,
+            footprint: P::FOOTPRINT,
+            own_memory: free.device.is_some(),
+            batch: (args.batch, args.seq),
+            // Beside a device: the first weights.
+            copies: Copies { device: 2, host: 1 },
+        };
+        let fit = needs.fit(self.args.recompute, free)?;
+        let options = EngineOptions { batch: args.batch, seq: args.seq, mode: fit.mode };
         let facts = place.facts();
         let peak = match self.args.peak_tflops {
             None if place.has_matrix_units() => Some(peak_tflops(&place, PEAK_EDGE)?),
@@ -82,9 +87,10 @@ impl Work for Step<'_> {
             "peak_tflops": peak,
             "mfu": peak.map(|peak| flops / median / (peak * 1e12)),
             "loss": bench.loss,
-            "planned_bytes": plan.total_bytes,
+            "recompute": Recompute::from(fit.mode),
+            "planned_bytes": fit.plan.total_bytes,
             // All buffers live from the first step on.
-            "device_bytes": free.zip(bench.engine.backend().free()?).map(|(a, b)| a.saturating_sub(b)),
+            "device_bytes": free.device.zip(bench.engine.backend().free()?).map(|(a, b)| a.saturating_sub(b)),
             "peak_rss_bytes": memory::peak_rss_bytes(),
         });
         if let Value::Object(result) = &mut result {

@@ -5,11 +5,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use gauntlet_model::engine::Mode;
 use gauntlet_model::engine::cpu::Path as CodePath;
 use serde_json::json;
 
 use crate::cli::Usage;
 use crate::device::{self, Choice, DeviceArgs, Place, Work};
+use crate::fit::Recompute;
 use crate::train::settings::{SettingArgs, Settings};
 use crate::train::{Lines, Run, SETTINGS, start};
 use crate::{files, progress};
@@ -73,12 +75,12 @@ impl Work for Training<'_> {
         let Self { args, settings, out } = self;
         std::fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
         let lines = if args.json || !std::io::stdout().is_terminal() { Lines::Json } else { Lines::Bar };
-        let opened = Run::open(&out, settings.clone(), args.resume, place, lines);
+        let opened = Run::open(&out, settings, args.resume, place, lines);
         let mut run = opened.inspect_err(|_| {
             // Succeeds only where nothing was put into it.
             let _ = std::fs::remove_dir(&out);
         })?;
-        files::write(&out.join(SETTINGS), &toml::to_string(&settings)?)?;
+        files::write(&out.join(SETTINGS), &toml::to_string(run.settings())?)?;
         run.greet();
         let summary = run.train()?;
         match lines {
@@ -113,11 +115,22 @@ fn resolve(args: &TrainArgs) -> Result<Settings> {
 }
 
 fn plan(settings: &Settings, choice: Choice) -> Result<()> {
-    let plan = start::plan(settings, &start::shape(settings)?, device::footprint(choice))?;
+    let (config, known) = (start::shape(settings)?, device::known(choice));
+    let needs = start::needs(settings, &config, known.footprint, known.own_memory);
+    let fit = needs.choose(settings.recompute, known.free)?;
+    let [kept, again] = [Mode::Train, Mode::TrainRecompute].map(|mode| needs.plan(mode));
     let plan = json!({
         "model": settings.shape_name(), "optimizer": settings.optimizer, "workers": settings.workers,
-         "batch": settings.batch, "seq": settings.seq, "recompute": settings.recompute,
-        "plan": plan,
+        "batch": settings.batch, "seq": settings.seq,
+        "recompute": {
+            "asked": settings.recompute,
+            "chosen": Recompute::from(fit.mode),
+            "total_bytes": { "off": kept?.total_bytes, "on": again?.total_bytes },
+        },
+        "plan": fit.plan,
+        "host_bytes": needs.host_bytes()?,
+        "free": { "device_bytes": known.free.device, "host_bytes": known.free.host },
+        "fits": needs.check(&fit.plan, known.free).is_ok(),
     });
     println!("{plan:#}");
     Ok(())

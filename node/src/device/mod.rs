@@ -19,6 +19,8 @@ use {
     std::sync::Arc,
 };
 
+use crate::fit::Free;
+use crate::memory;
 use crate::run::compute::Compute;
 pub(crate) use place::Place;
 
@@ -178,25 +180,40 @@ fn open_gpu(_: usize) -> Result<Opened, GpuError> {
 pub(crate) const CPU_ONLY: &str = "this program is the static build, which computes on the CPU only: a static program \
                                    cannot open a driver; use the other build (cargo build --release)";
 
-/// What computing on a device costs in memory, by its name alone: nothing is opened for a device that was named.
-pub(crate) fn footprint(choice: Choice) -> Footprint {
+/// What is known of a device's memory without computing on it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Known {
+    /// What computing there costs.
+    pub(crate) footprint: Footprint,
+    /// Whether it has memory of its own.
+    pub(crate) own_memory: bool,
+    /// Free bytes.
+    pub(crate) free: Free,
+}
+
+/// What is known of a device by its name: one that was named need not be there.
+pub(crate) fn known(choice: Choice) -> Known {
     use gauntlet_model::engine::cuda::{Bf16, Precision};
-    match choice {
-        Choice::Cpu => Footprint::CPU,
-        Choice::Cuda(_) => Bf16::FOOTPRINT,
-        Choice::Auto if has_gpu() => Bf16::FOOTPRINT,
-        Choice::Auto => Footprint::CPU,
+    let ordinal = match choice {
+        Choice::Cpu => None,
+        Choice::Auto => free_memory(0).map(|_| 0),
+        Choice::Cuda(ordinal) => Some(ordinal),
+    };
+    Known {
+        footprint: if ordinal.is_some() { Bf16::FOOTPRINT } else { Footprint::CPU },
+        own_memory: ordinal.is_some(),
+        free: Free { device: ordinal.and_then(free_memory), host: memory::free() },
     }
 }
 
 #[cfg(not(target_feature = "crt-static"))]
-fn has_gpu() -> bool {
-    driver::devices().is_ok_and(|devices| !devices.is_empty())
+fn free_memory(ordinal: usize) -> Option<usize> {
+    driver::free_memory(ordinal).ok()
 }
 
 #[cfg(target_feature = "crt-static")]
-fn has_gpu() -> bool {
-    false
+fn free_memory(_: usize) -> Option<usize> {
+    None
 }
 
 /// What a command does on whichever device it gets.

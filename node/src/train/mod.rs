@@ -17,7 +17,7 @@ use std::time::Instant;
 
 use anyhow::{Result, bail};
 use gauntlet_data::{Batches, Dataset, fill_sequences};
-use gauntlet_model::engine::{AdamW, Backend, Batch, Engine, EngineOptions, LossSum, Mode, View, Write};
+use gauntlet_model::engine::{AdamW, Backend, Batch, Engine, EngineOptions, LossSum, View, Write};
 use gauntlet_model::hash::theta_hash;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
@@ -68,14 +68,19 @@ impl<P: Place> Run<P> {
         let start = Start::read(&settings, resume.then_some(out), &place)?;
         let corpus = settings.data.open(out, place.host_threads())?;
         let batches = Batches::new(&corpus.train, settings.seed, settings.batch, settings.seq)?;
-        let Begun { config, layout, theta, optimizer, step } = start.begin(&settings, &corpus, &place)?;
+        let Begun { settings, config, layout, theta, optimizer, step, mode } =
+            start.begin(&corpus, &place)?;
         let grads = place.alloc(layout.total())?;
-        let mode = if settings.recompute { Mode::TrainRecompute } else { Mode::Train };
         let options = EngineOptions { batch: settings.batch, seq: settings.seq, mode };
         let engine = Engine::new(place, &config, options)?;
         let metrics = Metrics::open(out, step)?;
         let out = out.to_path_buf();
         Ok(Self { out, settings, corpus, batches, engine, theta, grads, optimizer, step, metrics, lines })
+    }
+
+    /// The settings, with what was chosen for this machine.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// Says on standard error what is about to be trained on what.

@@ -96,10 +96,24 @@ fn auto_takes_the_cpu_where_there_is_no_driver_and_says_so() {
 
 #[test]
 fn a_plan_for_a_gpu_needs_none() {
-    let plan = |device: &str| {
-        let plan =
-            json(&["train", "--preset", "1b", "--seq", "2048", "--batch", "8", "--plan", "--device", device]);
-        plan["plan"]["workspace_bytes"].as_u64().unwrap()
+    let plan = |device: &str, more: &[&str]| {
+        let shape =
+            ["train", "--preset", "1b", "--seq", "2048", "--batch", "8", "--plan", "--recompute", "off"];
+        json(&[&shape[..], &["--device", device], more].concat())
     };
-    assert!(plan("cuda:0") < plan("cpu") * 3 / 4, "bf16 takes half, and holds a copy of the weights");
+    let bytes = |plan: &Value, name: &str| plan["plan"][name].as_u64().unwrap();
+    let (gpu, cpu) = (plan("cuda:0", &[]), plan("cpu", &[]));
+    let workspace = bytes(&gpu, "workspace_bytes");
+    assert!(
+        workspace < bytes(&cpu, "workspace_bytes") * 3 / 4,
+        "bf16 takes half, and holds a copy of the weights"
+    );
+    let theta = bytes(&gpu, "weights_bytes");
+    assert_eq!((bytes(&gpu, "optimizer_bytes"), &gpu["host_bytes"]), (2 * theta, &(2 * theta).into()));
+    assert_eq!(cpu["host_bytes"], 0, "on the CPU the plan is the host's");
+    // Momenta lie where the outer step is made.
+    let demo = ["--optimizer", "demo", "--workers", "5"];
+    let (gpu, cpu) = (plan("cuda:0", &demo), plan("cpu", &demo));
+    assert_eq!((bytes(&gpu, "optimizer_bytes"), &gpu["host_bytes"]), (0, &(7 * theta).into()));
+    assert_eq!(bytes(&cpu, "optimizer_bytes"), 5 * theta);
 }
