@@ -110,6 +110,10 @@ impl Device for Chosen {
         on!(self, device => unsafe { device.library_product(product) })
     }
 
+    fn shared_memory(&self) -> u32 {
+        on!(self, device => device.shared_memory())
+    }
+
     fn memory(&self) -> Result<(usize, usize)> {
         on!(self, device => device.memory())
     }

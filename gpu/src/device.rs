@@ -177,6 +177,9 @@ pub trait Device: Send + Sync {
         Ok(false)
     }
 
+    /// Bytes of shared memory a block may have, of its own and asked for at a launch together.
+    fn shared_memory(&self) -> u32;
+
     /// Bytes free and in all.
     ///
     /// # Errors

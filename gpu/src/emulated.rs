@@ -31,9 +31,13 @@ const GUARD: u64 = u64::MAX;
 /// Words of guard on each side: a multiple of the alignment.
 const GUARD_WORDS: usize = 64;
 
+/// Shared memory of a block where nothing else is asked for: that of compute capability 9.0.
+const SHARED: u32 = 227 << 10;
+
 /// Kernels of some folders, run on the CPU.
 pub struct Emulated {
     library: Library,
+    shared: u32,
     names: Mutex<Vec<(CString, Vec<u32>)>>,
 }
 
@@ -72,7 +76,13 @@ impl Emulated {
         let path = compile(folders, &shared, cache)?;
         // SAFETY: the library was compiled from this repository's sources; its constructors only register kernels.
         let library = unsafe { Library::new(&path) }.map_err(|e| unavailable(&path, e))?;
-        Ok(Self { library, names: Mutex::default() })
+        Ok(Self { library, shared: SHARED, names: Mutex::default() })
+    }
+
+    /// As a device whose blocks have at most `bytes` of shared memory.
+    #[must_use]
+    pub fn with_shared_memory(self, bytes: u32) -> Self {
+        Self { shared: bytes, ..self }
     }
 
     fn symbol<T>(&self, name: &str) -> Result<Symbol<'_, T>> {
@@ -118,6 +128,9 @@ impl Device for Emulated {
         };
         let failed =
             |reason: String| GpuError::Launch { kernel: name.to_string_lossy().into_owned(), reason };
+        if grid.shared > self.shared {
+            return Err(failed(format!("{} bytes of shared memory, of {}", grid.shared, self.shared)));
+        }
         let (mut values, given): (Vec<u64>, Vec<usize>) = args.iter().map(|arg| arg.bytes()).unzip();
         if !given.iter().copied().eq(sizes.iter().map(|&size| size as usize)) {
             return Err(failed(format!("arguments of {given:?} bytes, declared with {sizes:?}")));
@@ -161,6 +174,10 @@ impl Device for Emulated {
         // SAFETY: by this function's contract.
         unsafe { std::ptr::copy_nonoverlapping(from as *const u8, to as *mut u8, bytes) };
         Ok(())
+    }
+
+    fn shared_memory(&self) -> u32 {
+        self.shared
     }
 
     fn memory(&self) -> Result<(usize, usize)> {

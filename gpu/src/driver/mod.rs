@@ -34,6 +34,8 @@ pub struct Found {
     pub memory: usize,
     /// Compute capability, such as (9, 0).
     pub capability: (i32, i32),
+    /// Bytes of shared memory a block may have.
+    pub shared_memory: u32,
 }
 
 /// The devices of this machine.
@@ -310,6 +312,10 @@ impl Device for Driver {
         unsafe { library.product(product, stream) }
     }
 
+    fn shared_memory(&self) -> u32 {
+        self.found.shared_memory
+    }
+
     fn memory(&self) -> Result<(usize, usize)> {
         self.context.enter()?;
         result::mem_get_info().map_err(|e| failed("asking for free memory", e))
@@ -346,10 +352,14 @@ fn found(ordinal: i32) -> Result<Found> {
         attribute(sys::CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
         attribute(sys::CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
     );
+    let shared =
+        attribute(sys::CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
+    let shared_memory = u32::try_from(shared).unwrap_or_default();
     // SAFETY: the device was given by the driver.
     let memory =
         unsafe { result::device::total_mem(device) }.map_err(|e| failed("describing a device", e))?;
-    Ok(Found { ordinal: usize::try_from(ordinal).unwrap_or_default(), name, memory, capability })
+    let ordinal = usize::try_from(ordinal).unwrap_or_default();
+    Ok(Found { ordinal, name, memory, capability, shared_memory })
 }
 
 fn index(ordinal: usize) -> Result<i32> {

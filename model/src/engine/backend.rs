@@ -167,6 +167,14 @@ pub trait Backend: Sync {
     /// What computing here costs in memory.
     const FOOTPRINT: Footprint;
 
+    /// Refuses heads of a width that attention cannot be computed for here.
+    ///
+    /// # Errors
+    /// What they need, and what would do.
+    fn check_heads(&self, _head_dim: usize) -> Result<()> {
+        Ok(())
+    }
+
     /// A buffer of `len` zeros.
     ///
     /// # Errors

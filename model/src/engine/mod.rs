@@ -80,9 +80,10 @@ impl<B: Backend> Engine<B> {
     /// An engine for `config` with buffers for `options`.
     ///
     /// # Errors
-    /// When the shape is refused or memory is short.
+    /// When the shape is refused, the device cannot compute it, or memory is short.
     pub fn new(backend: B, config: &LlamaConfig, options: EngineOptions) -> Result<Self> {
         config.check()?;
+        backend.check_heads(config.head_dim)?;
         let sizes = Sizes::new(config, options, B::FOOTPRINT)?;
         let work = Workspace::new(&backend, &sizes)?;
         let layout = Layout::new(config);

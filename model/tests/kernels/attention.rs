@@ -1,7 +1,9 @@
 //! Causal attention, forward and backward: lengths around the tiles, grouped heads, every width of heads.
 
-use gauntlet_model::engine::cuda::{Bf16, F32, Precision};
-use gauntlet_model::engine::{Backend, Heads};
+use gauntlet_gpu::emulated::Emulated;
+use gauntlet_model::engine::cuda::{Bf16, F32, Precision, head_widths};
+use gauntlet_model::engine::{Backend, Engine, EngineOptions, Heads, Mode};
+use gauntlet_model::{LlamaConfig, preset};
 
 use super::*;
 
@@ -120,4 +122,37 @@ fn widths_that_no_kernel_takes_are_refused() {
     };
     assert!(refused(12).contains("multiple of 8"));
     assert!(refused(264).contains("at most 256"));
+}
+
+/// Compute capability 8.6, 8.9 and 12.0 allow a block 101,376 bytes, 8.0 166,912 and 9.0 232,448.
+#[test]
+fn heads_too_wide_for_the_shared_memory_are_refused_before_anything_is_allocated() {
+    fn made<P: Precision>(shared: u32, head_dim: usize) -> Result<(), String> {
+        let kernels = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
+        let device = Emulated::new(&[&kernels], Path::new(env!("CARGO_TARGET_TMPDIR"))).unwrap();
+        let cuda = Cuda::<_, P>::new(Arc::new(device.with_shared_memory(shared))).unwrap();
+        let config = LlamaConfig {
+            hidden_size: 2 * head_dim,
+            n_layers: 1,
+            n_heads: 2,
+            n_kv_heads: 2,
+            head_dim,
+            ..preset("byte-1m").unwrap()
+        };
+        let options = EngineOptions { batch: 1, seq: 8, mode: Mode::Train };
+        Engine::new(cuda, &config, options).map(|_| ()).map_err(|e| e.to_string())
+    }
+    for shared in [101_376, 166_912, 232_448] {
+        assert_eq!(made::<Bf16>(shared, 64), Ok(()));
+        assert_eq!(made::<F32>(shared, 128), Ok(()));
+        assert_eq!(made::<Bf16>(shared, 128).is_ok(), shared > 101_376);
+        assert_eq!(made::<Bf16>(shared, 256).is_ok(), shared > 101_376);
+    }
+    assert_eq!((head_widths(101_376), head_widths(166_912)), (vec![64], vec![64, 128, 256]));
+    let message = made::<Bf16>(101_376, 128).unwrap_err();
+    for part in ["128 wide", "139776", "101376", "up to 64 wide"] {
+        assert!(message.contains(part), "{message}");
+    }
+    let message = made::<F32>(101_376, 256).unwrap_err();
+    assert!(message.contains("131584") && !message.contains("64 wide"), "{message}");
 }

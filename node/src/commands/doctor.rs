@@ -56,6 +56,10 @@ struct Gpu {
     name: String,
     memory_bytes: usize,
     capability: String,
+    /// Bytes of shared memory a block may have.
+    shared_memory: u32,
+    /// Widths of heads (and those below) that attention can be computed for.
+    head_widths: Vec<usize>,
     /// The code of engine and DeMo that fits it.
     kernels: Option<String>,
     /// Whether the driver took the kernels.
@@ -143,6 +147,7 @@ fn examine(missing: &mut Vec<Missing>) -> Cuda {
 fn examine(missing: &mut Vec<Missing>) -> Cuda {
     use gauntlet_gpu::driver::{self, Driver, Found};
     use gauntlet_gpu::fat_binary;
+    use gauntlet_model::engine::cuda;
 
     let images = crate::device::images();
     let looked_in = crate::device::library_folders();
@@ -155,10 +160,17 @@ fn examine(missing: &mut Vec<Missing>) -> Cuda {
         ..Cuda::default()
     };
     let mut describe = |found: Found| {
-        let Found { ordinal, name, memory, capability: (major, minor) } = found;
+        let Found { ordinal, name, memory, capability: (major, minor), shared_memory } = found;
+        let head_widths = cuda::head_widths(shared_memory);
         let opened = Driver::open(ordinal, &images, &looked_in);
         if let Err(error) = &opened {
             missing.push(Missing::new(format!("cuda:{ordinal}"), error.to_string()));
+        }
+        if let (true, Some(widest @ ..256)) = (opened.is_ok(), head_widths.last().copied()) {
+            missing.push(Missing::new(
+                format!("cuda:{ordinal}: shared memory for heads over {widest} wide"),
+                "train models with narrower heads here, others on a GPU of compute capability 8.0, 9.0 or 10.0",
+            ));
         }
         let codes = images.iter().map(|image| fat_binary::fitting(image, (major, minor)));
         let codes: Option<Vec<String>> = codes.map(|code| code.map(|code| code.to_string())).collect();
@@ -167,6 +179,8 @@ fn examine(missing: &mut Vec<Missing>) -> Cuda {
             name,
             memory_bytes: memory,
             capability: format!("{major}.{minor}"),
+            shared_memory,
+            head_widths,
             kernels: codes.and_then(|mut codes| codes.pop()),
             opens: opened.is_ok(),
             cublaslt: opened.is_ok_and(|driver| driver.has_library()),

@@ -138,6 +138,7 @@ fn fitted<P: Place>(settings: &Settings, config: &LlamaConfig, place: &P) -> Res
     if seq > longest {
         return Err(Usage(format!("--seq {seq}: the model is made for sequences up to {longest}")).into());
     }
+    place.check_heads(config.head_dim)?;
     let free = Free { device: place.free()?, host: memory::free() };
     let needs = needs(settings, config, P::FOOTPRINT, free.device.is_some());
     let mode = needs.fit(settings.recompute, free)?.mode;

@@ -32,7 +32,10 @@ struct Cut {
     /// Rows of a block.
     rows: usize,
     threads: u32,
+    /// Bytes of shared memory asked for at the launch.
     shared: usize,
+    /// Bytes the kernel declares besides (docs/kernels.md).
+    declared: usize,
 }
 
 /// The three passes for one width of heads.
@@ -42,36 +45,54 @@ struct Cuts {
     backward_kv: Cut,
 }
 
+impl Cuts {
+    /// Bytes of shared memory that a block has in the pass that needs most.
+    fn shared(&self) -> usize {
+        let passes = [&self.forward, &self.backward_q, &self.backward_kv];
+        passes.iter().map(|cut| cut.shared + cut.declared).max().unwrap_or_default()
+    }
+}
+
+/// Widths of heads that the bf16 kernels are made for.
+const WIDTHS: [usize; 3] = [64, 128, 256];
+
+/// Those of the kernels' widths (64, 128, 256) whose blocks have room in `shared_memory` bytes; heads between two take the
+/// kernels of the wider one.
+pub fn head_widths(shared_memory: u32) -> Vec<usize> {
+    WIDTHS.into_iter().filter(|&width| cuts_bf16(width).shared() <= shared_memory as usize).collect()
+}
+
 fn cuts_f32(width: usize) -> Cuts {
     let tile = 4 * 32 * (width + 1);
-    let cut = |tiles: usize| Cut { rows: 32, threads: 256, shared: tiles * tile };
+    let cut = |tiles: usize| Cut { rows: 32, threads: 256, shared: tiles * tile, declared: 0 };
     Cuts { forward: cut(3), backward_q: cut(4), backward_kv: cut(4) }
 }
 
 /// `width` is the kernel's: 64, 128 or 256.
 fn cuts_bf16(width: usize) -> Cuts {
     let row = 2 * (width + 8);
-    // (rows, threads, tiles held for these rows, rows of the other side's tile)
-    let cut = |rows: usize, threads: u32, own: usize, other: usize| Cut {
+    // (rows, threads, tiles held for these rows, rows of the other side's tile, bytes declared)
+    let cut = |rows: usize, threads: u32, own: usize, other: usize, declared: usize| Cut {
         rows,
         threads,
         shared: (own * rows + 4 * other) * row,
+        declared,
     };
     match width {
         64 => Cuts {
-            forward: cut(128, 256, 1, 64),
-            backward_q: cut(128, 256, 2, 64),
-            backward_kv: cut(128, 256, 2, 64),
+            forward: cut(128, 256, 1, 64, 0),
+            backward_q: cut(128, 256, 2, 64, 512),
+            backward_kv: cut(128, 256, 2, 64, 1024),
         },
         128 => Cuts {
-            forward: cut(128, 256, 1, 64),
-            backward_q: cut(128, 256, 2, 64),
-            backward_kv: cut(128, 256, 2, 32),
+            forward: cut(128, 256, 1, 64, 0),
+            backward_q: cut(128, 256, 2, 64, 512),
+            backward_kv: cut(128, 256, 2, 32, 512),
         },
         _ => Cuts {
-            forward: cut(128, 256, 1, 32),
-            backward_q: cut(64, 128, 2, 16),
-            backward_kv: cut(64, 256, 2, 32),
+            forward: cut(128, 256, 1, 32, 0),
+            backward_q: cut(64, 128, 2, 16, 256),
+            backward_kv: cut(64, 256, 2, 32, 10_752),
         },
     }
 }
@@ -95,6 +116,23 @@ impl<D: Device, P: Precision> Cuda<D, P> {
             _ => (2, 256),
         };
         Ok((self.kernels.attention[i], cuts_bf16(width)))
+    }
+
+    /// Refuses heads whose kernels this device has too little shared memory for.
+    pub(super) fn check_attention(&self, head_dim: usize) -> Result<()> {
+        let (_, cuts) = self.attention_kernels(head_dim)?;
+        let (needed, most) = (cuts.shared(), self.gpu().shared_memory());
+        if needed <= most as usize {
+            return Ok(());
+        }
+        let widest = match head_widths(most).last() {
+            Some(width) if P::SUFFIX != "f32" => format!("heads up to {width} wide fit it; "),
+            _ => String::new(),
+        };
+        Err(GpuError::Unsupported(format!(
+            "attention with heads {head_dim} wide needs {needed} bytes of shared memory a block, and this GPU allows \
+             {most}: {widest}GPUs of compute capability 8.0, 9.0 and 10.0 have room for all"
+        )))
     }
 
     pub(super) fn launch_attention(&self, h: Heads, f: &Forward) -> Result<()> {

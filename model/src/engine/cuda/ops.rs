@@ -27,6 +27,10 @@ impl<D: Device, P: Precision> Backend for Cuda<D, P> {
 
     const FOOTPRINT: Footprint = P::FOOTPRINT;
 
+    fn check_heads(&self, head_dim: usize) -> crate::Result<()> {
+        Ok(self.check_attention(head_dim)?)
+    }
+
     fn alloc(&self, len: usize) -> crate::Result<Self::Buf> {
         Ok(Buffer::new(self.gpu(), len)?)
     }
