@@ -86,6 +86,7 @@ impl Work for Step<'_> {
             "gflops": flops / median / 1e9,
             "peak_tflops": peak,
             "mfu": peak.map(|peak| flops / median / (peak * 1e12)),
+            "first_loss": bench.first_loss,
             "loss": bench.loss,
             "recompute": Recompute::from(fit.mode),
             "planned_bytes": fit.plan.total_bytes,
@@ -111,6 +112,9 @@ struct Bench<P: Place> {
     passes: Vec<f64>,
     optimizer: Vec<f64>,
     totals: Vec<f64>,
+    /// Of the initial weights.
+    first_loss: f64,
+    /// After all steps but the last.
     loss: f64,
 }
 
@@ -127,7 +131,8 @@ impl<P: Place> Bench<P> {
         let vocab = u32::try_from(config.tokenizer_vocab_size)?;
         let ids = (0..=options.batch * options.seq).map(|i| hash(i as u64) % vocab).collect();
         let (passes, optimizer, totals) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { engine, theta, grads, moments, ids, options, passes, optimizer, totals, loss: 0.0 })
+        let (first_loss, loss) = (f64::NAN, f64::NAN);
+        Ok(Self { engine, theta, grads, moments, ids, options, passes, optimizer, totals, first_loss, loss })
     }
 
     /// One step; its times count or warm up.
@@ -142,6 +147,9 @@ impl<P: Place> Bench<P> {
         let start = Instant::now();
         let (theta, grads, [m, v]) = (&mut self.theta, &mut self.grads, &mut self.moments);
         self.loss = self.engine.loss_and_grad(theta, grads, batch, scale, Write::Set)?.mean();
+        if i == 0 {
+            self.first_loss = self.loss;
+        }
         let middle = start.elapsed().as_secs_f64();
         let (lr, beta1, beta2, eps, weight_decay) = (3e-4, 0.9, 0.95, 1e-8, 0.1);
         let adamw = AdamW { lr, beta1, beta2, eps, weight_decay, step: i + 1, grad_scale: 1.0 };
