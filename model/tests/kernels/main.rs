@@ -12,7 +12,7 @@ mod operations;
 mod optimizer;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use gauntlet_gpu::chosen::Chosen;
 use gauntlet_model::engine::cuda::{Buffer, Cuda, FAT_BINARY, Precision};
@@ -21,11 +21,16 @@ use gauntlet_model::engine::{Backend, View, ViewMut};
 pub type Floats = Buffer<Chosen, f32>;
 pub type Acts<P> = Buffer<Chosen, <P as Precision>::Element>;
 
-/// A backend on the emulated device.
-pub fn cuda<P: Precision>() -> Cuda<Chosen, P> {
+/// One for all tests of a process: a GPU takes its time to open, and to load the kernels.
+static DEVICE: LazyLock<Arc<Chosen>> = LazyLock::new(|| {
     let kernels = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
     let device = Chosen::new(&[&kernels], &[FAT_BINARY], Path::new(env!("CARGO_TARGET_TMPDIR")));
-    Cuda::new(Arc::new(device.unwrap_or_else(|e| panic!("{e}")))).unwrap()
+    Arc::new(device.unwrap_or_else(|e| panic!("{e}")))
+});
+
+/// A backend on the emulated device, or on the GPU that `GAUNTLET_TEST_DEVICE` names.
+pub fn cuda<P: Precision>() -> Cuda<Chosen, P> {
+    Cuda::new(Arc::clone(&DEVICE)).unwrap()
 }
 
 /// What ‖out − reference‖ / ‖reference‖ may be.
