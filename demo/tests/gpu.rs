@@ -84,6 +84,16 @@ fn momenta_and_submissions_are_the_cpus() {
 }
 
 #[test]
+fn more_groups_than_a_block_places_at_a_time() {
+    let device = &*DEVICE;
+    let seed = seed();
+    // 333 groups: of one chunk but for two tensors of 65 and 130 chunks.
+    let small = (0..330).map(|i| vec![2 + i % 3, 1 + i % 5]);
+    let shapes: Vec<_> = small.chain([vec![65 * 64, 3], vec![2, 130 * 64]]).collect();
+    compare_momenta(device, &odd_format(&shapes, 2, Codebook::default()), Subtract::Always, seed);
+}
+
+#[test]
 fn what_is_not_finite_names_its_tensor_and_keeps_its_chunk() {
     let device = &*DEVICE;
     let seed = seed();
