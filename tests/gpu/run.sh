@@ -275,7 +275,14 @@ simulate() {
     [ -z "$quick" ] || shape=(--preset byte-1m --seq 64 --peers 2 --validators 1 --windows 2 --no-baseline) need=5
     check simulate $need 400 "$gauntlet" simulate "${shape[@]}" --device "$device" --json --out "$work/simulation" || return
     show simulation/summary.json theta_hash all_agree
-    [ ! -f "$work/simulation/timing.json" ] || say "$(cat "$work/simulation/timing.json")"
+    local timing=$work/simulation/timing.json part
+    [ -f "$timing" ] || return 0
+    say "$(cat "$timing")"
+    for part in submission evaluated_peer validator closing; do
+        tr -d ' \n' <"$timing" | grep -o "\"$part\":{[^}]*}" >"$work/$part"
+        show $part seconds share
+    done
+    goal "a validator's window fits a window" "$(field "$work/validator" share)" 0 1
 }
 
 # Bad memory accesses and races, by parts, so that what a deadline cuts is small.
