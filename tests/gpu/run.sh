@@ -240,6 +240,12 @@ step() {
         conclude cuBLASLt "FAILED: not found; what follows measures our own products. Set CUDA_HOME or VIRTUAL_ENV"
     fi
     goal "MFU at least 0.5" "$(field "$work/bench-step" mfu)" 0.5 1
+    # The products alone, by cuBLASLt and by our kernels.
+    local products
+    for products in library own; do
+        check "gemm-$products" 25 100 "$gauntlet" bench gemm "${step_shape[@]}" --runs 3 --products $products \
+            --device "$device"
+    done
 }
 
 # PyTorch beside ours, alternating.
