@@ -56,6 +56,15 @@ impl Chosen {
         }
         Ok(Self::Driver(driver))
     }
+
+    /// As a device whose blocks have at most `bytes` of shared memory.
+    #[must_use]
+    pub fn with_shared_memory(self, bytes: u32) -> Self {
+        match self {
+            Self::Emulated(device) => Self::Emulated(device.with_shared_memory(bytes)),
+            Self::Driver(device) => Self::Driver(device.with_shared_memory(bytes)),
+        }
+    }
 }
 
 impl Device for Chosen {

@@ -165,6 +165,13 @@ impl Driver {
         self.library.as_deref().map(Library::file)
     }
 
+    /// As a device whose blocks have at most `bytes` of shared memory, so that what others launch can be tested here.
+    #[must_use]
+    pub fn with_shared_memory(mut self, bytes: u32) -> Self {
+        self.found.shared_memory = self.found.shared_memory.min(bytes);
+        self
+    }
+
     /// Computes products by our own kernels from here on.
     pub fn without_library(&mut self) {
         self.library = None;

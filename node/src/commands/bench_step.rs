@@ -107,6 +107,7 @@ impl Together for Step<'_> {
             "gflops": flops / median / 1e9,
             "peak_tflops": peak,
             "mfu": peak.map(|peak| flops / median / (peak * 1e12 * devices as f64)),
+            "first_loss": bench.first_loss,
             "loss": bench.loss,
             "launches": each(|asked| asked.launches),
             "copies": each(|asked| asked.copies),
@@ -138,6 +139,9 @@ struct Bench<P: Place> {
     passes: Vec<f64>,
     optimizer: Vec<f64>,
     totals: Vec<f64>,
+    /// Of the initial weights.
+    first_loss: f64,
+    /// After all steps but the last.
     loss: f64,
 }
 
@@ -162,7 +166,21 @@ impl<P: Place> Bench<P> {
         let vocab = u32::try_from(config.tokenizer_vocab_size)?;
         let ids = (0..=batch.0 * batch.1).map(|i| hash(i as u64) % vocab).collect();
         let (passes, optimizer, totals) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { engine, theta, grads, moments, team, ids, batch, passes, optimizer, totals, loss: 0.0 })
+        let (first_loss, loss) = (f64::NAN, f64::NAN);
+        Ok(Self {
+            engine,
+            theta,
+            grads,
+            moments,
+            team,
+            ids,
+            batch,
+            passes,
+            optimizer,
+            totals,
+            first_loss,
+            loss,
+        })
     }
 
     /// What the first device computes with, and the others.
@@ -188,6 +206,9 @@ impl<P: Place> Bench<P> {
             }
         };
         self.loss = loss.mean();
+        if i == 0 {
+            self.first_loss = self.loss;
+        }
         let middle = start.elapsed().as_secs_f64();
         if let (first, Some(team)) = self.parts() {
             team.sum(first)?;

@@ -431,7 +431,6 @@ impl<D: Device, P: Precision> Backend for Cuda<D, P> {
                 write(d, &theta, len)?,
                 write(d, &m, len)?,
                 write(d, &v, len)?,
-                Arg::Ptr(0), // weights are rounded at the beginning of each pass
                 Arg::U64(len as u64),
                 Arg::F32(step.grad_scale),
                 Arg::F32(step.beta1),
