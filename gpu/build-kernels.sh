@@ -3,7 +3,9 @@
 # writes its lock, and the table of registers, shared memory and spills in docs/kernels.md.
 #
 #   gpu/build-kernels.sh [FOLDER…]            model/kernels and demo/kernels unless named
-#   gpu/build-kernels.sh --check [FOLDER…]    changes nothing; fails if a committed file is not what the sources give
+#   gpu/build-kernels.sh --check [FOLDER…]    changes nothing; fails if a committed file or table is not what the sources
+#                                             give
+# No kernel may spill registers.
 #
 # Only who changes a kernel runs this: the build embeds the committed file. Needs the host's g++ and
 # Python's pip, which brings the compiler into target/ (or GAUNTLET_CUDA_HOME names a CUDA 13.0 toolkit).
@@ -89,14 +91,13 @@ table() {
     ' "$1" | LC_ALL=C sort
 }
 
-# Replaces the lines between a folder's markers in docs/kernels.md.
-write_table() {
+# docs/kernels.md with a folder's table between its markers.
+documented() {
     awk -v folder="$1" -v table="$2" '
         $0 == "<!-- end: " folder " -->" { inside = 0 }
         !inside { print }
         $0 == "<!-- begin: " folder " -->" { inside = 1; while ((getline line < table) > 0) print line }
-    ' docs/kernels.md >"$work/kernels.md"
-    cat "$work/kernels.md" >docs/kernels.md
+    ' docs/kernels.md
 }
 
 CUDA_HOME=$(toolkit)
@@ -109,12 +110,18 @@ for folder in "${folders[@]}"; do
     compile "$folder" "$work/kernels.fatbin" "$work/log"
     lock "$folder" "$work/kernels.fatbin" >"$work/lock"
     table "$work/log" >"$work/table"
+    documented "$folder" "$work/table" >"$work/kernels.md"
+    if grep -B 1 -E '[1-9][0-9]* bytes spill (stores|loads)' "$work/log" >&2; then
+        echo "error: $folder: a kernel spills registers" >&2
+        status=1
+    fi
     if [ -n "$check" ]; then
         cmp "$work/kernels.fatbin" "$folder/kernels.fatbin" && cmp "$work/lock" "$folder/kernels.lock" || status=1
+        diff docs/kernels.md "$work/kernels.md" || status=1
     else
         cp "$work/kernels.fatbin" "$folder/kernels.fatbin"
         cp "$work/lock" "$folder/kernels.lock"
-        write_table "$folder" "$work/table"
+        cat "$work/kernels.md" >docs/kernels.md
         echo "$folder: $(stat -c %s "$folder/kernels.fatbin") bytes, $(grep -c '^| `' "$work/table") kernels"
     fi
 done

@@ -15,13 +15,14 @@ use gauntlet_demo::{
 };
 use gauntlet_gpu::chosen::Chosen;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-fn device() -> Arc<Chosen> {
+/// One for all tests of a process: a GPU takes its time to open, and to load the kernels.
+static DEVICE: LazyLock<Arc<Chosen>> = LazyLock::new(|| {
     let kernels = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
     let chosen = Chosen::new(&[&kernels], &[gpu::FAT_BINARY], Path::new(env!("CARGO_TARGET_TMPDIR")));
     Arc::new(chosen.unwrap_or_else(|e| panic!("{e}")))
-}
+});
 
 fn bits(x: &[f32]) -> Vec<u32> {
     x.iter().map(|x| x.to_bits()).collect()
@@ -73,7 +74,7 @@ fn compare_momenta(device: &Arc<Chosen>, format: &Arc<Format>, subtract: Subtrac
 
 #[test]
 fn momenta_and_submissions_are_the_cpus() {
-    let device = &device();
+    let device = &*DEVICE;
     let seed = seed();
     for (number, (shapes, topk, book)) in (0..).zip(formats()) {
         let format = odd_format(&shapes, topk, book);
@@ -83,8 +84,18 @@ fn momenta_and_submissions_are_the_cpus() {
 }
 
 #[test]
+fn more_groups_than_a_block_places_at_a_time() {
+    let device = &*DEVICE;
+    let seed = seed();
+    // 333 groups: of one chunk but for two tensors of 65 and 130 chunks.
+    let small = (0..330).map(|i| vec![2 + i % 3, 1 + i % 5]);
+    let shapes: Vec<_> = small.chain([vec![65 * 64, 3], vec![2, 130 * 64]]).collect();
+    compare_momenta(device, &odd_format(&shapes, 2, Codebook::default()), Subtract::Always, seed);
+}
+
+#[test]
 fn what_is_not_finite_names_its_tensor_and_keeps_its_chunk() {
-    let device = &device();
+    let device = &*DEVICE;
     let seed = seed();
     let format = odd_format(&[vec![128, 64], vec![64, 64], vec![70]], 8, Codebook::default());
     let tables = Tables::new(Arc::clone(device), Arc::clone(&format)).unwrap();
@@ -154,7 +165,7 @@ fn compare_gathers(
 
 #[test]
 fn gathers_and_steps_are_the_cpus() {
-    let device = &device();
+    let device = &*DEVICE;
     let seed = seed();
     for (number, (shapes, topk, book)) in (0..).zip(formats()) {
         let format = odd_format(&shapes, topk, book);
@@ -169,7 +180,7 @@ fn gathers_and_steps_are_the_cpus() {
 
 #[test]
 fn payloads_are_refused_as_on_the_cpu() {
-    let device = &device();
+    let device = &*DEVICE;
     let seed = seed();
     let mut refused = 0;
     for (shapes, topk, book) in formats() {
@@ -203,7 +214,7 @@ fn payloads_are_refused_as_on_the_cpu() {
 
 #[test]
 fn more_coefficients_than_are_summed_at_a_time() {
-    let device = &device();
+    let device = &*DEVICE;
     let seed = seed();
     for (shape, topk) in
         [(vec![64, 64], 4096), (vec![64, 64], 300), (vec![63, 61], 700), (vec![64, 18], 1100)]
@@ -216,7 +227,7 @@ fn more_coefficients_than_are_summed_at_a_time() {
 
 #[test]
 fn opposite_submissions_cancel_and_nothing_decays_theta_alone() {
-    let device = &device();
+    let device = &*DEVICE;
     let seed = seed();
     let format = odd_format(&[vec![64, 64], vec![50]], 16, Codebook::default());
     let sent = submission(&format, seed, 0);
@@ -228,7 +239,7 @@ fn opposite_submissions_cancel_and_nothing_decays_theta_alone() {
 
 #[test]
 fn capped_values_are_cut_toward_zero() {
-    let device = &device();
+    let device = &*DEVICE;
     let format = odd_format(&[vec![128]], 3, Codebook::with_bits(8).unwrap());
     // Two strong peers against each other in the first chunk, few binary orders of which are left below its unit;
     // rounding down would leave −1 of what cancels.
@@ -244,7 +255,7 @@ fn capped_values_are_cut_toward_zero() {
 
 #[test]
 fn an_independent_implementation_gives_the_same_state() {
-    let device = &device();
+    let device = &*DEVICE;
     let format = small_format(Simd::detect());
     let tables = Tables::new(Arc::clone(device), Arc::clone(&format)).unwrap();
     let mut gather = gpu::Gather::new(tables, PEERS as usize).unwrap();
@@ -268,7 +279,7 @@ fn an_independent_implementation_gives_the_same_state() {
 
 #[test]
 fn fifty_windows_from_gradients_on_give_the_golden_state() {
-    let device = &device();
+    let device = &*DEVICE;
     let format = fifty_format(Simd::detect());
     let tables = Tables::new(Arc::clone(device), Arc::clone(&format)).unwrap();
     let mut peers: Vec<_> = (0..8)
@@ -299,7 +310,7 @@ fn fifty_windows_from_gradients_on_give_the_golden_state() {
 
 #[test]
 fn the_benchmark_ends_with_the_cpus_state() {
-    let device = &device();
+    let device = &*DEVICE;
     let setup = bench::Setup { params: 60_000, peers: 3, topk: 32, bits: 3, runs: 2 };
     let start = std::time::Instant::now();
     let clock = || start.elapsed();
@@ -311,7 +322,7 @@ fn the_benchmark_ends_with_the_cpus_state() {
 
 #[test]
 fn what_cannot_be_is_refused() {
-    let device = &device();
+    let device = &*DEVICE;
     let format = small_format(Simd::detect());
     let tables = Tables::new(Arc::clone(device), Arc::clone(&format)).unwrap();
     let exact = odd_format(&[vec![64]], 4, Codebook::with_bits(32).unwrap());

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use crate::device::{Arg, Device, Grid, Kernel, LibraryProduct};
+use crate::device::{Arg, Counts, Device, Grid, Kernel, LibraryProduct};
 use crate::driver::{self, Driver};
 use crate::emulated::{self, Emulated};
 use crate::error::{GpuError, Result};
@@ -55,6 +55,15 @@ impl Chosen {
             driver.without_library();
         }
         Ok(Self::Driver(driver))
+    }
+
+    /// As a device whose blocks have at most `bytes` of shared memory.
+    #[must_use]
+    pub fn with_shared_memory(self, bytes: u32) -> Self {
+        match self {
+            Self::Emulated(device) => Self::Emulated(device.with_shared_memory(bytes)),
+            Self::Driver(device) => Self::Driver(device.with_shared_memory(bytes)),
+        }
     }
 }
 
@@ -110,8 +119,16 @@ impl Device for Chosen {
         on!(self, device => unsafe { device.library_product(product) })
     }
 
+    fn shared_memory(&self) -> u32 {
+        on!(self, device => device.shared_memory())
+    }
+
     fn memory(&self) -> Result<(usize, usize)> {
         on!(self, device => device.memory())
+    }
+
+    fn counts(&self) -> Counts {
+        on!(self, device => device.counts())
     }
 
     fn wait(&self) -> Result<()> {

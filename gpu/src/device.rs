@@ -1,6 +1,9 @@
 //! What a device does: hold memory, copy, and run kernels in the order they were launched.
 #![allow(unsafe_code)] // declares functions that reach memory by address; who implements them says why it is right
 
+#[cfg(not(target_feature = "crt-static"))]
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use crate::error::Result;
 
 /// A kernel of a loaded module.
@@ -52,6 +55,62 @@ impl Arg {
             Self::U32(v) => (u64::from(v), 4),
             Self::F32(v) => (u64::from(v.to_bits()), 4),
             Self::F64(v) => (v.to_bits(), 8),
+        }
+    }
+}
+
+/// What was asked of a device since it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Kernels queued, and products queued by the vendor's library.
+    pub launches: u64,
+    /// Copies and clears queued.
+    pub copies: u64,
+    /// Times the host waited for the device.
+    pub waits: u64,
+}
+
+impl std::ops::Sub for Counts {
+    type Output = Self;
+
+    /// What was asked since `earlier`.
+    fn sub(self, earlier: Self) -> Self {
+        Self {
+            launches: self.launches.saturating_sub(earlier.launches),
+            copies: self.copies.saturating_sub(earlier.copies),
+            waits: self.waits.saturating_sub(earlier.waits),
+        }
+    }
+}
+
+/// [`Counts`] in the making: the numbers alone, which order nothing.
+#[cfg(not(target_feature = "crt-static"))] // only a device that can be opened counts
+#[derive(Debug, Default)]
+pub(crate) struct Counter {
+    launches: AtomicU64,
+    copies: AtomicU64,
+    waits: AtomicU64,
+}
+
+#[cfg(not(target_feature = "crt-static"))]
+impl Counter {
+    pub(crate) fn launch(&self) {
+        self.launches.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn copy(&self) {
+        self.copies.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn wait(&self) {
+        self.waits.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        Counts {
+            launches: self.launches.load(Ordering::Relaxed),
+            copies: self.copies.load(Ordering::Relaxed),
+            waits: self.waits.load(Ordering::Relaxed),
         }
     }
 }
@@ -177,11 +236,17 @@ pub trait Device: Send + Sync {
         Ok(false)
     }
 
+    /// Bytes of shared memory a block may have, of its own and asked for at a launch together.
+    fn shared_memory(&self) -> u32;
+
     /// Bytes free and in all.
     ///
     /// # Errors
     /// When the device fails.
     fn memory(&self) -> Result<(usize, usize)>;
+
+    /// What was asked of it so far: what a step costs the host.
+    fn counts(&self) -> Counts;
 
     /// Waits for everything queued.
     ///

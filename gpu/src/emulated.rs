@@ -12,7 +12,7 @@ use std::sync::Mutex;
 
 use libloading::{Library, Symbol};
 
-use crate::device::{Arg, Device, Grid, Kernel};
+use crate::device::{Arg, Counter, Counts, Device, Grid, Kernel};
 use crate::error::{GpuError, Result};
 
 type Launch = unsafe extern "C" fn(
@@ -31,9 +31,14 @@ const GUARD: u64 = u64::MAX;
 /// Words of guard on each side: a multiple of the alignment.
 const GUARD_WORDS: usize = 64;
 
+/// Shared memory of a block where nothing else is asked for: that of compute capability 9.0.
+const SHARED: u32 = 227 << 10;
+
 /// Kernels of some folders, run on the CPU.
 pub struct Emulated {
     library: Library,
+    shared: u32,
+    counter: Counter,
     names: Mutex<Vec<(CString, Vec<u32>)>>,
 }
 
@@ -72,7 +77,13 @@ impl Emulated {
         let path = compile(folders, &shared, cache)?;
         // SAFETY: the library was compiled from this repository's sources; its constructors only register kernels.
         let library = unsafe { Library::new(&path) }.map_err(|e| unavailable(&path, e))?;
-        Ok(Self { library, names: Mutex::default() })
+        Ok(Self { library, shared: SHARED, counter: Counter::default(), names: Mutex::default() })
+    }
+
+    /// As a device whose blocks have at most `bytes` of shared memory.
+    #[must_use]
+    pub fn with_shared_memory(self, bytes: u32) -> Self {
+        Self { shared: bytes, ..self }
     }
 
     fn symbol<T>(&self, name: &str) -> Result<Symbol<'_, T>> {
@@ -118,6 +129,9 @@ impl Device for Emulated {
         };
         let failed =
             |reason: String| GpuError::Launch { kernel: name.to_string_lossy().into_owned(), reason };
+        if grid.shared > self.shared {
+            return Err(failed(format!("{} bytes of shared memory, of {}", grid.shared, self.shared)));
+        }
         let (mut values, given): (Vec<u64>, Vec<usize>) = args.iter().map(|arg| arg.bytes()).unzip();
         if !given.iter().copied().eq(sizes.iter().map(|&size| size as usize)) {
             return Err(failed(format!("arguments of {given:?} bytes, declared with {sizes:?}")));
@@ -132,6 +146,7 @@ impl Device for Emulated {
             let text = message.as_mut_ptr().cast();
             launch(name.as_ptr(), blocks, block.as_ptr(), grid.shared, params, text, message.len())
         };
+        self.counter.launch();
         if code == 0 {
             return Ok(());
         }
@@ -142,32 +157,45 @@ impl Device for Emulated {
     unsafe fn upload(&self, from: &[u8], to: u64) -> Result<()> {
         // SAFETY: by this function's contract.
         unsafe { std::ptr::copy_nonoverlapping(from.as_ptr(), to as *mut u8, from.len()) };
+        self.counter.copy();
         Ok(())
     }
 
     unsafe fn download(&self, from: u64, to: &mut [u8]) -> Result<()> {
         // SAFETY: by this function's contract.
         unsafe { std::ptr::copy_nonoverlapping(from as *const u8, to.as_mut_ptr(), to.len()) };
-        Ok(())
+        self.counter.copy();
+        self.wait()
     }
 
     unsafe fn zero(&self, at: u64, bytes: usize) -> Result<()> {
         // SAFETY: by this function's contract.
         unsafe { (at as *mut u8).write_bytes(0, bytes) };
+        self.counter.copy();
         Ok(())
     }
 
     unsafe fn copy(&self, from: u64, to: u64, bytes: usize) -> Result<()> {
         // SAFETY: by this function's contract.
         unsafe { std::ptr::copy_nonoverlapping(from as *const u8, to as *mut u8, bytes) };
+        self.counter.copy();
         Ok(())
+    }
+
+    fn shared_memory(&self) -> u32 {
+        self.shared
     }
 
     fn memory(&self) -> Result<(usize, usize)> {
         Ok((usize::MAX, usize::MAX))
     }
 
+    fn counts(&self) -> Counts {
+        self.counter.counts()
+    }
+
     fn wait(&self) -> Result<()> {
+        self.counter.wait();
         Ok(())
     }
 }

@@ -5,7 +5,7 @@
 pub enum GpuError {
     /// The device has not enough memory.
     #[error(
-        "the GPU has no {wanted} bytes left ({free} of {total} are free); choose a smaller batch or recomputation"
+        "the GPU has no {wanted} bytes left ({free} of {total} are free); choose less at once, or end what else uses it"
     )]
     Memory {
         /// Bytes asked for.

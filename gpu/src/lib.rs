@@ -17,5 +17,5 @@ pub mod emulated;
 mod error;
 pub mod fat_binary;
 
-pub use device::{Arg, Device, Factor, Grid, Kernel, LibraryProduct, Number};
+pub use device::{Arg, Counts, Device, Factor, Grid, Kernel, LibraryProduct, Number};
 pub use error::{GpuError, Result};

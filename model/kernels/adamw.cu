@@ -3,11 +3,10 @@
 
 /// m = β1·m + (1−β1)·g, v = β2·v + (1−β2)·g², θ = θ·decay − rate · m / (√v · root + eps), with g the
 /// gradient times `grad_scale`, rate = lr/(1−β1^t), root = 1/√(1−β2^t), decay = 1 − lr·weight_decay.
-/// `rounded`, where it is not null, gets θ in bf16.
 extern "C" __global__ void __launch_bounds__(256)
     adamw(const float* __restrict__ grads, float* __restrict__ theta, float* __restrict__ m, float* __restrict__ v,
-          bf16* __restrict__ rounded, unsigned long long n, float grad_scale, float beta1, float beta2, float eps,
-          float decay, float rate, float root) {
+          unsigned long long n, float grad_scale, float beta1, float beta2, float eps, float decay, float rate,
+          float root) {
     float rest1 = 1.0f - beta1, rest2 = 1.0f - beta2;
     size_t stride = size_t(gridDim.x) * 256;
     for (size_t i = size_t(blockIdx.x) * 256 + threadIdx.x; i < n; i += stride) {
@@ -15,9 +14,7 @@ extern "C" __global__ void __launch_bounds__(256)
         float m1 = fmaf(beta1, m[i], rest1 * g), v1 = fmaf(beta2, v[i], rest2 * g * g);
         m[i] = m1;
         v[i] = v1;
-        float t = fmaf(theta[i], decay, -(rate * m1 / fmaf(sqrtf(v1), root, eps)));
-        theta[i] = t;
-        if (rounded) rounded[i] = from_f32<bf16>(t);
+        theta[i] = fmaf(theta[i], decay, -(rate * m1 / fmaf(sqrtf(v1), root, eps)));
     }
 }
 HOST_KERNEL(adamw);

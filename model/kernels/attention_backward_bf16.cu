@@ -28,9 +28,17 @@ __device__ __forceinline__ void query_gradient(float (&sums)[D / 8][4], const bf
     add_weighted<D, KEYS / 8, D / 8>(sums, s, tk, 0);
 }
 
-/// Σ dout · out of a warp's 16 rows into `delta`, in memory and in shared memory.
+/// Where the tile of a block's queries keeps a row's delta: behind the row, in what is there against bank conflicts, so
+/// that shared memory holds nothing else.
+template <unsigned D>
+__device__ __forceinline__ float& kept_delta(bf16* tile, unsigned row) {
+    return *reinterpret_cast<float*>(tile + row * (D + PAD) + D);
+}
+
+/// Σ dout · out of a warp's 16 rows, from `m` of the tile on, into `delta` and the tile.
+template <unsigned D>
 __device__ __forceinline__ void row_deltas(const bf16* dout, const bf16* out, size_t stride, unsigned width,
-                                           unsigned rows, float* delta, float* shared_delta) {
+                                           unsigned rows, float* delta, bf16* tile, unsigned m) {
     unsigned lane = threadIdx.x % 32;
     for (unsigned r = 0; r < 16; r++) {
         float sum = 0;
@@ -42,7 +50,7 @@ __device__ __forceinline__ void row_deltas(const bf16* dout, const bf16* out, si
             for (int j = 0; j < 8; j++) sum = fmaf(a[j], b[j], sum);
         }
         sum = warp_sum(sum);
-        if (lane == 0) shared_delta[r] = sum;
+        if (lane == 0) kept_delta<D>(tile, m + r) = sum;
         if (lane == 0 && r < rows) delta[r] = sum;
     }
     __syncwarp();
@@ -54,7 +62,6 @@ __device__ __forceinline__ void attention_backward_q(const bf16* q, const bf16* 
                                                      const float* lse, const bf16* dout, bf16* dq, float* delta,
                                                      Heads h, float scale) {
     DYNAMIC_SHARED(shared);
-    __shared__ float shared_delta[16 * WARPS];
     constexpr unsigned STRIDE = D + PAD, TILE = KEYS * STRIDE, ROWS = 16 * WARPS;
     bf16* tq = reinterpret_cast<bf16*>(shared);
     bf16 *td = tq + ROWS * STRIDE, *tk = td + ROWS * STRIDE, *tv = tk + 2 * TILE;
@@ -79,13 +86,13 @@ __device__ __forceinline__ void attention_backward_q(const bf16* q, const bf16* 
     bring(0);
     unsigned lane = threadIdx.x % 32, m = threadIdx.x / 32 * 16, row = first + m + lane / 4;
     unsigned rows = first + m < h.seq ? h.seq - first - m : 0;
-    row_deltas(dout + m * h.q_stride(), out + m * h.q_stride(), h.q_stride(), h.width, rows, delta + first + m,
-               shared_delta + m);
+    row_deltas<D>(dout + m * h.q_stride(), out + m * h.q_stride(), h.q_stride(), h.width, rows, delta + first + m, tq,
+                  m);
     float lse2[2], own[2], sums[D / 8][4] = {};
 #pragma unroll
     for (unsigned half = 0; half < 2; half++) {
         lse2[half] = row + 8 * half < h.seq ? lse[row + 8 * half] * LOG2_E : 0.0f;
-        own[half] = shared_delta[m + lane / 4 + 8 * half];
+        own[half] = kept_delta<D>(tq, m + lane / 4 + 8 * half);
     }
     for (unsigned tile = 0; tile < tiles; tile++) {
         copy_wait<0>();
@@ -152,18 +159,16 @@ __device__ __forceinline__ void add_shown(float (&sums)[WIDE][4], const bf16* we
     }
 }
 
-constexpr unsigned KV_WARPS = 8;
-
-/// Over all query heads of a group, in order. Grid (blocks of 128/SPLIT keys, K, B). Where the sums of a whole
+/// Over all query heads of a group, in order. Grid (blocks of 16·WARPS/SPLIT keys, K, B). Where the sums of a whole
 /// row do not fit the registers, SPLIT = 2 warps share 16 keys: each weighs half of the queries, shows its
 /// weights to the other, and owns half of the columns.
-template <unsigned D, unsigned QUERIES, unsigned SPLIT>
+template <unsigned D, unsigned QUERIES, unsigned SPLIT, unsigned WARPS>
 __device__ __forceinline__ void attention_backward_kv(const bf16* q, const bf16* k, const bf16* v, const float* lse,
                                                       const float* delta, const bf16* dout, bf16* dk, bf16* dv,
                                                       Heads h, float scale) {
     DYNAMIC_SHARED(shared);
-    constexpr unsigned STRIDE = D + PAD, TILE = QUERIES * STRIDE, ROWS = 16 * KV_WARPS / SPLIT, PART = D / SPLIT;
-    constexpr unsigned SHOWN = QUERIES + PAD, THREADS = 32 * KV_WARPS;
+    constexpr unsigned STRIDE = D + PAD, TILE = QUERIES * STRIDE, ROWS = 16 * WARPS / SPLIT, PART = D / SPLIT;
+    constexpr unsigned SHOWN = QUERIES + PAD, THREADS = 32 * WARPS;
     __shared__ float stats[2][2][QUERIES];  // lse and delta of the queries in each slot
     __shared__ __align__(16) bf16 weights[2][SPLIT == 1 ? 1 : ROWS * SHOWN];
     bf16* tk = reinterpret_cast<bf16*>(shared);
@@ -192,8 +197,8 @@ __device__ __forceinline__ void attention_backward_kv(const bf16* q, const bf16*
     copy_tile<ROWS, D, THREADS>(tk, k, h.kv_stride(), h.seq - first, h.width);
     copy_tile<ROWS, D, THREADS>(tv, v, h.kv_stride(), h.seq - first, h.width);
     bring(0);
-    unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, side = warp / (KV_WARPS / SPLIT);
-    unsigned m = warp % (KV_WARPS / SPLIT) * 16, key = first + m + lane / 4, n = side * PART;
+    unsigned lane = threadIdx.x % 32, warp = threadIdx.x / 32, side = warp / (WARPS / SPLIT);
+    unsigned m = warp % (WARPS / SPLIT) * 16, key = first + m + lane / 4, n = side * PART;
     float sums_k[PART / 8][4] = {}, sums_v[PART / 8][4] = {};
     for (unsigned step = 0; step < group * tiles; step++) {
         copy_wait<0>();
@@ -231,8 +236,8 @@ __device__ __forceinline__ void attention_backward_kv(const bf16* q, const bf16*
 }
 
 /// Dynamic shared memory, in bytes: 4 · (16·WARPS + 2·KEYS) · (D + 8).
-#define ATTENTION_BACKWARD_Q(D, KEYS, WARPS)                                                                       \
-    extern "C" __global__ void __launch_bounds__(32 * WARPS, 1) attention_backward_q_bf16_##D(                     \
+#define ATTENTION_BACKWARD_Q(name, D, KEYS, WARPS)                                                                 \
+    extern "C" __global__ void __launch_bounds__(32 * WARPS, 1) attention_backward_q_bf16_##name(                  \
         const bf16* __restrict__ q, const bf16* __restrict__ k, const bf16* __restrict__ v,                        \
         const bf16* __restrict__ out, const float* __restrict__ lse, const bf16* __restrict__ dout,                \
         bf16* __restrict__ dq, float* __restrict__ delta, unsigned seq, unsigned heads, unsigned kv_heads,         \
@@ -240,22 +245,25 @@ __device__ __forceinline__ void attention_backward_kv(const bf16* q, const bf16*
         Heads h = {seq, heads, kv_heads, width};                                                                   \
         attention_backward_q<D, KEYS, WARPS>(q, k, v, out, lse, dout, dq, delta, h, scale);                        \
     }                                                                                                              \
-    HOST_KERNEL(attention_backward_q_bf16_##D)
-ATTENTION_BACKWARD_Q(64, 64, 8);
-ATTENTION_BACKWARD_Q(128, 64, 8);
-ATTENTION_BACKWARD_Q(256, 16, 4);
+    HOST_KERNEL(attention_backward_q_bf16_##name)
+ATTENTION_BACKWARD_Q(64, 64, 64, 8);
+ATTENTION_BACKWARD_Q(128, 128, 64, 8);
+ATTENTION_BACKWARD_Q(256, 256, 16, 4);
+ATTENTION_BACKWARD_Q(128_small, 128, 16, 8);
 
-/// Dynamic shared memory, in bytes: 4 · (128/SPLIT + 2·QUERIES) · (D + 8).
-#define ATTENTION_BACKWARD_KV(D, QUERIES, SPLIT)                                                                   \
-    extern "C" __global__ void __launch_bounds__(32 * KV_WARPS, 1) attention_backward_kv_bf16_##D(                    \
+/// Dynamic shared memory, in bytes: 4 · (16·WARPS/SPLIT + 2·QUERIES) · (D + 8).
+#define ATTENTION_BACKWARD_KV(name, D, QUERIES, SPLIT, WARPS)                                                      \
+    extern "C" __global__ void __launch_bounds__(32 * WARPS, 1) attention_backward_kv_bf16_##name(                 \
         const bf16* __restrict__ q, const bf16* __restrict__ k, const bf16* __restrict__ v,                        \
         const float* __restrict__ lse, const float* __restrict__ delta, const bf16* __restrict__ dout,             \
         bf16* __restrict__ dk, bf16* __restrict__ dv, unsigned seq, unsigned heads, unsigned kv_heads,             \
         unsigned width, float scale) {                                                                             \
         Heads h = {seq, heads, kv_heads, width};                                                                   \
-        attention_backward_kv<D, QUERIES, SPLIT>(q, k, v, lse, delta, dout, dk, dv, h, scale);               \
+        attention_backward_kv<D, QUERIES, SPLIT, WARPS>(q, k, v, lse, delta, dout, dk, dv, h, scale);              \
     }                                                                                                              \
-    HOST_KERNEL(attention_backward_kv_bf16_##D)
-ATTENTION_BACKWARD_KV(64, 64, 1);
-ATTENTION_BACKWARD_KV(128, 32, 1);
-ATTENTION_BACKWARD_KV(256, 32, 2);
+    HOST_KERNEL(attention_backward_kv_bf16_##name)
+ATTENTION_BACKWARD_KV(64, 64, 64, 1, 8);
+ATTENTION_BACKWARD_KV(128, 128, 32, 1, 8);
+ATTENTION_BACKWARD_KV(256, 256, 32, 2, 8);
+ATTENTION_BACKWARD_KV(128_small, 128, 16, 1, 8);
+ATTENTION_BACKWARD_KV(256_small, 256, 32, 2, 2);

@@ -5,7 +5,8 @@
 // [B, H, T] f32; scale = 1/√D. Kernels exist for D up to 64, 128 and 256, D a multiple of 8; addresses are
 // 16-byte aligned.
 //
-// Grid (blocks of 128 queries, H, B), 256 threads. A warp owns 16 queries and all their sums.
+// Grid (blocks of 128 queries, H, B), 256 threads. A warp owns 16 queries and all their sums. Kernels whose names end with
+// `_small` need at most 99 KiB of shared memory a block, which is all that some devices have.
 #include "attention.cuh"
 
 constexpr unsigned FORWARD_WARPS = 8, FORWARD_ROWS = 16 * FORWARD_WARPS, FORWARD_THREADS = 32 * FORWARD_WARPS;
@@ -99,13 +100,15 @@ __device__ __forceinline__ void attention_forward(const bf16* q, const bf16* k, 
 }
 
 /// Dynamic shared memory, in bytes: 2 · (128 + 4 · KEYS) · (D + 8).
-#define ATTENTION_FORWARD(D, KEYS)                                                                                 \
-    extern "C" __global__ void __launch_bounds__(FORWARD_THREADS, 1) attention_forward_bf16_##D(                   \
+#define ATTENTION_FORWARD(name, D, KEYS)                                                                           \
+    extern "C" __global__ void __launch_bounds__(FORWARD_THREADS, 1) attention_forward_bf16_##name(                \
         const bf16* __restrict__ q, const bf16* __restrict__ k, const bf16* __restrict__ v, bf16* __restrict__ out, \
         float* __restrict__ lse, unsigned seq, unsigned heads, unsigned kv_heads, unsigned width, float scale) {   \
         attention_forward<D, KEYS>(q, k, v, out, lse, {seq, heads, kv_heads, width}, scale);                       \
     }                                                                                                              \
-    HOST_KERNEL(attention_forward_bf16_##D)
-ATTENTION_FORWARD(64, 64);
-ATTENTION_FORWARD(128, 64);
-ATTENTION_FORWARD(256, 32);
+    HOST_KERNEL(attention_forward_bf16_##name)
+ATTENTION_FORWARD(64, 64, 64);
+ATTENTION_FORWARD(128, 128, 64);
+ATTENTION_FORWARD(256, 256, 32);
+ATTENTION_FORWARD(128_small, 128, 48);
+ATTENTION_FORWARD(256_small, 256, 16);

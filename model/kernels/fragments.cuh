@@ -40,10 +40,11 @@ __device__ __forceinline__ void load_b_transposed(uint32_t (&b)[4], const bf16* 
 template <unsigned ROWS, unsigned COLUMNS, unsigned THREADS>
 __device__ __forceinline__ void copy_tile(bf16* tile, const bf16* from, size_t row_stride, unsigned rows,
                                           unsigned columns) {
-    constexpr unsigned CHUNKS = COLUMNS / 8;
+    constexpr unsigned CHUNKS = COLUMNS / 8, OWN = ROWS * CHUNKS / THREADS;
     static_assert(ROWS * CHUNKS % THREADS == 0, "each thread copies as many chunks");
-#pragma unroll
-    for (unsigned i = 0; i < ROWS * CHUNKS / THREADS; i++) {
+    constexpr unsigned STEPS = OWN > 8 ? 4 : OWN;  // addresses of more take registers that sums need
+#pragma unroll STEPS
+    for (unsigned i = 0; i < OWN; i++) {
         unsigned chunk = threadIdx.x + i * THREADS, row = chunk / CHUNKS, column = chunk % CHUNKS * 8;
         unsigned left = row < rows && column < columns ? min(columns - column, 8u) : 0;
         copy_async(tile + row * (COLUMNS + PAD) + column, left ? from + row * row_stride + column : from, left * 2);

@@ -68,7 +68,7 @@ pub enum ModelError {
     /// More memory than the device has free.
     #[error(
         "{:.1} GiB are needed (weights {:.1}, gradients {:.1}, optimizer {:.1}, activations {:.1}, reserve {:.1}) and the \
-         device has {:.1} GiB free; choose a smaller batch, shorter sequences or recomputation",
+         device has {:.1} GiB free; choose a smaller batch, shorter sequences or a smaller model",
         gib(plan.total_bytes.saturating_add(*reserve)), gib(plan.weights_bytes), gib(plan.gradients_bytes),
         gib(plan.optimizer_bytes), gib(plan.workspace_bytes), gib(*reserve), gib(*free)
     )]

@@ -1,6 +1,7 @@
 //! The text a command works on: the embedded corpus, a prepared folder, or raw text prepared on the way.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
@@ -46,7 +47,7 @@ pub(crate) struct DataArgs {
 /// Tokens to train on and tokens to measure on.
 pub(crate) struct Corpus {
     pub(crate) tokenizer: Tokenizer,
-    pub(crate) train: Dataset,
+    pub(crate) train: Arc<Dataset>,
     pub(crate) validation: Option<Dataset>,
     /// In words.
     pub(crate) name: String,
@@ -209,7 +210,7 @@ pub(crate) fn embedded_with(tokenizer: Tokenizer) -> Result<Corpus> {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&embedded::hash()).update(&tokenizer.hash());
     Ok(Corpus {
-        train: Dataset::embedded(&tokenizer, Split::Train)?,
+        train: Arc::new(Dataset::embedded(&tokenizer, Split::Train)?),
         validation: Some(Dataset::embedded(&tokenizer, Split::Validation)?),
         name: format!("embedded corpus {}", &embedded::hash_hex()[..16]),
         source: format!("embedded corpus {}", &embedded::hash_hex()[..16]),
@@ -273,7 +274,7 @@ pub(crate) fn open_prepared(folder: &Path) -> Result<Corpus> {
         validation.as_ref().map_or(Ok(()), Dataset::check_shards)?;
     }
     Ok(Corpus {
-        train,
+        train: Arc::new(train),
         validation,
         name: format!("{} ({})", folder.display(), manifest.source),
         source: manifest.source.clone(),

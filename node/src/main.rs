@@ -11,6 +11,7 @@ mod eval;
 mod export;
 mod failure;
 mod files;
+mod fit;
 mod memory;
 mod model_folder;
 mod output;
@@ -19,6 +20,7 @@ mod report;
 mod run;
 mod simulate;
 mod storage;
+mod team;
 mod text_stream;
 mod train;
 

@@ -15,16 +15,24 @@ pub(crate) fn peak_rss_bytes() -> Option<u64> {
 /// # Errors
 /// Says how much is needed, how much there is, and what to lower.
 pub(crate) fn check(needed: usize, remedy: &str) -> Result<()> {
-    let Some(free) = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| available(&text)) else {
-        return Ok(());
-    };
-    if needed as u64 > free {
-        #[allow(clippy::cast_precision_loss)] // shown with one decimal
-        let gb = |bytes: u64| bytes as f64 / 1e9;
-        let (needed, free) = (gb(needed as u64), gb(free));
-        bail!("{needed:.1} GB of memory are needed, {free:.1} GB are free; {remedy}");
-    }
-    Ok(())
+    check_against(free(), needed, remedy)
+}
+
+/// As [`check`] against `free` bytes, where they are known.
+///
+/// # Errors
+/// As [`check`].
+pub(crate) fn check_against(free: Option<usize>, needed: usize, remedy: &str) -> Result<()> {
+    let Some(free) = free.filter(|free| needed > *free) else { return Ok(()) };
+    #[allow(clippy::cast_precision_loss)] // shown with one decimal
+    let gb = |bytes: usize| bytes as f64 / 1e9;
+    bail!("{:.1} GB of memory are needed, {:.1} GB are free; {remedy}", gb(needed), gb(free))
+}
+
+/// Bytes of memory that can be had without swapping, where the system says so.
+pub(crate) fn free() -> Option<usize> {
+    let free = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| available(&text))?;
+    usize::try_from(free).ok()
 }
 
 /// Bytes of memory of this machine, and those free, where the system says so.

@@ -264,4 +264,26 @@ fn a_plan_allocates_nothing() {
     assert_eq!(plan["plan"]["optimizer_bytes"], 8 * 1_204_881_408u64);
     // θ alone would take 4.8 GB.
     assert!(plan["peak_rss_bytes"].as_u64().unwrap() < 256 << 20, "{plan}");
+    let bytes = &plan["recompute"]["total_bytes"];
+    assert!(bytes["on"].as_u64().unwrap() < bytes["off"].as_u64().unwrap(), "{plan}");
+    let chosen = plan["recompute"]["chosen"].as_str().unwrap();
+    assert_eq!((&plan["recompute"]["asked"], &plan["plan"]["total_bytes"]), (&"auto".into(), &bytes[chosen]));
+}
+
+#[test]
+fn what_auto_chose_is_written_and_computing_again_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut hashes = Vec::new();
+    for (name, flags, written) in
+        [("auto", &[][..], "off"), ("on", &["--recompute", "on"], "on"), ("bare", &["--recompute"], "on")]
+    {
+        let out = folder.path().join(name);
+        let args = [&["--steps", "2"], &SHORT[2..], flags].concat();
+        hashes.push(hash(&summary(train(&out, &args))));
+        let settings = std::fs::read_to_string(out.join("train.toml")).unwrap();
+        assert!(settings.contains(&format!("recompute = \"{written}\"")), "{settings}");
+    }
+    assert!(hashes.iter().all(|hash| *hash == hashes[0]), "{hashes:?}");
+    let unknown = train(&folder.path().join("x"), &["--recompute", "maybe"]).output().unwrap();
+    assert_eq!(unknown.status.code(), Some(2));
 }

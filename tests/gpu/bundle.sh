@@ -1,48 +1,72 @@
 #!/usr/bin/env bash
-# Builds what tests/gpu/run.sh carries to a machine with a GPU: the program, the test binaries, vectors and scripts.
+# Packs what tests/gpu/run.sh runs on a machine with a GPU, where nothing is built: the program and the test binaries,
+# stripped, in one archive below target/, which git ignores.
 #
-#   tests/gpu/bundle.sh FOLDER
+#   tests/gpu/bundle.sh [--whole] [--dev] [ARCHIVE]      target/gpu/bundle.tar.xz unless named
 #
-# Needs Rust here and nothing but glibc (2.34 or later) and the driver there.
+# A machine that gets this tree as well needs nothing else: run.sh takes vectors and scripts from the tree.
+#   --whole   with vectors and scripts, for a machine without the tree
+#   --dev     the program as tests are built, without a release build: for a rehearsal, not for measurements
+# Needs Rust and xz here; glibc and the driver there.
 set -euo pipefail
-[ $# = 1 ] || { sed -n '2,6s/^# \{0,1\}//p' "$0"; exit 2; }
-mkdir -p "$1"
-out=$(cd "$1" && pwd)
+usage() { sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2; }
+whole='' profile=release archive='' effort=-6
+for argument in "$@"; do
+    case $argument in
+        --whole) whole=1 ;;
+        --dev) profile=debug effort=-1 ;;
+        -*) usage ;;
+        *) [ -z "$archive" ] || usage; archive=$(realpath -m "$argument") ;;
+    esac
+done
 cd "$(dirname "$0")/../.."
+archive=${archive:-$PWD/target/gpu/bundle.tar.xz}
 export CARGO_INCREMENTAL=0
 
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
 # The dev profile: optimised, with assertions on, and built already where the tests were run.
-messages=$(mktemp)
-trap 'rm -f "$messages"' EXIT
-cargo test --workspace --locked --no-run --message-format=json >"$messages"
-cargo build --release --workspace --bins --locked
-mkdir -p "$out/tests" "$out/peers" "$out/vectors"
+cargo test --workspace --locked --no-run --message-format=json >"$work/messages"
+[ $profile = debug ] || cargo build --release --workspace --bins --locked
 
-# A test binary by package and target.
-take() {
-    local file
-    file=$(python3 - "$messages" "$1" "$2" <<'PYTHON'
+# The file that a build made of a target of a package: its test binary, or the program.
+built() {
+    python3 - "$work/messages" "$@" <<'PYTHON'
 import json, os, sys
-messages, package, target = sys.argv[1:]
+messages, package, target, test = sys.argv[1:]
 for line in open(messages):
     m = json.loads(line)
-    if m.get("reason") == "compiler-artifact" and m.get("executable") and m["profile"]["test"]:
+    if m.get("reason") == "compiler-artifact" and m.get("executable") and m["profile"]["test"] == (test == "test"):
         if m["target"]["name"] == target and os.path.dirname(m["manifest_path"]).endswith("/" + package):
-            print(m["executable"])
+            sys.exit(print(m["executable"]))
+sys.exit(f"error: cargo built no {target} of {package}")
 PYTHON
-    )
-    [ -n "$file" ] || { echo "error: no test binary $2 of $1" >&2; exit 1; }
-    cp "$file" "$out/tests/$1-$2"
 }
-take gpu driver
-take model kernels
-take demo gauntlet_demo
-take demo gpu
-take tests model
 
-cp "${CARGO_TARGET_DIR:-target}/release/gauntlet" "$out/"
-cp tests/gpu/run.sh "$out/"
-cp tests/peers/gpu_step.py tests/peers/demo_speed.py "$out/peers/"
-cp -r tests/vectors/. "$out/vectors/"
-git rev-parse HEAD >"$out/commit"
-du -sh "$out"
+out=$work/bundle
+mkdir -p "$out/tests"
+while read -r package target; do
+    file=$(built "$package" "$target" test)
+    cp "$file" "$out/tests/$package-$target"
+done <<'TESTS'
+gpu driver
+model kernels
+demo gauntlet_demo
+demo gpu
+tests model
+TESTS
+program=$(built node gauntlet program)
+[ $profile = debug ] || program=${program%/debug/gauntlet}/release/gauntlet
+cp "$program" "$out/gauntlet"
+strip "$out/gauntlet" "$out"/tests/*
+echo "$(git rev-parse HEAD)$(git diff --quiet HEAD || echo ', changed'), profile $profile" >"$out/commit"
+if [ -n "$whole" ]; then
+    mkdir "$out/peers"
+    cp tests/gpu/run.sh "$out/"
+    cp tests/peers/gpu_step.py tests/peers/demo_speed.py "$out/peers/"
+    cp -r tests/vectors "$out/vectors"
+fi
+mkdir -p "$(dirname "$archive")"
+tar -C "$out" -c . | xz -T0 $effort >"$archive.part"
+mv "$archive.part" "$archive"
+echo "$archive: $(stat -c %s "$archive") bytes, unpacked $(du -sb "$out" | cut -f1)"

@@ -7,6 +7,8 @@ mod gradients;
 mod paths;
 mod transformers;
 
+use std::sync::{Arc, LazyLock};
+
 use gauntlet_gpu::chosen::Chosen;
 use gauntlet_model::engine::cpu::{Cpu, Path};
 use gauntlet_model::engine::cuda::{Cuda, FAT_BINARY, Precision};
@@ -22,12 +24,16 @@ pub fn engine_on(cpu: Cpu, config: &LlamaConfig, batch: usize, seq: usize, mode:
     Engine::new(cpu, config, EngineOptions { batch, seq, mode }).unwrap()
 }
 
-/// The CUDA backend on the emulated device, or on the GPU that `GAUNTLET_TEST_DEVICE` names.
-pub fn cuda<P: Precision>() -> Cuda<Chosen, P> {
+/// One for all tests of a process: a GPU takes its time to open, and to load the kernels.
+static DEVICE: LazyLock<Arc<Chosen>> = LazyLock::new(|| {
     let kernels = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../model/kernels");
     let cache = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
-    let device = Chosen::new(&[&kernels], &[FAT_BINARY], cache).unwrap_or_else(|e| panic!("{e}"));
-    Cuda::new(std::sync::Arc::new(device)).unwrap()
+    Arc::new(Chosen::new(&[&kernels], &[FAT_BINARY], cache).unwrap_or_else(|e| panic!("{e}")))
+});
+
+/// The CUDA backend on the emulated device, or on the GPU that `GAUNTLET_TEST_DEVICE` names.
+pub fn cuda<P: Precision>() -> Cuda<Chosen, P> {
+    Cuda::new(Arc::clone(&DEVICE)).unwrap()
 }
 
 /// A buffer as long as θ, on the host.

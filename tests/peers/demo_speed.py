@@ -4,12 +4,12 @@
 Restated from bloc97/DeMo (demo.py): chunks by reshape and permute, DCT by products with the basis, topk, scatter with
 mean, inverse, sign. f32 values, int64 indices, no packing, no signature.
 
-    python tests/peers/demo_speed.py [params] [peers] [topk] [runs] [threads]
+    python tests/peers/demo_speed.py [params] [peers] [topk] [runs] [threads] [--device cuda:0]
 """
 
+import argparse
 import json
 import math
-import sys
 import time
 
 import torch
@@ -24,18 +24,15 @@ def basis(n):
     return f.float()
 
 
-F = basis(EDGE)
-
-
-def encode(x):
+def encode(x, f):
     y, x_ = x.shape[0] // EDGE, x.shape[1] // EDGE
     x = x.view(y, EDGE, x_, EDGE).permute(0, 2, 1, 3)
-    return torch.einsum("yxij,jb,ia->yxab", x, F, F)
+    return torch.einsum("yxij,jb,ia->yxab", x, f, f)
 
 
-def decode(c):
+def decode(c, f):
     y, x = c.shape[:2]
-    c = torch.einsum("yxab,jb,ia->yxij", c, F, F)
+    c = torch.einsum("yxab,jb,ia->yxij", c, f, f)
     return c.permute(0, 2, 1, 3).reshape(y * EDGE, x * EDGE)
 
 
@@ -46,46 +43,72 @@ def compress(c, k):
 
 
 def scatter(shape, index, value):
-    c = torch.zeros(*shape[:2], EDGE * EDGE)
+    c = torch.zeros(*shape[:2], EDGE * EDGE, device=value.device)
     c.scatter_reduce_(-1, index, value, reduce="mean", include_self=False)
     return c.view(*shape[:2], EDGE, EDGE)
 
 
+class Clock:
+    """Times of the parts, each until the device is done."""
+
+    def __init__(self, device):
+        self.device, self.times = device, {}
+
+    def time(self, name, part):
+        self.wait()
+        start = time.perf_counter()
+        result = part()
+        self.wait()
+        self.times.setdefault(name, []).append(time.perf_counter() - start)
+        return result
+
+    def wait(self):
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+
+
 def main():
-    arguments = [int(a) for a in sys.argv[1:]] + [None] * 5
-    params, peers, k, runs = (a or d for a, d in zip(arguments, (20_000_000, 15, 32, 3)))
-    torch.set_num_threads(arguments[4] or 2)
+    parser = argparse.ArgumentParser()
+    for name, default in [("params", 20_000_000), ("peers", 15), ("topk", 32), ("runs", 3), ("threads", 2)]:
+        parser.add_argument(name, nargs="?", type=lambda text: int(float(text)), default=default)
+    parser.add_argument("--device", type=torch.device, default="cpu")
+    args = parser.parse_args()
+    device, peers, k, runs = args.device, args.peers, args.topk, args.runs
+    torch.set_num_threads(args.threads)
     torch.manual_seed(0)
+    f = basis(EDGE).to(device)
     cols = 2048
-    rows = params // cols // EDGE * EDGE
+    rows = args.params // cols // EDGE * EDGE
     n = rows * cols
     shape = (rows // EDGE, cols // EDGE)
-    grad, theta = torch.randn(rows, cols), torch.randn(rows, cols)
-    delta = torch.zeros(rows, cols)
-    times = {"encode": [], "decode_aggregate_apply": [], "trial": []}
-    sent = []
+    grad, theta = torch.randn(rows, cols, device=device), torch.randn(rows, cols, device=device)
+    delta = torch.zeros(rows, cols, device=device)
+    clock = Clock(device)
+
+    def send():
+        delta.mul_(0.999).add_(grad, alpha=1e-3)
+        index, value = compress(encode(delta, f), k)
+        delta.sub_(decode(scatter(shape, index, value), f))
+        return index, value
+
+    def apply():
+        value = torch.cat([v / (v.norm() + 1e-8) for _, v in gathered], dim=-1)
+        index = torch.cat([i for i, _ in gathered], dim=-1)
+        theta.mul_(1 - 1e-3 * 0.1).sub_(decode(scatter(shape, index, value), f).sign_(), alpha=1e-3)
+
     with torch.no_grad():
-        for run in range(max(runs, 1) + 1):
-            start = time.perf_counter()
-            delta.mul_(0.999).add_(grad, alpha=1e-3)
-            index, value = compress(encode(delta), k)
-            delta.sub_(decode(scatter(shape, index, value)))
-            times["encode"].append(time.perf_counter() - start)
-            sent.append((index, value))
+        # The first run of each warms up and does not count.
+        sent = [clock.time("encode", send) for _ in range(max(runs, 1) + 1)]
         gathered = [(i, v * (1 + p / 100)) for p, (i, v) in enumerate((sent * peers)[:peers])]
-        for run in range(max(runs, 1) + 1):
-            start = time.perf_counter()
-            value = torch.cat([v / (v.norm() + 1e-8) for _, v in gathered], dim=-1)
-            index = torch.cat([i for i, _ in gathered], dim=-1)
-            theta.mul_(1 - 1e-3 * 0.1).sub_(decode(scatter(shape, index, value)).sign_(), alpha=1e-3)
-            times["decode_aggregate_apply"].append(time.perf_counter() - start)
-            start = time.perf_counter()
-            trial = theta - 2e-4 * decode(scatter(shape, *gathered[0])).sign_()
-            times["trial"].append(time.perf_counter() - start)
+        for _ in range(max(runs, 1) + 1):
+            clock.time("decode_aggregate_apply", apply)
+            trial = clock.time("trial", lambda: theta - 2e-4 * decode(scatter(shape, *gathered[0]), f).sign_())
     assert trial.shape == theta.shape
-    ns = {key: {"min": min(t[1:]) / n * 1e9, "median": sorted(t[1:])[len(t[1:]) // 2] / n * 1e9} for key, t in times.items()}
-    print(json.dumps({"params": n, "peers": peers, "topk": k, "threads": torch.get_num_threads(), "ns_per_param": ns,
-                      "bytes": n // 4096 * k * 12}, indent=2))
+    ns = {key: {"min": min(t[1:]) / n * 1e9, "median": sorted(t[1:])[len(t[1:]) // 2] / n * 1e9}
+          for key, t in clock.times.items()}
+    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+    print(json.dumps({"params": n, "peers": peers, "topk": k, "device": str(device), "threads": torch.get_num_threads(),
+                      "ns_per_param": ns, "bytes": n // 4096 * k * 12, "peak_bytes": peak}, indent=2))
 
 
 if __name__ == "__main__":

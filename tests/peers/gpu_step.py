@@ -5,9 +5,10 @@ Eager and torch.compile, both with scaled_dot_product_attention, bf16 autocast o
 norm 1, fused AdamW: what our step does. Needs PyTorch alone; the model is written out below.
 
     python3 tests/peers/gpu_step.py path/to/gauntlet [--device cuda:0] [--preset 1b] [--seq 2048] [--batch 8]
-                                    [--rounds 3] [--runs 5] [--eager-only] [--peak-tflops X]
+                                    [--rounds 3] [--runs 5] [--eager-only] [--peak-tflops X] [--first FILE]
 
 Every round runs eager, gauntlet, compile, gauntlet. One JSON object a measurement, then a summary of medians.
+`--first` names what `gauntlet bench step` printed for the same shape, which gives shape and peak rate without a run.
 `--device cpu` runs the same code on the CPU with a small preset, to see that it works.
 """
 import argparse
@@ -161,11 +162,13 @@ def main():
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--eager-only", action="store_true")
     parser.add_argument("--peak-tflops", type=float)
+    parser.add_argument("--first")
     args = parser.parse_args()
     torch.backends.cuda.matmul.allow_tf32 = True
     names = ["eager"] if args.eager_only else ["eager", "compile"]
     found = {}
-    first = ours(args)  # gives the shape, and does not count
+    # Gives the shape, and does not count.
+    first = json.load(open(args.first)) if args.first else ours(args)
     shape = first["shape"]
     args.peak_tflops = args.peak_tflops or first["peak_tflops"]
     print(json.dumps({"torch": torch.__version__, "device": first.get("device_name", first["device"]), "shape": shape,

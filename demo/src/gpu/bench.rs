@@ -14,6 +14,9 @@ use serde::Serialize;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Elements of a whole chunk.
+const CHUNK: usize = 64 * 64;
+
 /// Nanoseconds per parameter, each from the first launch until the device is done.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct NsPerParam {
@@ -52,6 +55,14 @@ pub struct Report {
     pub apply_over_traffic: f64,
     /// Hash of the last θ: that of [`crate::bench::run`] with the same setup.
     pub theta_hash: String,
+}
+
+/// Bytes of device memory that [`run`] takes, about: θ, gradient and momentum, the gather, and what is sent.
+pub fn device_bytes(setup: &Setup) -> usize {
+    let entries = setup.params.div_ceil(CHUNK).saturating_mul(setup.topk);
+    // An entry is an index and a level for every peer; the sender's has its value besides, and two payloads.
+    let gathered = entries.saturating_mul(3 * setup.peers.max(1) + 15);
+    setup.params.saturating_mul(12).saturating_add(gathered)
 }
 
 /// Measures on a device that has [`crate::gpu::FAT_BINARY`] loaded. `clock` is any monotonic time.

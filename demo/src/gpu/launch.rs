@@ -397,3 +397,33 @@ pub(super) fn check_sent<D: Device>(
 fn check_scales<D: Device>(t: &Tables<D>, peers: u32, words: usize) -> Result<()> {
     at_least("scales", peers as usize * t.n_tensors as usize * SCALE_BYTES / 8, words)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::gpu::{Buffer, test_device};
+    use crate::synthetic::normal;
+    use crate::{Codebook, Format, Layout};
+    use std::sync::Arc;
+
+    #[test]
+    fn what_times_are_measured_against_reads_and_writes_everything_once() {
+        let device = test_device();
+        let n = 4 * (3 * THREADS as usize + 5);
+        let layout = Layout::from_shapes([("a", vec![n])]).unwrap();
+        let format = Format::new(layout, 64, 4, Codebook::default()).unwrap();
+        let tables = Tables::new(Arc::clone(&device), format).unwrap();
+        let streams = StreamKernels::find(&*device).unwrap();
+        let values = |seed: u64| (0..n as u64).map(|i| normal(seed + i)).collect::<Vec<_>>();
+        let (grads, m) = (values(1), values(1 << 40));
+        let on_device = Buffer::from_slice(&device, &grads).unwrap();
+        let mut changed = Buffer::from_slice(&device, &m).unwrap();
+        streams.momentum(&tables, on_device.view(), changed.view_mut()).unwrap();
+        let sums: Vec<f32> = m.iter().zip(&grads).map(|(m, g)| m + g).collect();
+        assert_eq!(changed.to_vec().unwrap(), sums);
+        streams.theta(&tables, changed.view_mut()).unwrap();
+        assert_eq!(changed.to_vec().unwrap(), sums.iter().map(|x| 2.0 * x).collect::<Vec<_>>());
+        let short = Buffer::zeros(&device, n - 1).unwrap();
+        assert!(streams.momentum(&tables, short.view(), changed.view_mut()).is_err());
+    }
+}

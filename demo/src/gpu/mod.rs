@@ -29,13 +29,18 @@ pub use tables::Tables;
 /// The kernels of `demo/kernels` as a fat binary: code for sm_80 and sm_90a, PTX for the rest.
 pub static FAT_BINARY: &[u8] = include_bytes!("../../kernels/kernels.fatbin");
 
-/// The kernels on the CPU, or on the GPU that `GAUNTLET_TEST_DEVICE` names, for unit tests.
+/// The kernels on the CPU, or on the GPU that `GAUNTLET_TEST_DEVICE` names, for unit tests: one device a process.
 #[cfg(test)]
 pub(crate) fn test_device() -> std::sync::Arc<gauntlet_gpu::chosen::Chosen> {
-    let kernels = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
-    // Unit tests have no folder of their own but the one they lie in.
-    let program = std::env::current_exe().unwrap();
-    let folder = program.parent().unwrap();
-    let chosen = gauntlet_gpu::chosen::Chosen::new(&[&kernels], &[FAT_BINARY], folder);
-    std::sync::Arc::new(chosen.unwrap_or_else(|e| panic!("{e}")))
+    use gauntlet_gpu::chosen::Chosen;
+    use std::sync::{Arc, LazyLock};
+
+    static DEVICE: LazyLock<Arc<Chosen>> = LazyLock::new(|| {
+        let kernels = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
+        // Unit tests have no folder of their own but the one they lie in.
+        let program = std::env::current_exe().unwrap();
+        let chosen = Chosen::new(&[&kernels], &[FAT_BINARY], program.parent().unwrap());
+        Arc::new(chosen.unwrap_or_else(|e| panic!("{e}")))
+    });
+    Arc::clone(&DEVICE)
 }

@@ -8,11 +8,11 @@ use std::ffi::c_void;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use cudarc::cublaslt::result::{self, CublasError};
+use cudarc::cublaslt::result::CublasError;
 use cudarc::cublaslt::sys;
 use cudarc::driver::sys::CUstream;
-use libloading::os::unix::{Library as Opened, RTLD_GLOBAL, RTLD_NOW};
 
+use super::cublaslt::{Functions, made};
 use super::{Context, Memory};
 use crate::device::{Factor, LibraryProduct, Number};
 use crate::error::{GpuError, Result};
@@ -20,10 +20,9 @@ use crate::error::{GpuError, Result};
 /// Scratch the library may use: what NVIDIA advises for Hopper.
 const WORKSPACE: usize = 32 << 20;
 
-/// Names the library goes by.
-const NAMES: [&str; 3] = ["libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so"];
-
 pub(super) struct Library {
+    functions: Functions,
+    file: PathBuf,
     handle: sys::cublasLtHandle_t,
     workspace: Memory,
     plans: Mutex<HashMap<Shape, Option<Plan>>>,
@@ -51,71 +50,21 @@ struct Plan {
     algorithm: sys::cublasLtMatmulAlgo_t,
 }
 
-/// Where CUDA's libraries may lie, by the environment's variables (`variable` looks one up).
-pub fn folders(variable: impl Fn(&str) -> Option<String>) -> Vec<PathBuf> {
-    let mut all = Vec::new();
-    for name in ["CUDA_HOME", "CUDA_PATH"] {
-        if let Some(home) = variable(name).map(PathBuf::from) {
-            all.extend([home.join("lib64"), home.join("targets/x86_64-linux/lib"), home.join("lib")]);
-        }
-    }
-    for name in ["VIRTUAL_ENV", "CONDA_PREFIX"] {
-        if let Some(home) = variable(name).map(PathBuf::from) {
-            all.push(home.join("lib"));
-            all.extend(packages(&home.join("lib")));
-        }
-    }
-    all.extend(["/usr/local/cuda/lib64", "/usr/local/cuda/targets/x86_64-linux/lib"].map(PathBuf::from));
-    for home in ["/usr/local/lib", "/usr/lib", "/usr/lib/python3"] {
-        all.extend(packages(Path::new(home)));
-    }
-    all
-}
-
-/// The library's file in the first of `folders` that has it. Not finding it here is no proof: the loader's own path is
-/// searched after them.
-pub fn file(folders: &[PathBuf]) -> Option<PathBuf> {
-    files(folders).next()
-}
-
-fn files(folders: &[PathBuf]) -> impl Iterator<Item = PathBuf> {
-    folders.iter().flat_map(|folder| NAMES.map(|name| folder.join(name))).filter(|file| file.is_file())
-}
-
-/// Folders of NVIDIA's wheels in the Pythons below `lib`.
-fn packages(lib: &Path) -> Vec<PathBuf> {
-    let Ok(entries) = std::fs::read_dir(lib) else { return Vec::new() };
-    let mut pythons: Vec<PathBuf> =
-        entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
-    pythons.sort();
-    let places = ["nvidia/cu13/lib", "nvidia/cublas/lib"];
-    pythons
-        .iter()
-        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("python3")))
-        .flat_map(|python| ["site-packages", "dist-packages"].map(|kind| python.join(kind)))
-        .flat_map(|packages| places.map(|place| packages.join(place)))
-        .filter(|path| path.is_dir())
-        .collect()
-}
-
 impl Library {
     /// The library, or `None` where the machine has none.
     pub(super) fn open(folders: &[PathBuf], context: &Arc<Context>) -> Result<Option<Self>> {
-        // An open library is found by its name afterwards, wherever it lies. cudarc panics where it finds none.
-        for file in files(folders) {
-            // SAFETY: NVIDIA's library, whose constructors do nothing that matters here.
-            if let Ok(opened) = unsafe { Opened::open(Some(&file), RTLD_NOW | RTLD_GLOBAL) } {
-                std::mem::forget(opened); // stays open as long as the process runs
-                break;
-            }
-        }
-        // SAFETY: as above.
-        if !unsafe { sys::is_culib_present() } {
-            return Ok(None);
-        }
+        let Some((functions, file)) = Functions::find(folders) else { return Ok(None) };
         context.enter()?;
-        let handle = result::create_handle().map_err(|e| failed("starting cuBLASLt", e))?;
-        Ok(Some(Self { handle, workspace: context.alloc(WORKSPACE)?, plans: Mutex::default() }))
+        // SAFETY: the library writes the handle it makes.
+        let handle = made(|handle| unsafe { (functions.create)(handle) })
+            .map_err(|e| failed(&format!("starting cuBLASLt ({})", file.display()), e))?;
+        let workspace = context.alloc(WORKSPACE)?;
+        Ok(Some(Self { functions, file, handle, workspace, plans: Mutex::default() }))
+    }
+
+    /// The file it was opened from; without a folder where the loader's path has it.
+    pub(super) fn file(&self) -> &Path {
+        &self.file
     }
 
     /// Queues a product; `false` where the library has no algorithm for it.
@@ -148,15 +97,15 @@ impl Library {
         let address = |at: u64| at as *mut c_void;
         // SAFETY: the plan was made for these shapes; factors are host values, read before the call returns.
         unsafe {
-            result::matmul(
+            (self.functions.matmul)(
                 self.handle,
                 plan.description,
                 std::ptr::from_ref(&alpha).cast(),
-                std::ptr::from_ref(&beta).cast(),
                 address(p.b.address),
                 plan.first,
                 address(p.a.address),
                 plan.second,
+                std::ptr::from_ref(&beta).cast(),
                 address(p.out),
                 plan.out,
                 address(p.out),
@@ -167,6 +116,7 @@ impl Library {
                 stream.cast(),
             )
         }
+        .result()
         .map_err(|e| failed("a matrix product", e))?;
         Ok(true)
     }
@@ -178,10 +128,12 @@ impl Library {
             Number::F32 => sys::cudaDataType::CUDA_R_32F,
             Number::Bf16 => sys::cudaDataType::CUDA_R_16BF,
         };
-        let refused = |e| failed("planning a matrix product", e);
+        let (f, refused) = (&self.functions, |e| failed("planning a matrix product", e));
         let layout = |kind, rows: usize, columns: usize, stride: usize| {
             let stride = i64::try_from(stride).unwrap_or(i64::MAX);
-            result::create_matrix_layout(number(kind), rows as u64, columns as u64, stride).map_err(refused)
+            let (rows, columns) = (rows as u64, columns as u64);
+            // SAFETY: the library writes the layout it makes.
+            made(|layout| unsafe { (f.layout)(layout, number(kind), rows, columns, stride) }).map_err(refused)
         };
         // A factor stored [rows, columns] is a column-major [columns, rows].
         let factor = |f: &Factor, rows: usize, columns: usize| {
@@ -191,8 +143,11 @@ impl Library {
         let (first, second) = (factor(&p.b, p.k, p.n)?, factor(&p.a, p.m, p.k)?);
         let out = layout(p.output, p.n, p.m, p.n)?;
         let sums = sys::cublasComputeType_t::CUBLAS_COMPUTE_32F;
-        let description = result::create_matmul_desc(sums, sys::cudaDataType::CUDA_R_32F).map_err(refused)?;
-        let preference = result::create_matmul_pref().map_err(refused)?;
+        let scale = sys::cudaDataType::CUDA_R_32F;
+        // SAFETY: the library writes the description it makes.
+        let description = made(|made| unsafe { (f.description)(made, sums, scale) }).map_err(refused)?;
+        // SAFETY: as above.
+        let preference = made(|made| unsafe { (f.preference)(made) }).map_err(refused)?;
         let orders = [
             (CUBLASLT_MATMUL_DESC_TRANSA, i32::from(p.b.transposed)),
             (CUBLASLT_MATMUL_DESC_TRANSB, i32::from(p.a.transposed)),
@@ -201,8 +156,9 @@ impl Library {
             // SAFETY: the description was just made; the attribute is an i32.
             unsafe {
                 let value = std::ptr::from_ref(&order).cast();
-                result::set_matmul_desc_attribute(description, attribute, value, size_of::<i32>())
+                (f.describe)(description, attribute, value, size_of::<i32>())
             }
+            .result()
             .map_err(refused)?;
         }
         let workspace = WORKSPACE;
@@ -210,8 +166,9 @@ impl Library {
         unsafe {
             let (value, attribute) =
                 (std::ptr::from_ref(&workspace).cast(), Preference::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES);
-            result::set_matmul_pref_attribute(preference, attribute, value, size_of::<usize>())
+            (f.prefer)(preference, attribute, value, size_of::<usize>())
         }
+        .result()
         .map_err(refused)?;
         let alignments = [
             (Preference::CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, shape.b.2),
@@ -223,25 +180,42 @@ impl Library {
             // SAFETY: the preference was just made; the attribute is a u32.
             unsafe {
                 let value = std::ptr::from_ref(&bytes).cast();
-                result::set_matmul_pref_attribute(preference, attribute, value, size_of::<u32>())
+                (f.prefer)(preference, attribute, value, size_of::<u32>())
             }
+            .result()
             .map_err(refused)?;
         }
-        // SAFETY: all descriptors were just made.
-        let chosen = unsafe {
-            result::get_matmul_algo_heuristic(self.handle, description, first, second, out, out, preference)
-        };
+        let mut found = 0;
+        // SAFETY: all descriptors were just made; there is room for the one result asked for.
+        let chosen = made(|chosen: *mut sys::cublasLtMatmulHeuristicResult_t| unsafe {
+            let (handle, one) = (self.handle, 1);
+            let status = (f.heuristic)(
+                handle,
+                description,
+                first,
+                second,
+                out,
+                out,
+                preference,
+                one,
+                chosen,
+                &raw mut found,
+            );
+            // Nothing is written where nothing is found.
+            if found == 0 { sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED } else { status }
+        });
         // SAFETY: made above, and used no more.
-        let _ = unsafe { result::destroy_matmul_pref(preference) };
+        let _ = unsafe { (f.destroy_preference)(preference) };
+        let chosen = chosen.ok().filter(|chosen| chosen.state.result().is_ok());
         // None for this shape and alignment: our own kernel computes it.
-        Ok(chosen.ok().map(|chosen| Plan { description, first, second, out, algorithm: chosen.algo }))
+        Ok(chosen.map(|chosen| Plan { description, first, second, out, algorithm: chosen.algo }))
     }
 }
 
 impl Drop for Library {
     fn drop(&mut self) {
         // SAFETY: the handle was made by `open`; a device is dropped when nothing is queued on it any more.
-        let _ = unsafe { result::destroy_handle(self.handle) };
+        let _ = unsafe { (self.functions.destroy)(self.handle) };
     }
 }
 

@@ -5,20 +5,25 @@
 //! waiting (`cuMemFree` waits for the device).
 #![allow(unsafe_code)] // calls of the driver's C interface
 
+mod cublaslt;
 mod library;
+mod nccl;
+mod search;
 
 use std::ffi::{CString, c_void};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cudarc::driver::result::{self, DriverError};
 use cudarc::driver::sys;
 
-use crate::device::{Arg, Device, Grid, Kernel, LibraryProduct};
+use crate::device::{Arg, Counter, Counts, Device, Grid, Kernel, LibraryProduct};
 use crate::error::{GpuError, Result};
+pub use cublaslt::cublaslt;
 use library::Library;
-pub use library::{file as library_file, folders as library_folders};
+pub use nccl::{Nccl, nccl_version};
+pub use search::folders as library_folders;
 
 /// Dynamic shared memory every kernel may use without asking: 48 KiB less what a kernel declares itself.
 const FREE_SHARED: u32 = 32 << 10;
@@ -34,6 +39,8 @@ pub struct Found {
     pub memory: usize,
     /// Compute capability, such as (9, 0).
     pub capability: (i32, i32),
+    /// Bytes of shared memory a block may have.
+    pub shared_memory: u32,
 }
 
 /// The devices of this machine.
@@ -60,13 +67,25 @@ pub fn version() -> Result<(i32, i32)> {
     Ok((version / 1000, version % 1000 / 10))
 }
 
+/// Free bytes of a device.
+///
+/// # Errors
+/// As [`devices`], and when there is no such device.
+pub fn free_memory(ordinal: usize) -> Result<usize> {
+    start()?;
+    let context = Context::new(index(ordinal)?)?;
+    context.enter()?;
+    result::mem_get_info().map(|(free, _)| free).map_err(|e| failed("asking for free memory", e))
+}
+
 /// An NVIDIA GPU with one stream, the modules it was opened with, and cuBLASLt where it was found.
 pub struct Driver {
     context: Arc<Context>,
     found: Found,
     modules: Vec<sys::CUmodule>,
     functions: Mutex<Vec<Function>>,
-    library: Option<Library>,
+    library: Option<Box<Library>>,
+    counter: Counter,
 }
 
 /// Memory of a GPU; keeps the context alive.
@@ -126,8 +145,9 @@ impl Driver {
             })
         };
         let modules = images.iter().map(load).collect::<Result<_>>()?;
-        let library = Library::open(folders, &context)?;
-        Ok(Self { context, found, modules, functions: Mutex::default(), library })
+        let library = Library::open(folders, &context)?.map(Box::new);
+        let (functions, counter) = (Mutex::default(), Counter::default());
+        Ok(Self { context, found, modules, functions, library, counter })
     }
 
     /// The device.
@@ -138,6 +158,18 @@ impl Driver {
     /// Whether matrix products go through cuBLASLt; else through our own kernels.
     pub fn has_library(&self) -> bool {
         self.library.is_some()
+    }
+
+    /// The file cuBLASLt was opened from; without a folder where the loader's path has it.
+    pub fn library_file(&self) -> Option<&Path> {
+        self.library.as_deref().map(Library::file)
+    }
+
+    /// As a device whose blocks have at most `bytes` of shared memory, so that what others launch can be tested here.
+    #[must_use]
+    pub fn with_shared_memory(mut self, bytes: u32) -> Self {
+        self.found.shared_memory = self.found.shared_memory.min(bytes);
+        self
     }
 
     /// Computes products by our own kernels from here on.
@@ -262,17 +294,21 @@ impl Device for Driver {
         unsafe {
             result::launch_kernel(f.handle, (x, y, z), (grid.threads, 1, 1), grid.shared, stream, &mut params)
         }
-        .map_err(refused)
+        .map_err(refused)?;
+        self.counter.launch();
+        Ok(())
     }
 
     unsafe fn upload(&self, from: &[u8], to: u64) -> Result<()> {
         let stream = self.stream()?;
+        self.counter.copy();
         // SAFETY: by this function's contract; pageable memory is staged before the driver returns.
         unsafe { result::memcpy_htod_async(to, from, stream) }.map_err(|e| failed("copying to the GPU", e))
     }
 
     unsafe fn download(&self, from: u64, to: &mut [u8]) -> Result<()> {
         let stream = self.stream()?;
+        self.counter.copy();
         // SAFETY: by this function's contract; the copy is waited for below.
         unsafe { result::memcpy_dtoh_async(to, from, stream) }
             .map_err(|e| failed("copying from the GPU", e))?;
@@ -281,12 +317,14 @@ impl Device for Driver {
 
     unsafe fn zero(&self, at: u64, bytes: usize) -> Result<()> {
         let stream = self.stream()?;
+        self.counter.copy();
         // SAFETY: by this function's contract.
         unsafe { result::memset_d8_async(at, 0, bytes, stream) }.map_err(|e| failed("clearing memory", e))
     }
 
     unsafe fn copy(&self, from: u64, to: u64, bytes: usize) -> Result<()> {
         let stream = self.stream()?;
+        self.counter.copy();
         // SAFETY: by this function's contract.
         unsafe { result::memcpy_dtod_async(to, from, bytes, stream) }
             .map_err(|e| failed("copying in the GPU", e))
@@ -296,7 +334,15 @@ impl Device for Driver {
         let Some(library) = &self.library else { return Ok(false) };
         let stream = self.stream()?;
         // SAFETY: by this function's contract.
-        unsafe { library.product(product, stream) }
+        let taken = unsafe { library.product(product, stream) }?;
+        if taken {
+            self.counter.launch();
+        }
+        Ok(taken)
+    }
+
+    fn shared_memory(&self) -> u32 {
+        self.found.shared_memory
     }
 
     fn memory(&self) -> Result<(usize, usize)> {
@@ -304,8 +350,13 @@ impl Device for Driver {
         result::mem_get_info().map_err(|e| failed("asking for free memory", e))
     }
 
+    fn counts(&self) -> Counts {
+        self.counter.counts()
+    }
+
     fn wait(&self) -> Result<()> {
         let stream = self.stream()?;
+        self.counter.wait();
         // SAFETY: the stream lives as long as `self`.
         unsafe { result::stream::synchronize(stream) }.map_err(|e| failed("running kernels", e))
     }
@@ -335,10 +386,14 @@ fn found(ordinal: i32) -> Result<Found> {
         attribute(sys::CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
         attribute(sys::CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
     );
+    let shared =
+        attribute(sys::CUdevice_attribute_enum::CU_DEVICE_ATTRIBUTE_MAX_SHARED_MEMORY_PER_BLOCK_OPTIN)?;
+    let shared_memory = u32::try_from(shared).unwrap_or_default();
     // SAFETY: the device was given by the driver.
     let memory =
         unsafe { result::device::total_mem(device) }.map_err(|e| failed("describing a device", e))?;
-    Ok(Found { ordinal: usize::try_from(ordinal).unwrap_or_default(), name, memory, capability })
+    let ordinal = usize::try_from(ordinal).unwrap_or_default();
+    Ok(Found { ordinal, name, memory, capability, shared_memory })
 }
 
 fn index(ordinal: usize) -> Result<i32> {

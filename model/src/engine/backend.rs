@@ -154,7 +154,7 @@ impl Footprint {
 /// memory on the CPU, bf16 where tensor cores want it. Sums are f32 or better.
 ///
 /// Operations are queued in order; one that fails on the device shows as an error of the next download.
-pub trait Backend: Sync {
+pub trait Backend: Send + Sync {
     /// f32 memory of the device.
     type Buf: Send + Sync;
 
@@ -166,6 +166,14 @@ pub trait Backend: Sync {
 
     /// What computing here costs in memory.
     const FOOTPRINT: Footprint;
+
+    /// Refuses heads of a width that attention cannot be computed for here.
+    ///
+    /// # Errors
+    /// What they need, and what would do.
+    fn check_heads(&self, _head_dim: usize) -> Result<()> {
+        Ok(())
+    }
 
     /// A buffer of `len` zeros.
     ///

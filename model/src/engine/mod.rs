@@ -6,6 +6,7 @@
 
 mod backend;
 mod backward;
+mod collective;
 pub mod cpu;
 pub mod cuda;
 mod forward;
@@ -14,6 +15,7 @@ mod workspace;
 use std::ops::Range;
 
 pub use backend::{AdamW, Backend, Footprint, Heads, IGNORE, Order, Product, View, ViewMut, Write};
+pub use collective::{Collective, HostSum};
 pub use workspace::{EngineOptions, MemoryPlan, Mode};
 use workspace::{Sizes, Workspace};
 
@@ -80,9 +82,10 @@ impl<B: Backend> Engine<B> {
     /// An engine for `config` with buffers for `options`.
     ///
     /// # Errors
-    /// When the shape is refused or memory is short.
+    /// When the shape is refused, the device cannot compute it, or memory is short.
     pub fn new(backend: B, config: &LlamaConfig, options: EngineOptions) -> Result<Self> {
         config.check()?;
+        backend.check_heads(config.head_dim)?;
         let sizes = Sizes::new(config, options, B::FOOTPRINT)?;
         let work = Workspace::new(&backend, &sizes)?;
         let layout = Layout::new(config);

@@ -240,6 +240,13 @@ impl MemoryPlan {
         Ok(Self { parameters, weights_bytes, gradients_bytes, optimizer_bytes, workspace_bytes, total_bytes })
     }
 
+    /// As it is with an optimizer that holds so many bytes there.
+    #[must_use]
+    pub fn with_optimizer(self, bytes: usize) -> Self {
+        let rest = self.total_bytes - self.optimizer_bytes;
+        Self { optimizer_bytes: bytes, total_bytes: rest.saturating_add(bytes), ..self }
+    }
+
     /// Refuses what does not fit a device with `free` bytes, before anything is allocated.
     ///
     /// # Errors
@@ -325,6 +332,8 @@ mod tests {
         let cpu = MemoryPlan::new(&config, options, 2).unwrap();
         assert!(plan.workspace_bytes < cpu.workspace_bytes, "activations take half, weights a copy in bf16");
         assert!(plan.check(usize::MAX).is_ok());
+        let other = plan.with_optimizer(7);
+        assert_eq!(other.total_bytes + 8 * plan.parameters, plan.total_bytes + 7);
         let message = plan.check(24 << 30).unwrap_err().to_string();
         assert!(message.contains("24.0 GiB") && message.contains("smaller batch"), "{message}");
     }

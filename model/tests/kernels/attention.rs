@@ -1,7 +1,9 @@
 //! Causal attention, forward and backward: lengths around the tiles, grouped heads, every width of heads.
 
+use gauntlet_gpu::emulated::Emulated;
 use gauntlet_model::engine::cuda::{Bf16, F32, Precision};
-use gauntlet_model::engine::{Backend, Heads};
+use gauntlet_model::engine::{Backend, Engine, EngineOptions, Heads, Mode};
+use gauntlet_model::{LlamaConfig, preset};
 
 use super::*;
 
@@ -51,19 +53,31 @@ fn reference(h: Heads, q: &[f32], k: &[f32], v: &[f32], dout: &[f32]) -> Referen
     r
 }
 
+/// On a device with room for the fast kernels.
 fn check<P: Precision>(batch: usize, seq: usize, n_heads: usize, n_kv_heads: usize, head_dim: usize) {
-    let (cuda, mut random) = (cuda::<P>(), Random::fresh());
+    check_on(&cuda::<P>(), Heads { batch, seq, n_heads, n_kv_heads, head_dim });
+}
+
+/// And on one without.
+fn check_both(batch: usize, seq: usize, n_heads: usize, n_kv_heads: usize, head_dim: usize) {
     let h = Heads { batch, seq, n_heads, n_kv_heads, head_dim };
+    check_on(&cuda::<Bf16>(), h);
+    check_on(&cuda_small::<Bf16>(), h);
+}
+
+fn check_on<P: Precision>(cuda: &Cuda<Chosen, P>, h: Heads) {
+    let mut random = Random::fresh();
+    let Heads { batch, seq, n_heads, n_kv_heads, head_dim } = h;
     let (nq, nk) = (batch * seq * n_heads * head_dim, batch * seq * n_kv_heads * head_dim);
     let (q, k, v) = (random.acts::<P>(nq, 2.0), random.acts::<P>(nk, 2.0), random.acts::<P>(nk, 1.0));
     let dout = random.acts::<P>(nq, 1.0);
     let expected = reference(h, &q, &k, &v, &dout);
-    let (q, k, v, dout) = (put_act(&cuda, &q), put_act(&cuda, &k), put_act(&cuda, &v), put_act(&cuda, &dout));
-    let (mut out, mut lse) = (poison_act(&cuda, nq), poison(&cuda, batch * n_heads * seq));
+    let (q, k, v, dout) = (put_act(cuda, &q), put_act(cuda, &k), put_act(cuda, &v), put_act(cuda, &dout));
+    let (mut out, mut lse) = (poison_act(cuda, nq), poison(cuda, batch * n_heads * seq));
     cuda.attention_forward(h, all(&q), all(&k), all(&v), all_mut(&mut out), all_mut(&mut lse));
-    close("out", &get_act(&cuda, &out), &expected.out, limit::<P>());
-    close("lse", &get(&cuda, &lse), &expected.lse, 1e-5);
-    let (mut dq, mut dk, mut dv) = (poison_act(&cuda, nq), poison_act(&cuda, nk), poison_act(&cuda, nk));
+    close("out", &get_act(cuda, &out), &expected.out, limit::<P>());
+    close("lse", &get(cuda, &lse), &expected.lse, 1e-5);
+    let (mut dq, mut dk, mut dv) = (poison_act(cuda, nq), poison_act(cuda, nk), poison_act(cuda, nk));
     cuda.attention_backward(
         h,
         all(&q),
@@ -76,9 +90,9 @@ fn check<P: Precision>(batch: usize, seq: usize, n_heads: usize, n_kv_heads: usi
         all_mut(&mut dk),
         all_mut(&mut dv),
     );
-    close("dq", &get_act(&cuda, &dq), &expected.dq, limit::<P>());
-    close("dk", &get_act(&cuda, &dk), &expected.dk, limit::<P>());
-    close("dv", &get_act(&cuda, &dv), &expected.dv, limit::<P>());
+    close("dq", &get_act(cuda, &dq), &expected.dq, limit::<P>());
+    close("dk", &get_act(cuda, &dk), &expected.dk, limit::<P>());
+    close("dv", &get_act(cuda, &dv), &expected.dv, limit::<P>());
 }
 
 #[test]
@@ -98,14 +112,14 @@ fn bf16_heads_up_to_64() {
 
 #[test]
 fn bf16_heads_up_to_128() {
-    check::<Bf16>(1, 131, 2, 1, 128);
-    check::<Bf16>(2, 64, 3, 3, 72);
+    check_both(1, 131, 2, 1, 128);
+    check_both(2, 64, 3, 3, 72);
 }
 
 #[test]
 fn bf16_heads_up_to_256() {
-    check::<Bf16>(1, 131, 2, 1, 256);
-    check::<Bf16>(2, 17, 1, 1, 136);
+    check_both(1, 131, 2, 1, 256);
+    check_both(2, 17, 1, 1, 136);
 }
 
 #[test]
@@ -120,4 +134,35 @@ fn widths_that_no_kernel_takes_are_refused() {
     };
     assert!(refused(12).contains("multiple of 8"));
     assert!(refused(264).contains("at most 256"));
+}
+
+/// Compute capability 8.6, 8.9 and 12.0 allow a block 101,376 bytes, 8.0 166,912 and 9.0 232,448.
+#[test]
+fn heads_too_wide_for_the_shared_memory_are_refused_before_anything_is_allocated() {
+    fn made<P: Precision>(shared: u32, head_dim: usize) -> Result<(), String> {
+        let kernels = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
+        let device = Emulated::new(&[&kernels], Path::new(env!("CARGO_TARGET_TMPDIR"))).unwrap();
+        let cuda = Cuda::<_, P>::new(Arc::new(device.with_shared_memory(shared))).unwrap();
+        let config = LlamaConfig {
+            hidden_size: 2 * head_dim,
+            n_layers: 1,
+            n_heads: 2,
+            n_kv_heads: 2,
+            head_dim,
+            ..preset("byte-1m").unwrap()
+        };
+        let options = EngineOptions { batch: 1, seq: 8, mode: Mode::Train };
+        Engine::new(cuda, &config, options).map(|_| ()).map_err(|e| e.to_string())
+    }
+    for shared in [101_376, 166_912, 232_448] {
+        for head_dim in [64, 128, 256] {
+            assert_eq!(made::<Bf16>(shared, head_dim), Ok(()));
+        }
+        assert_eq!(made::<F32>(shared, 128), Ok(()));
+        assert_eq!(made::<F32>(shared, 256).is_ok(), shared > 101_376);
+    }
+    let message = made::<F32>(101_376, 256).unwrap_err();
+    for part in ["256 wide", "131584", "101376"] {
+        assert!(message.contains(part), "{message}");
+    }
 }

@@ -3,11 +3,11 @@
 use gauntlet_model::engine::cpu::{Cpu, Path as CodePath};
 use gauntlet_model::engine::cuda::{Bf16, F32, Precision};
 use gauntlet_model::engine::{
-    AdamW, Backend, Batch, Engine, EngineOptions, IGNORE, Mode, View, ViewMut, Write,
+    AdamW, Backend, Batch, Collective, Engine, EngineOptions, HostSum, IGNORE, Mode, View, ViewMut, Write,
 };
 use gauntlet_model::{Layout, LlamaConfig, init, preset};
 
-use super::{Random, close, cuda, wide};
+use super::{Random, close, cuda, get, put, wide};
 
 const BATCH: usize = 2;
 const SEQ: usize = 21;
@@ -104,4 +104,27 @@ fn f32_with_tied_embeddings() {
 #[test]
 fn bf16_as_the_cpu() {
     compare::<Bf16>(false, 3e-2);
+}
+
+/// More values than a block of the sum, on three devices.
+#[test]
+fn devices_add_up_in_their_order_and_take_over_the_first_ones_values() {
+    let (devices, mut random) = ([(); 3].map(|()| cuda::<Bf16>()), Random::fresh());
+    let len = (1 << 20) + 77;
+    let values: Vec<Vec<f32>> = (0..3).map(|_| random.values(len, 3.0)).collect();
+    let mut bufs: Vec<_> = devices.iter().zip(&values).map(|(cuda, values)| put(cuda, values)).collect();
+    let mut members: Vec<_> = devices.iter().zip(&mut bufs).collect();
+    HostSum.all_reduce(&mut members, len - 1).unwrap();
+    let sum: Vec<f32> = (0..len - 1).map(|i| values[0][i] + values[1][i] + values[2][i]).collect();
+    for (cuda, buf) in &members {
+        let held = get(cuda, buf);
+        assert!(held[..len - 1] == sum);
+    }
+    for ((cuda, buf), values) in members.iter().zip(&values) {
+        assert_eq!(get(cuda, buf)[len - 1], values[len - 1], "what lies behind is untouched");
+    }
+    HostSum.broadcast(&mut members, len).unwrap();
+    for (cuda, buf) in &members {
+        assert!(get(cuda, buf)[len - 1] == values[0][len - 1]);
+    }
 }

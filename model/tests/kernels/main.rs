@@ -8,12 +8,13 @@
 
 mod attention;
 mod engine;
+mod launches;
 mod matmul;
 mod operations;
 mod optimizer;
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use gauntlet_gpu::chosen::Chosen;
 use gauntlet_model::engine::cuda::{Buffer, Cuda, FAT_BINARY, Precision};
@@ -22,11 +23,25 @@ use gauntlet_model::engine::{Backend, View, ViewMut};
 pub type Floats = Buffer<Chosen, f32>;
 pub type Acts<P> = Buffer<Chosen, <P as Precision>::Element>;
 
-/// A backend on the emulated device.
-pub fn cuda<P: Precision>() -> Cuda<Chosen, P> {
+fn open() -> Chosen {
     let kernels = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
     let device = Chosen::new(&[&kernels], &[FAT_BINARY], Path::new(env!("CARGO_TARGET_TMPDIR")));
-    Cuda::new(Arc::new(device.unwrap_or_else(|e| panic!("{e}")))).unwrap()
+    device.unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// One for all tests of a process: a GPU takes its time to open, and to load the kernels.
+static DEVICE: LazyLock<Arc<Chosen>> = LazyLock::new(|| Arc::new(open()));
+/// The same, with as little shared memory as compute capability 8.6, 8.9 and 12.0 have.
+static SMALL: LazyLock<Arc<Chosen>> = LazyLock::new(|| Arc::new(open().with_shared_memory(99 << 10)));
+
+/// A backend on the emulated device, or on the GPU that `GAUNTLET_TEST_DEVICE` names.
+pub fn cuda<P: Precision>() -> Cuda<Chosen, P> {
+    Cuda::new(Arc::clone(&DEVICE)).unwrap()
+}
+
+/// As [`cuda`], where blocks have 99 KiB of shared memory.
+pub fn cuda_small<P: Precision>() -> Cuda<Chosen, P> {
+    Cuda::new(Arc::clone(&SMALL)).unwrap()
 }
 
 /// What ‖out − reference‖ / ‖reference‖ may be.

@@ -66,7 +66,8 @@ fn rms_norm<P: Precision>() {
 
 fn rope<P: Precision>() {
     let (cuda, mut random) = (cuda::<P>(), Random::fresh());
-    for (batch, seq, heads, d) in [(2, 9, 3, 10), (1, 5, 2, 64), (3, 7, 1, 16)] {
+    // In the last each of a launch's 2,112 blocks turns more than 256 · 8 pairs.
+    for (batch, seq, heads, d) in [(2, 9, 3, 10), (1, 5, 2, 64), (3, 7, 1, 16), (3, 1411, 16, 128)] {
         let (rows, half, width) = (batch * seq, d / 2, heads * d);
         let angles = random.values(seq * half, 3.0);
         let table: Vec<f32> = angles.iter().map(|a| a.cos()).chain(angles.iter().map(|a| a.sin())).collect();
@@ -95,7 +96,8 @@ fn rope<P: Precision>() {
 
 fn swiglu<P: Precision>() {
     let (cuda, mut random) = (cuda::<P>(), Random::fresh());
-    for (rows, width) in [(11, 29), (13, 136)] {
+    // In the last each of a launch's 2,112 blocks has more than 256 · 8 outputs.
+    for (rows, width) in [(11, 29), (13, 136), (2115, 2048)] {
         let x = random.acts::<P>(rows * 2 * width, 4.0);
         let dout = random.acts::<P>(rows * width, 1.0);
         let (mut out_ref, mut dx_ref) = (vec![0.0; rows * width], vec![0.0; rows * 2 * width]);

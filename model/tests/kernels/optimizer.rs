@@ -8,7 +8,8 @@ use super::*;
 #[test]
 fn adamw() {
     let (cuda, mut random) = (cuda::<F32>(), Random::fresh());
-    let n = 1031;
+    // More than the 2,112 blocks of a launch hold.
+    let n = 2112 * 256 + 1031;
     let step =
         AdamW { lr: 3e-3, beta1: 0.9, beta2: 0.95, eps: 1e-8, weight_decay: 0.1, step: 7, grad_scale: 0.5 };
     let (grads, theta) = (random.values(n, 1.0), random.values(n, 1.0));

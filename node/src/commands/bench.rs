@@ -1,18 +1,13 @@
 //! `gauntlet bench step|gemm|demo`: how fast this machine trains, as JSON.
 
-use std::time::Instant;
-
 use anyhow::Result;
 use clap::{Args, Subcommand};
-use gauntlet_model::engine::cpu::{Cpu, Path};
-use gauntlet_model::engine::{Backend, Order, Product, View, ViewMut, Write};
+use gauntlet_model::engine::cpu::Path;
 use gauntlet_model::{LlamaConfig, preset};
 use serde_json::json;
 
-use super::{bench_demo, bench_step};
+use super::{bench_demo, bench_gemm, bench_step};
 use crate::cli::Usage;
-use crate::device::DeviceArgs;
-use crate::memory::peak_rss_bytes;
 use crate::output;
 
 /// Which part to measure.
@@ -21,18 +16,9 @@ pub(crate) enum Bench {
     /// One training step: forward, backward, clipping, AdamW.
     Step(bench_step::Args),
     /// The matrix products of one training step, alone.
-    Gemm(GemmArgs),
+    Gemm(bench_gemm::Args),
     /// Submissions: encode, decode + aggregate + apply, trial.
     Demo(bench_demo::DemoArgs),
-}
-
-/// The products of one step.
-#[derive(Args)]
-pub(crate) struct GemmArgs {
-    #[command(flatten)]
-    shape: ShapeArgs,
-    #[command(flatten)]
-    device: DeviceArgs,
 }
 
 /// Shape of the model and the batch.
@@ -71,9 +57,6 @@ pub(crate) struct ShapeArgs {
     /// Measured runs, after two that warm up.
     #[arg(long, default_value_t = 7)]
     pub(super) runs: usize,
-    /// Compute activations again in the backward pass instead of keeping them.
-    #[arg(long)]
-    pub(super) recompute: bool,
     /// Code path of the element-wise kernels: best, avx2 or portable.
     #[arg(long, default_value = "best", value_parser = code_path)]
     pub(super) path: Path,
@@ -116,7 +99,7 @@ impl ShapeArgs {
         json!({
             "hidden": c.hidden_size, "layers": c.n_layers, "heads": c.n_heads, "kv_heads": c.n_kv_heads,
             "head_dim": c.head_dim, "ffn": c.intermediate_size, "vocab": c.vocab_size, "seq": self.seq, "batch": self.batch,
-            "threads": threads, "recompute": self.recompute,
+            "threads": threads,
         })
     }
 }
@@ -124,75 +107,10 @@ impl ShapeArgs {
 pub(crate) fn run(bench: Bench) -> Result<()> {
     let result = match bench {
         Bench::Step(args) => bench_step::step(&args)?,
-        Bench::Gemm(args) => gemm(&args)?,
+        Bench::Gemm(args) => bench_gemm::gemm(&args)?,
         Bench::Demo(args) => bench_demo::demo(&args)?,
     };
     output::text(&format!("{result:#}\n"))
-}
-
-/// The matrix products of a step in the shapes and orders the engine uses.
-fn gemm(args: &GemmArgs) -> Result<serde_json::Value> {
-    args.device.cpu_only("bench gemm")?;
-    let args = &args.shape;
-    let c = args.config()?;
-    let cpu = Cpu::new(args.threads, args.path)?;
-    let n = args.batch * args.seq;
-    let linear = [
-        ("q_proj", c.hidden_size, c.q_size()),
-        ("kv_proj", c.hidden_size, c.kv_size()),
-        ("o_proj", c.q_size(), c.hidden_size),
-        ("gate_up_proj", c.hidden_size, 2 * c.intermediate_size),
-        ("down_proj", c.intermediate_size, c.hidden_size),
-        ("lm_head", c.hidden_size, c.tokenizer_vocab_size),
-    ];
-    let mut rows = Vec::new();
-    for (name, width_in, width_out) in linear {
-        for (pass, product) in products(n, width_in, width_out) {
-            let seconds = time_product(&cpu, product, args.runs.max(1))?;
-            #[allow(clippy::cast_precision_loss)] // counts
-            let flops = 2.0 * (product.m * product.n * product.k) as f64;
-            rows.push(json!({
-                "product": name, "pass": pass, "m": product.m, "n": product.n, "k": product.k,
-                "seconds": spread(&seconds), "gflops": flops / median(&seconds) / 1e9,
-            }));
-        }
-    }
-    Ok(json!({
-        "bench": "gemm", "shape": args.shape(&c, Some(cpu.threads())), "runs": args.runs.max(1), "products": rows,
-        "peak_rss_bytes": peak_rss_bytes(),
-    }))
-}
-
-/// Forward, gradient of the input, gradient of the weight.
-fn products(n: usize, width_in: usize, width_out: usize) -> [(&'static str, Product); 3] {
-    use Order::{Normal, Transposed};
-    let p = |m, n, k, a, b, write| Product { m, n, k, a, b, write };
-    [
-        ("forward", p(n, width_out, width_in, Normal, Transposed, Write::Set)),
-        ("input gradient", p(n, width_in, width_out, Normal, Normal, Write::Set)),
-        ("weight gradient", p(width_out, width_in, n, Transposed, Normal, Write::Set)),
-    ]
-}
-
-fn time_product(cpu: &Cpu, p: Product, runs: usize) -> Result<Vec<f64>> {
-    let fill = |len: usize| -> Result<_> {
-        let mut buf = cpu.alloc(len)?;
-        #[allow(clippy::cast_precision_loss)] // any values that are not zeros
-        buf.iter_mut().enumerate().for_each(|(i, v)| *v = (hash(i as u64) % 2000) as f32 * 1e-3 - 1.0);
-        Ok(buf)
-    };
-    let (a, b, mut out) = (fill(p.m * p.k)?, fill(p.k * p.n)?, cpu.alloc(p.m * p.n)?);
-    let mut seconds = Vec::with_capacity(runs);
-    for i in 0..runs + 2 {
-        let (a, b) = (View { buf: &a, start: 0, len: p.m * p.k }, View { buf: &b, start: 0, len: p.k * p.n });
-        let out = ViewMut { buf: &mut out, start: 0, len: p.m * p.n };
-        let start = Instant::now();
-        cpu.scope(|| cpu.matmul(p, a, b, out));
-        if i >= 2 {
-            seconds.push(start.elapsed().as_secs_f64());
-        }
-    }
-    Ok(seconds)
 }
 
 pub(super) fn spread(seconds: &[f64]) -> serde_json::Value {

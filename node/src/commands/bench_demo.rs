@@ -7,6 +7,8 @@ use clap::Args;
 use gauntlet_demo::bench::{Setup, run};
 use gauntlet_model::engine::cpu::pool;
 use serde_json::{Value, json};
+#[cfg(not(target_feature = "crt-static"))]
+use {gauntlet_demo::gpu, gauntlet_gpu::Device, gauntlet_gpu::GpuError};
 
 use crate::cli::Usage;
 use crate::device::{self, DeviceArgs, Opened};
@@ -51,8 +53,6 @@ pub(crate) fn demo(args: &DemoArgs) -> Result<Value> {
     if !(1..=1000).contains(&args.peers) {
         return Err(Usage("--peers: 1 to 1000".into()).into());
     }
-    // θ, gradient, momentum, its zeros, trial; on a GPU two of them stay here.
-    memory::check(args.params.saturating_mul(20), "lower --params")?;
     let setup = Setup {
         params: args.params,
         peers: args.peers,
@@ -62,16 +62,24 @@ pub(crate) fn demo(args: &DemoArgs) -> Result<Value> {
     };
     let start = Instant::now();
     let clock = || start.elapsed();
+    let on_host = |bytes: usize| memory::check(args.params.saturating_mul(bytes), "lower --params");
     let (device, report) = match device::open(args.device.device)? {
         Opened::Cpu => {
+            on_host(20)?; // θ, gradient, momentum, its zeros, trial
             let report = pool(args.threads)?.install(|| run(&setup, &clock));
             ("cpu".to_owned(), report.map(|report| json!(report)))
         }
         #[cfg(not(target_feature = "crt-static"))]
         Opened::Gpu(driver) => {
+            on_host(8)?; // gradient and zeros, before they are brought to the device
+            let (needed, (free, total)) = (gpu::bench::device_bytes(&setup), driver.memory()?);
+            if needed > free {
+                let problem = anyhow::Error::from(GpuError::Memory { wanted: needed, free, total });
+                return Err(problem.context("lower --params or --peers"));
+            }
             let found = driver.found();
             let name = format!("cuda:{} ({})", found.ordinal, found.name);
-            (name, gauntlet_demo::gpu::bench::run(&driver, &setup, &clock).map(|report| json!(report)))
+            (name, gpu::bench::run(&driver, &setup, &clock).map(|report| json!(report)))
         }
     };
     let report = report.map_err(|e| match e {

@@ -3,16 +3,18 @@
 use std::time::Instant;
 
 use anyhow::Result;
-use gauntlet_model::engine::{
-    AdamW, Batch, Engine, EngineOptions, MemoryPlan, Mode, Order, Product, View, ViewMut, Write,
-};
-use gauntlet_model::{LlamaConfig, init};
+use gauntlet_gpu::Counts;
+use gauntlet_model::engine::{AdamW, Batch, Engine, EngineOptions, Order, Product, View, Write};
+use gauntlet_model::{Layout, LlamaConfig, init};
 use serde_json::{Value, json};
 
 use super::bench::{ShapeArgs, hash, median, spread};
+use super::bench_gemm::{Output, flops as flops_of, time_product};
 use crate::cli::Usage;
-use crate::device::{self, DeviceArgs, Place, Work};
+use crate::device::{self, DevicesArgs, Others, Place, Products, Together, share};
+use crate::fit::{Free, Held, Needs, Recompute};
 use crate::memory;
+use crate::team::{Part, Team};
 
 /// Edge of the product that shows a GPU's peak rate.
 const PEAK_EDGE: usize = 8192;
@@ -23,7 +25,13 @@ pub(crate) struct Args {
     #[command(flatten)]
     shape: ShapeArgs,
     #[command(flatten)]
-    device: DeviceArgs,
+    devices: DevicesArgs,
+    /// Compute activations again in the backward pass instead of keeping them; auto: only where they do not fit.
+    #[arg(long, default_value = "auto", num_args = 0..=1, default_missing_value = "on")]
+    recompute: Recompute,
+    /// Who multiplies on a GPU: library (cuBLASLt), own (our kernels), auto (the library where there is one).
+    #[arg(long, value_enum, default_value_t)]
+    products: Products,
     /// Peak rate that MFU is a share of, TFLOP/s [default: measured by one large product on a GPU; none on the CPU].
     #[arg(long, value_name = "X")]
     peak_tflops: Option<f64>,
@@ -34,7 +42,11 @@ pub(crate) fn step(args: &Args) -> Result<Value> {
         return Err(Usage("--peak-tflops: a positive number is expected".into()).into());
     }
     let config = args.shape.config()?;
-    device::run(args.device.device, args.shape.threads, args.shape.path, Step { args, config })
+    let devices = &args.devices.devices;
+    devices.share(args.shape.batch)?;
+    devices.fix_order();
+    let shape = &args.shape;
+    device::run_together((devices, args.products), shape.threads, shape.path, Step { args, config })
 }
 
 struct Step<'a> {
@@ -42,28 +54,40 @@ struct Step<'a> {
     config: LlamaConfig,
 }
 
-impl Work for Step<'_> {
+impl Together for Step<'_> {
     type Out = Value;
 
-    fn on<P: Place>(self, place: P) -> Result<Value> {
+    fn on<P: Place>(self, place: P, others: Option<Others<P>>) -> Result<Value> {
         let (args, config) = (&self.args.shape, &self.config);
-        let mode = if args.recompute { Mode::TrainRecompute } else { Mode::Train };
-        let options = EngineOptions { batch: args.batch, seq: args.seq, mode };
-        let plan = MemoryPlan::on(P::FOOTPRINT, config, options, 2)?;
-        let free = place.free()?;
-        match free {
-            Some(free) => plan.check(free)?,
-            None => memory::check(plan.total_bytes, "lower --batch or --seq, or add --recompute")?,
-        }
+        let devices = 1 + others.as_ref().map_or(0, |others| others.places.len());
+        let free = Free { device: place.free()?, host: memory::free() };
+        let batch = share(args.batch, devices)?;
+        let theta = 4 * Layout::new(config).total();
+        let needs = Needs {
+            config,
+            footprint: P::FOOTPRINT,
+            own_memory: free.device.is_some(),
+            batch: (batch, args.seq),
+            // AdamW's moments; beside a device, the first weights.
+            held: Held { device: 2 * theta, host: theta },
+        };
+        let fit = needs.fit(self.args.recompute, free)?;
+        let options = EngineOptions { batch, seq: args.seq, mode: fit.mode };
         let facts = place.facts();
         let peak = match self.args.peak_tflops {
             None if place.has_matrix_units() => Some(peak_tflops(&place, PEAK_EDGE)?),
             given => given,
         };
-        let mut bench = Bench::new(place, config, options)?;
-        for i in 0..args.runs.max(1) + 2 {
-            bench.step(i as u64, i >= 2)?;
+        let mut bench = Bench::new((place, others), config, options)?;
+        let (runs, mut warm) = (args.runs.max(1) as u64, None);
+        for i in 0..runs + 2 {
+            if i == 2 {
+                warm = bench.engine.backend().counts();
+            }
+            bench.step(i, i >= 2)?;
         }
+        let asked = bench.engine.backend().counts().zip(warm).map(|(now, warm)| now - warm);
+        let each = |count: fn(Counts) -> u64| asked.map(|asked| count(asked) / runs);
         let n = args.batch * args.seq;
         let flops = flops(config, args.batch, args.seq);
         let median = median(&bench.totals);
@@ -72,19 +96,26 @@ impl Work for Step<'_> {
         let mut result = json!({
             "bench": "step",
             "shape": args.shape(config, threads),
+            "devices": devices,
+            "with": bench.team.as_ref().map(Team::name),
             "parameters": bench.engine.layout().total(),
-            "runs": args.runs.max(1),
+            "runs": runs,
             "seconds": spread(&bench.totals),
             "forward_backward_seconds": spread(&bench.passes),
             "clip_adamw_seconds": spread(&bench.optimizer),
             "tokens_per_s": n as f64 / median,
             "gflops": flops / median / 1e9,
             "peak_tflops": peak,
-            "mfu": peak.map(|peak| flops / median / (peak * 1e12)),
+            "mfu": peak.map(|peak| flops / median / (peak * 1e12 * devices as f64)),
+            "first_loss": bench.first_loss,
             "loss": bench.loss,
-            "planned_bytes": plan.total_bytes,
+            "launches": each(|asked| asked.launches),
+            "copies": each(|asked| asked.copies),
+            "waits": each(|asked| asked.waits),
+            "recompute": Recompute::from(fit.mode),
+            "planned_bytes": fit.plan.total_bytes,
             // All buffers live from the first step on.
-            "device_bytes": free.zip(bench.engine.backend().free()?).map(|(a, b)| a.saturating_sub(b)),
+            "device_bytes": free.device.zip(bench.engine.backend().free()?).map(|(a, b)| a.saturating_sub(b)),
             "peak_rss_bytes": memory::peak_rss_bytes(),
         });
         if let Value::Object(result) = &mut result {
@@ -100,48 +131,99 @@ struct Bench<P: Place> {
     theta: P::Buf,
     grads: P::Buf,
     moments: [P::Buf; 2],
+    /// The other devices, where there are several.
+    team: Option<Team<P>>,
     ids: Vec<u32>,
-    options: EngineOptions,
+    /// Sequences and tokens of a batch over all devices.
+    batch: (usize, usize),
     passes: Vec<f64>,
     optimizer: Vec<f64>,
     totals: Vec<f64>,
+    /// Of the initial weights.
+    first_loss: f64,
+    /// After all steps but the last.
     loss: f64,
 }
 
 impl<P: Place> Bench<P> {
-    fn new(place: P, config: &LlamaConfig, options: EngineOptions) -> Result<Self> {
-        let engine = Engine::new(place, config, options)?;
+    fn new(
+        (place, others): (P, Option<Others<P>>),
+        config: &LlamaConfig,
+        options: EngineOptions,
+    ) -> Result<Self> {
+        let mut engine = Engine::new(place, config, options)?;
         let (place, layout) = (engine.backend(), engine.layout());
-        let (theta, ()) = place.make(layout.total(), |theta| {
+        let (mut theta, ()) = place.make(layout.total(), |theta| {
             init::init(layout, 0, theta);
             Ok(())
         })?;
-        let grads = engine.alloc_params()?;
-        let moments = [engine.alloc_params()?, engine.alloc_params()?];
+        let mut grads = engine.alloc_params()?;
+        let mut moments = [engine.alloc_params()?, engine.alloc_params()?];
+        let first =
+            Part { engine: &mut engine, theta: &mut theta, grads: &mut grads, moments: Some(&mut moments) };
+        let team = others.map(|others| Team::new(others, options, first)).transpose()?;
+        let batch = (options.batch * team.as_ref().map_or(1, Team::devices), options.seq);
         let vocab = u32::try_from(config.tokenizer_vocab_size)?;
-        let ids = (0..=options.batch * options.seq).map(|i| hash(i as u64) % vocab).collect();
+        let ids = (0..=batch.0 * batch.1).map(|i| hash(i as u64) % vocab).collect();
         let (passes, optimizer, totals) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { engine, theta, grads, moments, ids, options, passes, optimizer, totals, loss: 0.0 })
+        let (first_loss, loss) = (f64::NAN, f64::NAN);
+        Ok(Self {
+            engine,
+            theta,
+            grads,
+            moments,
+            team,
+            ids,
+            batch,
+            passes,
+            optimizer,
+            totals,
+            first_loss,
+            loss,
+        })
+    }
+
+    /// What the first device computes with, and the others.
+    fn parts(&mut self) -> (Part<'_, P>, Option<&mut Team<P>>) {
+        let Self { engine, theta, grads, moments, team, .. } = self;
+        (Part { engine, theta, grads, moments: Some(moments) }, team.as_mut())
     }
 
     /// One step; its times count or warm up.
     fn step(&mut self, i: u64, counts: bool) -> Result<()> {
-        let EngineOptions { batch, seq, .. } = self.options;
+        let (batch, seq) = self.batch;
         let n = batch * seq;
-        let (tokens, targets) =
-            (self.ids.get(..n).unwrap_or_default(), self.ids.get(1..).unwrap_or_default());
+        let ids = std::mem::take(&mut self.ids);
+        let (tokens, targets) = (ids.get(..n).unwrap_or_default(), ids.get(1..).unwrap_or_default());
         let batch = Batch { tokens, targets, batch, seq };
         #[allow(clippy::cast_precision_loss)] // a number of tokens
         let scale = 1.0 / n as f32;
         let start = Instant::now();
-        let (theta, grads, [m, v]) = (&mut self.theta, &mut self.grads, &mut self.moments);
-        self.loss = self.engine.loss_and_grad(theta, grads, batch, scale, Write::Set)?.mean();
+        let loss = match self.parts() {
+            (first, Some(team)) => team.loss_and_grad(first, batch, (scale, Write::Set))?,
+            (Part { engine, theta, grads, .. }, None) => {
+                engine.loss_and_grad(theta, grads, batch, scale, Write::Set)?
+            }
+        };
+        self.loss = loss.mean();
+        if i == 0 {
+            self.first_loss = self.loss;
+        }
         let middle = start.elapsed().as_secs_f64();
+        if let (first, Some(team)) = self.parts() {
+            team.sum(first)?;
+        }
         let (lr, beta1, beta2, eps, weight_decay) = (3e-4, 0.9, 0.95, 1e-8, 0.1);
         let adamw = AdamW { lr, beta1, beta2, eps, weight_decay, step: i + 1, grad_scale: 1.0 };
-        self.engine.adamw(adamw, Some(1.0), grads, theta, (m, v))?;
+        if let (first, Some(team)) = self.parts() {
+            team.adamw(first, adamw, Some(1.0))?;
+        } else {
+            let [m, v] = &mut self.moments;
+            self.engine.adamw(adamw, Some(1.0), &self.grads, &mut self.theta, (m, v))?;
+        }
         // A device that queues is done when a value comes back.
-        self.engine.backend().download(View { buf: theta, start: 0, len: 1 }, &mut [0.0])?;
+        self.engine.backend().download(View { buf: &self.theta, start: 0, len: 1 }, &mut [0.0])?;
+        self.ids = ids;
         let total = start.elapsed().as_secs_f64();
         if counts {
             self.passes.push(middle);
@@ -165,33 +247,10 @@ fn flops(c: &LlamaConfig, batch: usize, seq: usize) -> f64 {
 
 /// The best of several products of two square matrices, in the type and by the code that a step uses.
 fn peak_tflops<P: Place>(place: &P, edge: usize) -> Result<f64> {
-    let len = edge * edge;
-    let (values, ()) = place.make(len, |values| {
-        #[allow(clippy::cast_precision_loss)] // any values that are not zeros
-        values.iter_mut().enumerate().for_each(|(i, v)| *v = (hash(i as u64) % 2000) as f32 * 1e-3 - 1.0);
-        Ok(())
-    })?;
-    let mut room = place.alloc_rounded(len)?;
-    let factor = place.rounded(View { buf: &values, start: 0, len }, &mut room);
-    let (mut out, mut marker) = (place.alloc_act(len)?, place.alloc(1)?);
     let product =
         Product { m: edge, n: edge, k: edge, a: Order::Normal, b: Order::Transposed, write: Write::Set };
-    let (mut best, rounds, products) = (f64::INFINITY, 5, 10);
-    for round in 0..=rounds {
-        let start = Instant::now();
-        for _ in 0..products {
-            let out = ViewMut { buf: &mut out, start: 0, len };
-            place.scope(|| place.matmul(product, factor, factor, out));
-        }
-        place.zero(ViewMut { buf: &mut marker, start: 0, len: 1 });
-        place.download(View { buf: &marker, start: 0, len: 1 }, &mut [0.0])?;
-        if round > 0 {
-            best = best.min(start.elapsed().as_secs_f64() / f64::from(products));
-        }
-    }
-    #[allow(clippy::cast_precision_loss)] // counts
-    let flops = 2.0 * (len * edge) as f64;
-    Ok(flops / best / 1e12)
+    let seconds = time_product(place, product, Output::Activation, (5, 10))?;
+    Ok(flops_of(product) / seconds.into_iter().fold(f64::INFINITY, f64::min) / 1e12)
 }
 
 #[cfg(test)]

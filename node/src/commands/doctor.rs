@@ -44,9 +44,11 @@ struct Cuda {
     devices: Vec<Gpu>,
     /// Code in the embedded fat binaries.
     kernels: Vec<String>,
-    /// cuBLASLt, where its file is found.
-    cublaslt: Option<PathBuf>,
-    /// Folders it was looked for in, before the loader's own path.
+    /// cuBLASLt, where it is found: its file (without a folder where the loader's path has it) and its version.
+    cublaslt: Option<String>,
+    /// NCCL's version, where it is found: several GPUs train one model through it.
+    nccl: Option<String>,
+    /// Folders both were looked for in, before the loader's own path.
     looked_in: Vec<PathBuf>,
 }
 
@@ -56,12 +58,16 @@ struct Gpu {
     name: String,
     memory_bytes: usize,
     capability: String,
+    /// Bytes of shared memory a block may have.
+    shared_memory: u32,
+    /// Widths of heads (and those below) that attention can be computed for.
+    head_widths: Vec<usize>,
     /// The code of engine and DeMo that fits it.
     kernels: Option<String>,
     /// Whether the driver took the kernels.
     opens: bool,
-    /// Whether matrix products go through cuBLASLt.
-    cublaslt: bool,
+    /// The file of cuBLASLt that matrix products go through; else our own kernels compute them.
+    cublaslt: Option<PathBuf>,
 }
 
 pub(crate) fn run(args: &DoctorArgs) -> Result<()> {
@@ -121,12 +127,11 @@ impl Cuda {
             let Gpu { name, capability, .. } = gpu;
             rows.push(("GPU", format!("{}: {name}, {size}, {capability}, {kernels}, {state}", gpu.device)));
         }
-        let library = match &self.cublaslt {
-            Some(file) => file.display().to_string(),
-            None if self.devices.iter().any(|gpu| gpu.cublaslt) => "in the loader's path".into(),
-            None => "not found".into(),
-        };
-        rows.push(("cuBLASLt", library));
+        rows.push(("cuBLASLt", self.cublaslt.clone().unwrap_or_else(|| "not found".into())));
+        rows.push((
+            "NCCL",
+            self.nccl.clone().unwrap_or_else(|| "not found; only several GPUs need it".into()),
+        ));
         rows
     }
 }
@@ -143,22 +148,33 @@ fn examine(missing: &mut Vec<Missing>) -> Cuda {
 fn examine(missing: &mut Vec<Missing>) -> Cuda {
     use gauntlet_gpu::driver::{self, Driver, Found};
     use gauntlet_gpu::fat_binary;
+    use gauntlet_model::engine::cuda;
 
     let images = crate::device::images();
     let looked_in = crate::device::library_folders();
+    let nccl = driver::nccl_version(&looked_in);
     let mut cuda = Cuda {
         kernels: images
             .first()
             .map(|image| fat_binary::contents(image).iter().map(ToString::to_string).collect())
             .unwrap_or_default(),
-        cublaslt: driver::library_file(&looked_in),
+        cublaslt: driver::cublaslt(&looked_in)
+            .map(|(file, version)| format!("{} ({version})", file.display())),
+        nccl: nccl.as_ref().ok().cloned(),
         ..Cuda::default()
     };
     let mut describe = |found: Found| {
-        let Found { ordinal, name, memory, capability: (major, minor) } = found;
+        let Found { ordinal, name, memory, capability: (major, minor), shared_memory } = found;
+        let head_widths = cuda::head_widths(shared_memory);
         let opened = Driver::open(ordinal, &images, &looked_in);
         if let Err(error) = &opened {
             missing.push(Missing::new(format!("cuda:{ordinal}"), error.to_string()));
+        }
+        if let (true, Some(widest @ ..256)) = (opened.is_ok(), head_widths.last().copied()) {
+            missing.push(Missing::new(
+                format!("cuda:{ordinal}: shared memory for heads over {widest} wide"),
+                "train models with narrower heads here, others on a GPU of compute capability 8.0, 9.0 or 10.0",
+            ));
         }
         let codes = images.iter().map(|image| fat_binary::fitting(image, (major, minor)));
         let codes: Option<Vec<String>> = codes.map(|code| code.map(|code| code.to_string())).collect();
@@ -167,20 +183,25 @@ fn examine(missing: &mut Vec<Missing>) -> Cuda {
             name,
             memory_bytes: memory,
             capability: format!("{major}.{minor}"),
+            shared_memory,
+            head_widths,
             kernels: codes.and_then(|mut codes| codes.pop()),
             opens: opened.is_ok(),
-            cublaslt: opened.is_ok_and(|driver| driver.has_library()),
+            cublaslt: opened.ok().and_then(|driver| driver.library_file().map(PathBuf::from)),
         }
     };
     match driver::version().and_then(|version| Ok((version, driver::devices()?))) {
         Ok(((major, minor), devices)) => {
             cuda.driver = Some(format!("{major}.{minor}"));
             cuda.devices = devices.into_iter().map(&mut describe).collect();
+            if let (Err(error), [_, _, ..]) = (&nccl, &cuda.devices[..]) {
+                missing.push(Missing::new("NCCL", error.to_string()));
+            }
             if cuda.devices.is_empty() {
                 let remedy =
                     "the driver knows none: check CUDA_VISIBLE_DEVICES, and in a container --gpus all";
                 missing.push(Missing::new("GPU", remedy));
-            } else if !cuda.devices.iter().any(|gpu| gpu.cublaslt) {
+            } else if cuda.devices.iter().all(|gpu| gpu.cublaslt.is_none()) {
                 let remedy = "products go through our own kernels; for NVIDIA's install CUDA's toolkit, or \
                               pip install nvidia-cublas in a Python environment, and set CUDA_HOME or VIRTUAL_ENV to it";
                 missing.push(Missing::new("cuBLASLt", remedy));

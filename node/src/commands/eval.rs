@@ -121,7 +121,7 @@ fn language<P: Place>(args: &EvalArgs, model: Model, tokenizer: &Tokenizer, plac
     let hash = model.hash.clone();
     let (mut engine, theta) = engine(place, &model, args.batch, seq)?;
     let bar = progress::bar(sequences, "{bar:40} {pos}/{len} sequences ETA {eta}");
-    let (data, shape) = ((&text.data, tokenizer), (args.batch, seq));
+    let (data, shape) = ((&*text.data, tokenizer), (args.batch, seq));
     let measured = measure(&mut engine, &theta, data, shape, sequences, |n| bar.inc(n));
     bar.finish_and_clear();
     let Some(measured) = measured? else { bail!("stopped; nothing was measured to its end") };

@@ -2,6 +2,7 @@
 
 mod bench;
 mod bench_demo;
+mod bench_gemm;
 mod bench_step;
 mod data;
 mod doctor;

@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
+use gauntlet_model::engine::Mode;
 use gauntlet_model::engine::cpu::Path as CodePath;
 use serde_json::json;
 
 use crate::cli::Usage;
-use crate::device::{self, Choice, DeviceArgs, Place, Work};
+use crate::device::{self, Devices, DevicesArgs, Others, Place, Products, Together};
+use crate::fit::Recompute;
 use crate::memory::peak_rss_bytes;
 use crate::train::settings::{SettingArgs, Settings};
 use crate::train::{Run, SETTINGS, Shown, start};
@@ -32,7 +34,7 @@ pub(crate) struct TrainArgs {
     #[arg(long, default_value_t = 0)]
     threads: usize,
     #[command(flatten)]
-    device: DeviceArgs,
+    devices: DevicesArgs,
     /// Print parameters and memory, allocate and write nothing.
     #[arg(long)]
     plan: bool,
@@ -45,8 +47,10 @@ pub(crate) fn run(args: &TrainArgs) -> Result<()> {
     let settings = resolve(args)?;
     settings.check()?;
     if args.plan {
-        return plan(&settings, args.device.device);
+        return plan(&settings, &args.devices.devices);
     }
+    args.devices.devices.share(settings.batch)?;
+    args.devices.devices.fix_order();
     let out = match &args.out {
         Some(out) => out.clone(),
         None => next_free(Path::new("runs"), "train")?,
@@ -56,7 +60,7 @@ pub(crate) fn run(args: &TrainArgs) -> Result<()> {
     }
     progress::catch_signals()?;
     let training = Training { args, settings, out };
-    device::run(args.device.device, args.threads, CodePath::Best, training)
+    device::run_together((&args.devices.devices, Products::Auto), args.threads, CodePath::Best, training)
 }
 
 /// What is trained into which folder.
@@ -66,19 +70,19 @@ struct Training<'a> {
     out: PathBuf,
 }
 
-impl Work for Training<'_> {
+impl Together for Training<'_> {
     type Out = ();
 
-    fn on<P: Place>(self, place: P) -> Result<()> {
+    fn on<P: Place>(self, first: P, others: Option<Others<P>>) -> Result<()> {
         let Self { args, settings, out } = self;
         std::fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
         let shown = if output::wants_json(args.json) { Shown::Json } else { Shown::Bar };
-        let opened = Run::open(&out, settings.clone(), args.resume, place, shown);
+        let opened = Run::open(&out, settings, args.resume, (first, others), shown);
         let mut run = opened.inspect_err(|_| {
             // Succeeds only where nothing was put into it.
             let _ = std::fs::remove_dir(&out);
         })?;
-        files::write(&out.join(SETTINGS), &toml::to_string(&settings)?)?;
+        files::write(&out.join(SETTINGS), &toml::to_string(run.settings())?)?;
         run.greet();
         let summary = run.train()?;
         run.show(&summary)
@@ -116,12 +120,25 @@ fn read_saved(path: &Path) -> Result<Settings> {
     })
 }
 
-fn plan(settings: &Settings, choice: Choice) -> Result<()> {
-    let plan = start::plan(settings, &start::shape(settings)?, device::footprint(choice))?;
+fn plan(settings: &Settings, devices: &Devices) -> Result<()> {
+    let (config, known, batch) =
+        (start::shape(settings)?, device::known(devices.first()), devices.share(settings.batch)?);
+    let needs = start::needs(settings, &config, (known.footprint, known.own_memory), batch);
+    let fit = needs.choose(settings.recompute, known.free)?;
+    let [kept, again] = [Mode::Train, Mode::TrainRecompute].map(|mode| needs.plan(mode));
     let plan = json!({
         "model": settings.shape_name(), "optimizer": settings.optimizer, "workers": settings.workers,
-         "batch": settings.batch, "seq": settings.seq, "recompute": settings.recompute,
-        "plan": plan, "peak_rss_bytes": peak_rss_bytes(),
+        "batch": settings.batch, "seq": settings.seq, "devices": devices.count(),
+        "recompute": {
+            "asked": settings.recompute,
+            "chosen": Recompute::from(fit.mode),
+            "total_bytes": { "off": kept?.total_bytes, "on": again?.total_bytes },
+        },
+        "plan": fit.plan,
+        "host_bytes": needs.host_bytes(),
+        "free": { "device_bytes": known.free.device, "host_bytes": known.free.host },
+        "fits": needs.check(&fit.plan, known.free).is_ok(),
+        "peak_rss_bytes": peak_rss_bytes(),
     });
     output::text(&format!("{plan:#}\n"))
 }

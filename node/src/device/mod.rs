@@ -1,12 +1,13 @@
 //! Where a command computes: the one place that reads `--device` and opens a GPU.
 
+mod devices;
 mod place;
 
 use std::fmt;
 use std::str::FromStr;
 
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use gauntlet_gpu::GpuError;
 use gauntlet_model::LlamaConfig;
 use gauntlet_model::engine::Footprint;
@@ -19,8 +20,12 @@ use {
     std::sync::Arc,
 };
 
+use crate::cli::Usage;
+use crate::fit::Free;
+use crate::memory;
 use crate::output::note;
 use crate::run::compute::Compute;
+pub(crate) use devices::{Devices, DevicesArgs, Others, Together, run_together, share};
 pub(crate) use place::Place;
 
 /// What `--device` names.
@@ -79,20 +84,16 @@ pub(crate) struct DeviceArgs {
     pub(crate) device: Choice,
 }
 
-impl DeviceArgs {
-    /// For what computes on the CPU only so far: `auto` is the CPU, and a GPU is refused.
-    ///
-    /// # Errors
-    /// Names the flag and `what` cannot use a GPU.
-    pub(crate) fn cpu_only(self, what: &str) -> Result<()> {
-        match self.device {
-            Choice::Auto | Choice::Cpu => Ok(()),
-            gpu @ Choice::Cuda(_) => Err(GpuError::Unsupported(format!(
-                "--device {gpu}: {what} computes on the CPU only so far; use --device cpu"
-            ))
-            .into()),
-        }
-    }
+/// Who multiplies matrices on a GPU.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Products {
+    /// The library where it is found, else our kernels.
+    #[default]
+    Auto,
+    /// cuBLASLt.
+    Library,
+    /// Our kernels.
+    Own,
 }
 
 /// A device that was opened.
@@ -123,17 +124,29 @@ impl Opened {
 /// # Errors
 /// When a GPU was named: what is missing for it, and what to do.
 pub(crate) fn open(choice: Choice) -> Result<Opened> {
-    match choice {
-        Choice::Cpu => Ok(Opened::Cpu),
-        Choice::Auto => Ok(open_gpu(0).unwrap_or_else(|error| {
+    open_with(choice, Products::Auto)
+}
+
+/// As [`open`], with a choice of who multiplies.
+///
+/// # Errors
+/// As [`open`], and when the products that were asked for are not there.
+pub(crate) fn open_with(choice: Choice, products: Products) -> Result<Opened> {
+    let opened = match choice {
+        Choice::Cpu => Opened::Cpu,
+        Choice::Auto => open_gpu(0, products).unwrap_or_else(|error| {
             if let Some(reason) = worth_saying(&error) {
                 note(format_args!("{reason}; computing on the CPU"));
             }
             Opened::Cpu
-        })),
-        Choice::Cuda(ordinal) => open_gpu(ordinal)
-            .map_err(|error| anyhow::Error::from(error).context(format!("--device {choice}"))),
+        }),
+        Choice::Cuda(ordinal) => open_gpu(ordinal, products)
+            .map_err(|error| anyhow::Error::from(error).context(format!("--device {choice}")))?,
+    };
+    if matches!(opened, Opened::Cpu) && products != Products::Auto {
+        return Err(Usage("--products: only a GPU has a choice; name one with --device cuda:N".into()).into());
     }
+    Ok(opened)
 }
 
 /// Why `auto` takes the CPU, in short: `gauntlet doctor` has the details.
@@ -146,8 +159,18 @@ fn worth_saying(error: &GpuError) -> Option<String> {
 }
 
 #[cfg(not(target_feature = "crt-static"))]
-fn open_gpu(ordinal: usize) -> Result<Opened, GpuError> {
-    let driver = Driver::open(ordinal, &images(), &library_folders())?;
+fn open_gpu(ordinal: usize, products: Products) -> Result<Opened, GpuError> {
+    let mut driver = Driver::open(ordinal, &images(), &library_folders())?;
+    match products {
+        Products::Own => driver.without_library(),
+        Products::Library if !driver.has_library() => {
+            return Err(GpuError::Unavailable(
+                "--products library: cuBLASLt is not found; gauntlet doctor says where it was looked for"
+                    .into(),
+            ));
+        }
+        Products::Library | Products::Auto => {}
+    }
     Ok(Opened::Gpu(Arc::new(driver)))
 }
 
@@ -170,7 +193,7 @@ fn worth_saying(_: &GpuError) -> Option<String> {
 }
 
 #[cfg(target_feature = "crt-static")]
-fn open_gpu(_: usize) -> Result<Opened, GpuError> {
+fn open_gpu(_: usize, _: Products) -> Result<Opened, GpuError> {
     Err(GpuError::Unavailable(CPU_ONLY.into()))
 }
 
@@ -179,25 +202,40 @@ fn open_gpu(_: usize) -> Result<Opened, GpuError> {
 pub(crate) const CPU_ONLY: &str = "this program is the static build, which computes on the CPU only: a static program \
                                    cannot open a driver; use the other build (cargo build --release)";
 
-/// What computing on a device costs in memory, by its name alone: nothing is opened for a device that was named.
-pub(crate) fn footprint(choice: Choice) -> Footprint {
+/// What is known of a device's memory without computing on it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Known {
+    /// What computing there costs.
+    pub(crate) footprint: Footprint,
+    /// Whether it has memory of its own.
+    pub(crate) own_memory: bool,
+    /// Free bytes.
+    pub(crate) free: Free,
+}
+
+/// What is known of a device by its name: one that was named need not be there.
+pub(crate) fn known(choice: Choice) -> Known {
     use gauntlet_model::engine::cuda::{Bf16, Precision};
-    match choice {
-        Choice::Cpu => Footprint::CPU,
-        Choice::Cuda(_) => Bf16::FOOTPRINT,
-        Choice::Auto if has_gpu() => Bf16::FOOTPRINT,
-        Choice::Auto => Footprint::CPU,
+    let ordinal = match choice {
+        Choice::Cpu => None,
+        Choice::Auto => free_memory(0).map(|_| 0),
+        Choice::Cuda(ordinal) => Some(ordinal),
+    };
+    Known {
+        footprint: if ordinal.is_some() { Bf16::FOOTPRINT } else { Footprint::CPU },
+        own_memory: ordinal.is_some(),
+        free: Free { device: ordinal.and_then(free_memory), host: memory::free() },
     }
 }
 
 #[cfg(not(target_feature = "crt-static"))]
-fn has_gpu() -> bool {
-    driver::devices().is_ok_and(|devices| !devices.is_empty())
+fn free_memory(ordinal: usize) -> Option<usize> {
+    driver::free_memory(ordinal).ok()
 }
 
 #[cfg(target_feature = "crt-static")]
-fn has_gpu() -> bool {
-    false
+fn free_memory(_: usize) -> Option<usize> {
+    None
 }
 
 /// What a command does on whichever device it gets.
@@ -211,7 +249,18 @@ pub(crate) trait Work: Send {
 
 /// Opens the device and does `work` on it, with `threads` threads on the host; `path` is the CPU's.
 pub(crate) fn run<W: Work>(choice: Choice, threads: usize, path: CodePath, work: W) -> Result<W::Out> {
-    match open(choice)? {
+    run_with(choice, Products::Auto, threads, path, work)
+}
+
+/// As [`run`], with a choice of who multiplies.
+pub(crate) fn run_with<W: Work>(
+    choice: Choice,
+    products: Products,
+    threads: usize,
+    path: CodePath,
+    work: W,
+) -> Result<W::Out> {
+    match open_with(choice, products)? {
         Opened::Cpu => work.on(Cpu::new(threads, path)?),
         #[cfg(not(target_feature = "crt-static"))]
         Opened::Gpu(driver) => {
@@ -235,13 +284,5 @@ mod tests {
             assert!(name.parse::<Choice>().is_err_and(|e| e.contains("cuda:N")), "{name}");
         }
         assert!("cuda:99999999999999999999".parse::<Choice>().is_err());
-    }
-
-    #[test]
-    fn what_cannot_use_a_gpu_says_so() {
-        let refused = DeviceArgs { device: Choice::Cuda(1) }.cpu_only("the simulation").unwrap_err();
-        let message = refused.to_string();
-        assert!(message.contains("--device cuda:1") && message.contains("--device cpu"), "{message}");
-        assert!(DeviceArgs::default().cpu_only("x").is_ok());
     }
 }

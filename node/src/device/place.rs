@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use anyhow::Result;
+use gauntlet_gpu::Counts;
 use gauntlet_model::engine::Backend;
 use gauntlet_model::engine::cpu::{Buf, Cpu};
 use serde_json::{Map, Value};
@@ -36,6 +37,9 @@ pub(crate) trait Place: Backend {
 
     /// Free bytes of a device with memory of its own.
     fn free(&self) -> Result<Option<usize>>;
+
+    /// What was asked of a device that queues so far.
+    fn counts(&self) -> Option<Counts>;
 
     /// Whether one large product shows the device's peak rate, which a step is compared with.
     fn has_matrix_units(&self) -> bool;
@@ -74,6 +78,10 @@ impl Place for Cpu {
 
     fn free(&self) -> Result<Option<usize>> {
         Ok(None)
+    }
+
+    fn counts(&self) -> Option<Counts> {
+        None
     }
 
     fn has_matrix_units(&self) -> bool {
@@ -129,6 +137,10 @@ impl Place for Cuda<Driver, Bf16> {
 
     fn free(&self) -> Result<Option<usize>> {
         Ok(Some(self.device().memory()?.0))
+    }
+
+    fn counts(&self) -> Option<Counts> {
+        Some(self.device().counts())
     }
 
     fn has_matrix_units(&self) -> bool {

@@ -1,6 +1,7 @@
 //! The text a model is measured on, in the model's own tokens.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
 use gauntlet_data::{Dataset, PrepareOptions, Split, Tokenizer, TokenizerChoice, Validation, prepare};
@@ -13,7 +14,7 @@ use crate::progress;
 /// One split of a corpus.
 pub(crate) struct Text {
     pub(crate) split: Split,
-    pub(crate) data: Dataset,
+    pub(crate) data: Arc<Dataset>,
     /// In words.
     pub(crate) name: String,
     /// Hash of the corpus.
@@ -63,7 +64,7 @@ impl Text {
     fn of(corpus: Corpus, split: Option<Split>, prepared: Option<TempDir>) -> Result<Self> {
         let Corpus { train, validation, name, hash, .. } = corpus;
         let (split, data) = match (split, validation) {
-            (None | Some(Split::Validation), Some(validation)) => (Split::Validation, validation),
+            (None | Some(Split::Validation), Some(validation)) => (Split::Validation, Arc::new(validation)),
             (None | Some(Split::Train), _) => (Split::Train, train),
             (Some(Split::Validation), None) => bail!("{name}: has no validation split; use --split train"),
         };

@@ -1,6 +1,7 @@
 //! Checkpoints: `checkpoints/step-0000000100/` holds a model folder, the optimizer's moments and the
 //! state. A checkpoint is written beside its place and renamed into it, so that it is whole or absent.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -35,19 +36,36 @@ pub(crate) struct State {
 }
 
 /// What a checkpoint is made of.
-pub(crate) struct Parts<'a, P: Place> {
+pub(crate) struct Parts<'a> {
     pub(crate) step: u64,
-    pub(crate) config: &'a LlamaConfig,
-    pub(crate) layout: &'a Layout,
-    pub(crate) theta: &'a [f32],
-    pub(crate) optimizer: &'a Optimizer<P>,
-    pub(crate) place: &'a P,
-    pub(crate) tokenizer: &'a Tokenizer,
-    pub(crate) corpus: &'a str,
+    pub(crate) config: LlamaConfig,
+    pub(crate) layout: Layout,
+    /// Borrowed where the host computes, copied where a device does; and so are the optimizer's.
+    pub(crate) theta: Cow<'a, [f32]>,
+    /// The optimizer's buffers, by name.
+    pub(crate) optimizer: Vec<(String, Cow<'a, [f32]>)>,
+    pub(crate) tokenizer: Tokenizer,
+    pub(crate) corpus: String,
+}
+
+impl Parts<'_> {
+    /// Whether all values are copies.
+    pub(crate) fn copied(&self) -> bool {
+        let owned = |values: &Cow<'_, [f32]>| matches!(values, Cow::Owned(_));
+        owned(&self.theta) && self.optimizer.iter().all(|(_, values)| owned(values))
+    }
+
+    /// The same without borrowing: copies what is no copy yet.
+    pub(crate) fn into_owned(self) -> Parts<'static> {
+        let Self { step, config, layout, theta, optimizer, tokenizer, corpus } = self;
+        let own = |(name, values): (String, Cow<'_, [f32]>)| (name, Cow::Owned(values.into_owned()));
+        let (theta, optimizer) = (Cow::Owned(theta.into_owned()), optimizer.into_iter().map(own).collect());
+        Parts { step, config, layout, theta, optimizer, tokenizer, corpus }
+    }
 }
 
 /// Writes a checkpoint under `run`, unless it is there, and removes all but the newest `keep`.
-pub(crate) fn save<P: Place>(run: &Path, parts: &Parts<'_, P>, keep: usize) -> Result<PathBuf> {
+pub(crate) fn save(run: &Path, parts: &Parts<'_>, keep: usize) -> Result<PathBuf> {
     let root = run.join("checkpoints");
     fs::create_dir_all(&root).with_context(|| format!("cannot create {}", root.display()))?;
     let place = root.join(name(parts.step));
@@ -77,10 +95,10 @@ pub(crate) fn save<P: Place>(run: &Path, parts: &Parts<'_, P>, keep: usize) -> R
 }
 
 /// Whether `folder` is the checkpoint of the same θ, and so of the same run and step: whatever has its name is whole.
-fn holds<P: Place>(folder: &Path, parts: &Parts<'_, P>) -> bool {
-    let theta = || theta_hash(parts.layout, parts.theta).to_hex().to_string();
+fn holds(folder: &Path, parts: &Parts<'_>) -> bool {
+    let theta = || theta_hash(&parts.layout, &parts.theta).to_hex().to_string();
     let same = |state: State| {
-        (state.format, state.step, state.corpus.as_str()) == (FORMAT, parts.step, parts.corpus)
+        (state.format, state.step, &state.corpus) == (FORMAT, parts.step, &parts.corpus)
             && state.theta == theta()
     };
     folder.exists() && read_state(folder).is_ok_and(same)
@@ -90,21 +108,20 @@ fn rename(from: &Path, to: &Path) -> Result<()> {
     fs::rename(from, to).with_context(|| format!("cannot rename {} to {}", from.display(), to.display()))
 }
 
-fn write<P: Place>(folder: &Path, parts: &Parts<'_, P>) -> Result<()> {
+fn write(folder: &Path, parts: &Parts<'_>) -> Result<()> {
     fs::create_dir_all(folder).with_context(|| format!("cannot create {}", folder.display()))?;
-    let model = (parts.config, parts.layout, parts.theta);
-    model_folder::write(folder, model, Some(parts.tokenizer), weights::SHARD_BYTES)?;
+    let model = (&parts.config, &parts.layout, &*parts.theta);
+    model_folder::write(folder, model, Some(&parts.tokenizer), weights::SHARD_BYTES)?;
     let mut optimizer = BTreeMap::new();
-    for (i, name) in parts.optimizer.names().into_iter().enumerate() {
-        let hash = write_floats(&folder.join(file(&name)), &parts.optimizer.buffer(i, parts.place)?)?;
-        optimizer.insert(name, hash);
+    for (name, values) in &parts.optimizer {
+        optimizer.insert(name.clone(), write_floats(&folder.join(file(name)), values)?);
     }
     let state = State {
         format: FORMAT,
         step: parts.step,
-        theta: theta_hash(parts.layout, parts.theta).to_hex().to_string(),
+        theta: theta_hash(&parts.layout, &parts.theta).to_hex().to_string(),
         optimizer,
-        corpus: parts.corpus.to_owned(),
+        corpus: parts.corpus.clone(),
     };
     let path = folder.join(STATE);
     let mut file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
@@ -267,19 +284,10 @@ mod tests {
     }
 
     fn save_at(t: &Trained, run: &Path, step: u64, keep: usize) -> PathBuf {
-        let tokenizer = Tokenizer::bytes();
-        let (config, layout, theta) = (&t.config, &t.layout, t.theta.as_slice());
-        let parts = Parts {
-            step,
-            config,
-            layout,
-            theta,
-            optimizer: &t.optimizer,
-            place: &t.cpu,
-            tokenizer: &tokenizer,
-            corpus: "c",
-        };
-        save(run, &parts, keep).unwrap()
+        let (tokenizer, corpus) = (Tokenizer::bytes(), "c".to_owned());
+        let (config, layout, theta) = (t.config.clone(), t.layout.clone(), Cow::Borrowed(&t.theta[..]));
+        let optimizer = t.optimizer.buffers(&t.cpu).unwrap();
+        save(run, &Parts { step, config, layout, theta, optimizer, tokenizer, corpus }, keep).unwrap()
     }
 
     fn demo() -> Settings {

@@ -6,33 +6,41 @@
 
 pub(crate) mod checkpoint;
 pub(crate) mod demo;
+mod loader;
 mod measure;
 mod metrics;
 mod optimizer;
 pub(crate) mod report;
 pub(crate) mod settings;
+#[cfg(test)]
+mod several;
 pub(crate) mod start;
+mod writer;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use gauntlet_data::Batches;
-use gauntlet_model::engine::{AdamW, Batch, Engine, EngineOptions, LossSum, Mode, View, Write};
+use gauntlet_model::engine::{AdamW, Batch, Engine, EngineOptions, LossSum, View, Write};
 use gauntlet_model::hash::theta_hash;
 use indicatif::ProgressBar;
 use serde_json::{Value, json};
 
 use crate::corpus::Corpus;
-use crate::device::Place;
+use crate::device::{Others, Place, share};
 use crate::memory::peak_rss_bytes;
 use crate::output::note;
+use crate::team::{Part, Team};
 use crate::{files, output, progress};
+use loader::Loader;
 pub(crate) use measure::{bits_per_byte, measure};
 use metrics::{Metric, Metrics};
 use optimizer::Optimizer;
 use settings::Settings;
-use start::{Begun, Start};
+use start::{Begun, Devices, Start};
+use writer::Writer;
 
 /// Name of the resolved settings in a run folder.
 pub(crate) const SETTINGS: &str = "train.toml";
@@ -47,14 +55,17 @@ pub(crate) struct Run<P: Place> {
     out: PathBuf,
     settings: Settings,
     corpus: Corpus,
-    batches: Batches,
+    batches: Loader,
     engine: Engine<P>,
     theta: P::Buf,
     grads: P::Buf,
     optimizer: Optimizer<P>,
+    /// The other devices, where there are several.
+    team: Option<Team<P>>,
     /// Steps done.
     step: u64,
     metrics: Metrics,
+    writer: Writer,
     shown: Shown,
     printed: output::Lines,
 }
@@ -70,15 +81,30 @@ pub(crate) enum Shown {
 
 impl<P: Place> Run<P> {
     /// Opens the model and the corpus, and takes up the newest checkpoint when resuming.
-    pub(crate) fn open(out: &Path, settings: Settings, resume: bool, place: P, shown: Shown) -> Result<Self> {
-        let start = Start::read(&settings, resume.then_some(out), &place)?;
+    pub(crate) fn open(
+        out: &Path,
+        settings: Settings,
+        resume: bool,
+        (place, others): (P, Option<Others<P>>),
+        shown: Shown,
+    ) -> Result<Self> {
+        let places = others.as_ref().map_or(&[][..], |others| &others.places);
+        let devices = Devices { first: &place, others: places };
+        let start = Start::read(&settings, resume.then_some(out), devices)?;
         let corpus = settings.data.open(out, place.host_threads(), settings.seq)?;
         let batches = Batches::new(&corpus.train, settings.seed, settings.batch, settings.seq)?;
-        let Begun { config, layout, theta, optimizer, step } = start.begin(&settings, &corpus, &place)?;
-        let grads = place.alloc(layout.total())?;
-        let mode = if settings.recompute { Mode::TrainRecompute } else { Mode::Train };
-        let options = EngineOptions { batch: settings.batch, seq: settings.seq, mode };
-        let engine = Engine::new(place, &config, options)?;
+        let Begun { settings, config, layout, mut theta, mut optimizer, step, mode } =
+            start.begin(&corpus, devices)?;
+        let mut grads = place.alloc(layout.total())?;
+        let batch = share(settings.batch, devices.count())?;
+        let options = EngineOptions { batch, seq: settings.seq, mode };
+        let mut engine = Engine::new(place, &config, options)?;
+        let first =
+            Part { engine: &mut engine, theta: &mut theta, grads: &mut grads, moments: optimizer.moments() };
+        let team = others.map(|others| Team::new(others, options, first)).transpose()?;
+        // A step is one batch of every worker for each part it accumulates; workers come one after another.
+        let next = step * (settings.workers * settings.accumulate) as u64;
+        let batches = Loader::new(Arc::clone(&corpus.train), batches, next)?;
         let metrics = Metrics::open(out, step)?;
         let out = out.to_path_buf();
         let printed = output::Lines::default();
@@ -91,17 +117,27 @@ impl<P: Place> Run<P> {
             theta,
             grads,
             optimizer,
+            team,
             step,
             metrics,
+            writer: Writer::default(),
             shown,
             printed,
         })
+    }
+
+    /// The settings, with what was chosen for this machine.
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.settings
     }
 
     /// Says on standard error what is about to be trained on what.
     pub(crate) fn greet(&self) {
         let (n, shape) = (self.engine.layout().total(), self.settings.shape_name());
         note(format_args!("model: {n} parameters ({shape}), {}", self.engine.backend().name()));
+        if let Some(team) = &self.team {
+            note(format_args!("with {}", team.name()));
+        }
         let (corpus, data) = (&self.corpus, &self.corpus.train);
         note(format_args!("text: {}, {} tokens, hash {}", corpus.name, data.n_tokens(), corpus.hash));
         note(format_args!("held out: {}", corpus.held_out));
@@ -148,7 +184,8 @@ impl<P: Place> Run<P> {
         }
         let seconds = started.elapsed().as_secs_f64();
         bar.finish_and_clear();
-        let checkpoint = self.save()?;
+        self.save()?;
+        let checkpoint = self.writer.finish()?;
         self.finish(&checkpoint, self.step - first, seconds)
     }
 
@@ -201,13 +238,17 @@ impl<P: Place> Run<P> {
             }
         }
         let sent = match &mut self.optimizer {
-            Optimizer::AdamW([m, v]) => {
-                let adamw = adamw(&self.settings, lr, self.step + 1);
-                norms.push(self.engine.adamw(adamw, clip, &self.grads, &mut self.theta, (m, v))?);
+            Optimizer::AdamW(_) => {
+                norms.push(self.adamw(lr, clip)?);
                 None
             }
             Optimizer::Demo(workers) => {
-                Some(workers.apply(self.engine.backend(), &mut self.theta, lr, self.step)?)
+                let (place, len) = (self.engine.backend(), self.engine.layout().total());
+                let sent = workers.apply(place, &mut self.theta, lr, self.step)?;
+                if let Some(team) = &mut self.team {
+                    team.spread((place, &mut self.theta), len)?;
+                }
+                Some(sent)
             }
         };
         #[allow(clippy::cast_precision_loss)] // a number of workers
@@ -240,18 +281,44 @@ impl<P: Place> Run<P> {
         let Settings { batch, seq, accumulate, workers, .. } = self.settings;
         let alone = matches!(self.optimizer, Optimizer::Demo(_));
         let rows = batch * seq;
-        let (mut tokens, mut targets) = (vec![0; rows], vec![0; rows]);
         #[allow(clippy::cast_precision_loss)] // a number of tokens
         let scale = 1.0 / (rows * accumulate * if alone { 1 } else { workers }) as f32;
         let mut loss = LossSum::default();
         for i in 0..accumulate {
-            let index = (self.step * workers as u64 + worker as u64) * accumulate as u64 + i as u64;
-            self.batches.fill(&self.corpus.train, index, &mut tokens, &mut targets)?;
+            let ids = self.batches.take()?;
             let write = if i == 0 && (alone || worker == 0) { Write::Set } else { Write::Add };
-            let batch = Batch { tokens: &tokens, targets: &targets, batch, seq };
-            loss += self.engine.loss_and_grad(&self.theta, &mut self.grads, batch, scale, write)?;
+            let batch = Batch { tokens: &ids.tokens, targets: &ids.targets, batch, seq };
+            let (first, team) = self.parts();
+            loss += match team {
+                Some(team) => team.loss_and_grad(first, batch, (scale, write))?,
+                None => first.engine.loss_and_grad(first.theta, first.grads, batch, scale, write)?,
+            };
+            self.batches.give_back(ids);
+        }
+        let (first, team) = self.parts();
+        if let Some(team) = team.filter(|_| alone || worker + 1 == workers) {
+            team.sum(first)?;
         }
         Ok(loss)
+    }
+
+    /// What the first device computes with, and the others.
+    fn parts(&mut self) -> (Part<'_, P>, Option<&mut Team<P>>) {
+        let Self { engine, theta, grads, optimizer, team, .. } = self;
+        (Part { engine, theta, grads, moments: optimizer.moments() }, team.as_mut())
+    }
+
+    /// AdamW's step on every device; gives the norm of the gradient.
+    fn adamw(&mut self, lr: f64, clip: Option<f32>) -> Result<f64> {
+        let step = adamw(&self.settings, lr, self.step + 1);
+        let (first, team) = self.parts();
+        if let Some(team) = team {
+            return team.adamw(first, step, clip);
+        }
+        let Part { engine, theta, grads, moments: Some([m, v]) } = first else {
+            bail!("AdamW has no moments");
+        };
+        Ok(engine.adamw(step, clip, grads, theta, (m, v))?)
     }
 
     /// Tokens trained on so far.
@@ -266,8 +333,10 @@ impl<P: Place> Run<P> {
             0 => u64::MAX,
             n => n,
         };
+        // The first device measures, which has room for its share of a batch.
+        let batch = share(self.settings.batch, self.team.as_ref().map_or(1, Team::devices))?;
         let (engine, theta) = (&mut self.engine, &self.theta);
-        let (shape, tokenizer) = ((self.settings.batch, self.settings.seq), &self.corpus.tokenizer);
+        let (shape, tokenizer) = ((batch, self.settings.seq), &self.corpus.tokenizer);
         let Some(measured) = measure(engine, theta, (data, tokenizer), shape, most, |_| ())? else {
             return Ok(());
         };
@@ -286,19 +355,20 @@ impl<P: Place> Run<P> {
         Ok(())
     }
 
-    fn save(&self) -> Result<PathBuf> {
+    fn save(&mut self) -> Result<()> {
+        // Of one checkpoint at a time are copies on the host.
+        self.writer.wait()?;
         let place = self.engine.backend();
         let parts = checkpoint::Parts {
             step: self.step,
-            config: self.engine.config(),
-            layout: self.engine.layout(),
-            theta: &place.host(&self.theta)?,
-            optimizer: &self.optimizer,
-            place,
-            tokenizer: &self.corpus.tokenizer,
-            corpus: &self.corpus.hash,
+            config: self.engine.config().clone(),
+            layout: self.engine.layout().clone(),
+            theta: place.host(&self.theta)?,
+            optimizer: self.optimizer.buffers(place)?,
+            tokenizer: self.corpus.tokenizer.clone(),
+            corpus: self.corpus.hash.clone(),
         };
-        checkpoint::save(&self.out, &parts, self.settings.keep)
+        self.writer.save(&self.out, parts, self.settings.keep)
     }
 
     fn finish(&self, checkpoint: &Path, steps: u64, seconds: f64) -> Result<Value> {
@@ -337,6 +407,10 @@ impl<P: Place> Run<P> {
         });
         if let Value::Object(summary) = &mut summary {
             summary.extend(place.facts());
+            if let Some(team) = &self.team {
+                summary.insert("devices".into(), team.devices().into());
+                summary.insert("with".into(), team.name().into());
+            }
         }
         if let Optimizer::Demo(workers) = &self.optimizer {
             workers.save(&self.out.join(SUBMISSIONS))?;

@@ -88,6 +88,14 @@ impl<P: Place> Optimizer<P> {
         })))
     }
 
+    /// AdamW's moments.
+    pub(crate) fn moments(&mut self) -> Option<&mut [P::Buf; 2]> {
+        match self {
+            Self::AdamW(moments) => Some(moments),
+            Self::Demo(_) => None,
+        }
+    }
+
     /// Names of the buffers a checkpoint keeps, each as long as θ.
     pub(crate) fn names(&self) -> Vec<String> {
         match self {
@@ -103,6 +111,12 @@ impl<P: Place> Optimizer<P> {
             Self::Demo(workers) => workers.momenta.get(i).map(|m| Cow::Borrowed(m.coefficients())),
         };
         found.ok_or_else(|| anyhow!("the optimizer has no buffer {i}"))
+    }
+
+    /// All buffers that a checkpoint keeps, by name: copied only where they lie elsewhere.
+    pub(crate) fn buffers(&self, place: &P) -> Result<Vec<(String, Cow<'_, [f32]>)>> {
+        let named = |(i, name)| Ok((name, self.buffer(i, place)?));
+        self.names().into_iter().enumerate().map(named).collect()
     }
 
     /// Puts buffer `i` back as it was after `step` steps.

@@ -13,6 +13,7 @@ use super::optimizer::Kind;
 use crate::cli::Usage;
 use crate::corpus::DataArgs;
 use crate::files;
+use crate::fit::Recompute;
 
 /// One machine simulates no more.
 const MOST_WORKERS: usize = 1024;
@@ -43,7 +44,8 @@ pub(crate) struct Settings {
     pub(crate) beta2: f32,
     pub(crate) eps: f32,
     pub(crate) clip: f32,
-    pub(crate) recompute: bool,
+    /// Whether activations are computed again; what is written beside the results is what was chosen.
+    pub(crate) recompute: Recompute,
     pub(crate) validate_every: u64,
     pub(crate) validation_sequences: u64,
     pub(crate) checkpoint_every: u64,
@@ -75,7 +77,7 @@ impl Default for Settings {
             beta2: 0.95,
             eps: 1e-8,
             clip: 1.0,
-            recompute: false,
+            recompute: Recompute::Auto,
             validate_every: 50,
             validation_sequences: 64,
             checkpoint_every: 100,
@@ -141,9 +143,10 @@ pub(crate) struct SettingArgs {
     /// Gradients are clipped to this norm; 0: not at all [default: 1].
     #[arg(long)]
     clip: Option<f32>,
-    /// Compute activations again in the backward pass instead of keeping them.
-    #[arg(long)]
-    recompute: bool,
+    /// Compute activations again in the backward pass instead of keeping them: the same bits [default: auto, only where
+    /// they do not fit].
+    #[arg(long, num_args = 0..=1, default_missing_value = "on")]
+    recompute: Option<Recompute>,
     /// Steps between validations; 0: only at the end [default: 50].
     #[arg(long)]
     validate_every: Option<u64>,
@@ -216,7 +219,7 @@ impl Settings {
         over(&mut self.beta2, &args.beta2);
         over(&mut self.eps, &args.eps);
         over(&mut self.clip, &args.clip);
-        self.recompute |= args.recompute;
+        over(&mut self.recompute, &args.recompute);
         over(&mut self.validate_every, &args.validate_every);
         over(&mut self.validation_sequences, &args.validation_sequences);
         over(&mut self.checkpoint_every, &args.checkpoint_every);
@@ -286,7 +289,7 @@ impl Settings {
             validation_sequences: 0,
             checkpoint_every: 0,
             keep: 1,
-            recompute: false,
+            recompute: Recompute::Auto,
             ..s.clone()
         };
         let table = |s: &Self| toml::Table::try_from(reporting(s)).unwrap_or_default();

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use gauntlet_model::engine::{EngineOptions, Footprint, MemoryPlan, Mode};
+use gauntlet_model::engine::{Footprint, Mode};
 use gauntlet_model::{Layout, LlamaConfig, init, preset};
 
 use super::checkpoint;
@@ -12,11 +12,44 @@ use super::optimizer::{Kind, Optimizer};
 use super::settings::Settings;
 use crate::cli::Usage;
 use crate::corpus::Corpus;
-use crate::device::Place;
+use crate::device::{Place, share};
+use crate::fit::{Free, Held, Needs};
 use crate::{memory, model_folder};
+
+/// Where a run computes.
+pub(crate) struct Devices<'a, P: Place> {
+    /// Where a run begins; the others take over from there.
+    pub(crate) first: &'a P,
+    pub(crate) others: &'a [P],
+}
+
+impl<P: Place> Clone for Devices<'_, P> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<P: Place> Copy for Devices<'_, P> {}
+
+impl<P: Place> Devices<'_, P> {
+    /// How many.
+    pub(crate) fn count(self) -> usize {
+        1 + self.others.len()
+    }
+
+    /// Free bytes of the fullest device, and of the machine.
+    fn free(self) -> Result<Free> {
+        let mut device = self.first.free()?;
+        for other in self.others {
+            device = device.min(other.free()?);
+        }
+        Ok(Free { device, host: memory::free() })
+    }
+}
 
 /// The shape, and what is known of θ before the text is.
 pub(crate) struct Start<P: Place> {
+    settings: Settings,
+    mode: Mode,
     config: LlamaConfig,
     saved: Option<Saved<P>>,
 }
@@ -29,6 +62,9 @@ struct Saved<P: Place> {
 
 /// θ and optimizer at the beginning of a run.
 pub(crate) struct Begun<P: Place> {
+    /// With what was chosen for this machine.
+    pub(crate) settings: Settings,
+    pub(crate) mode: Mode,
     pub(crate) config: LlamaConfig,
     pub(crate) layout: Layout,
     pub(crate) theta: P::Buf,
@@ -39,34 +75,38 @@ pub(crate) struct Begun<P: Place> {
 
 impl<P: Place> Start<P> {
     /// Reads what the settings, or the newest checkpoint under `resume`, name.
-    pub(crate) fn read(settings: &Settings, resume: Option<&Path>, place: &P) -> Result<Self> {
+    pub(crate) fn read(settings: &Settings, resume: Option<&Path>, devices: Devices<'_, P>) -> Result<Self> {
+        let place = devices.first;
         if let Some(folder) = resume.map(checkpoint::newest).transpose()?.flatten() {
             let config = LlamaConfig::read(&folder.join("config.json"))?;
-            fits(settings, &config, place)?;
+            let (settings, mode) = fitted(settings, &config, devices)?;
             let layout = Layout::new(&config);
-            let mut optimizer = Optimizer::new(settings, &layout, place)?;
+            let mut optimizer = Optimizer::new(&settings, &layout, place)?;
             let load = |theta: &mut [f32]| checkpoint::load(&folder, &layout, theta, &mut optimizer, place);
             let (theta, state) = place.make(layout.total(), load)?;
             let progress = Some((optimizer, state.step, state.corpus));
-            return Ok(Self { config, saved: Some(Saved { theta, progress }) });
+            return Ok(Self { settings, mode, config, saved: Some(Saved { theta, progress }) });
         }
         let Some(from) = &settings.from else {
             let config = preset(&settings.preset)?;
-            fits(settings, &config, place)?;
-            return Ok(Self { config, saved: None });
+            // Asked again when the vocabulary is known.
+            let (_, mode) = fitted(settings, &config, devices)?;
+            return Ok(Self { settings: settings.clone(), mode, config, saved: None });
         };
-        fits(settings, &model_folder::config(from)?, place)?;
+        let (settings, mode) = fitted(settings, &model_folder::config(from)?, devices)?;
         let model = model_folder::load(from)?;
         let (theta, ()) = place.make(model.layout.total(), |theta| {
             theta.copy_from_slice(&model.theta);
             Ok(())
         })?;
-        Ok(Self { config: model.config, saved: Some(Saved { theta, progress: None }) })
+        let saved = Some(Saved { theta, progress: None });
+        Ok(Self { settings, mode, config: model.config, saved })
     }
 
     /// Fits the shape to the tokenizer, and makes what was not read.
-    pub(crate) fn begin(self, settings: &Settings, corpus: &Corpus, place: &P) -> Result<Begun<P>> {
-        let tokenizer = &corpus.tokenizer;
+    pub(crate) fn begin(self, corpus: &Corpus, devices: Devices<'_, P>) -> Result<Begun<P>> {
+        let (place, tokenizer) = (devices.first, &corpus.tokenizer);
+        let Self { settings, mode, .. } = self;
         let Some(Saved { theta, progress }) = self.saved else {
             let config = LlamaConfig {
                 vocab_size: tokenizer.padded_vocab_size(),
@@ -75,13 +115,14 @@ impl<P: Place> Start<P> {
                 ..self.config
             };
             config.check()?;
+            let (settings, mode) = fitted(&settings, &config, devices)?;
             let layout = Layout::new(&config);
             let (theta, ()) = place.make(layout.total(), |theta| {
                 init::init(&layout, settings.seed, theta);
                 Ok(())
             })?;
-            let optimizer = Optimizer::new(settings, &layout, place)?;
-            return Ok(Begun { config, layout, theta, optimizer, step: 0 });
+            let optimizer = Optimizer::new(&settings, &layout, place)?;
+            return Ok(Begun { settings, mode, config, layout, theta, optimizer, step: 0 });
         };
         model_folder::check_vocab(tokenizer, &self.config)?;
         let layout = Layout::new(&self.config);
@@ -90,9 +131,9 @@ impl<P: Place> Start<P> {
                 bail!("the run was trained on other text than {}; name the same --data", corpus.name)
             }
             Some((optimizer, step, _)) => (optimizer, step),
-            None => (Optimizer::new(settings, &layout, place)?, 0),
+            None => (Optimizer::new(&settings, &layout, place)?, 0),
         };
-        Ok(Begun { config: self.config, layout, theta, optimizer, step })
+        Ok(Begun { settings, mode, config: self.config, layout, theta, optimizer, step })
     }
 }
 
@@ -104,27 +145,38 @@ pub(crate) fn shape(settings: &Settings) -> Result<LlamaConfig> {
     })
 }
 
-/// What the run needs of a device's memory.
-pub(crate) fn plan(settings: &Settings, config: &LlamaConfig, footprint: Footprint) -> Result<MemoryPlan> {
-    let mode = if settings.recompute { Mode::TrainRecompute } else { Mode::Train };
-    let options = EngineOptions { batch: settings.batch, seq: settings.seq, mode };
-    let copies = match settings.optimizer {
-        Kind::Adamw => 2,
-        Kind::Demo => settings.workers,
+/// What a run needs of the memories, for `batch` sequences on a device with or without its own.
+pub(crate) fn needs<'a>(
+    settings: &Settings,
+    config: &'a LlamaConfig,
+    (footprint, own_memory): (Footprint, bool),
+    batch: usize,
+) -> Needs<'a> {
+    let theta = 4 * Layout::new(config).total();
+    let held = match (settings.optimizer, own_memory) {
+        // Beside a device: θ and both moments, while a checkpoint is written.
+        (Kind::Adamw, _) => Held { device: 2 * theta, host: 3 * theta },
+        // Momenta lie on the host, and θ and a gradient come there every step.
+        (Kind::Demo, true) => Held { device: 0, host: (settings.workers + 2) * theta },
+        (Kind::Demo, false) => Held { device: settings.workers * theta, host: 0 },
     };
-    Ok(MemoryPlan::on(footprint, config, options, copies)?)
+    Needs { config, footprint, own_memory, batch: (batch, settings.seq), held }
 }
 
-/// Refuses sequences the model is not made for, and what the device has no memory for.
-fn fits<P: Place>(settings: &Settings, config: &LlamaConfig, place: &P) -> Result<()> {
+/// Refuses sequences the model is not made for, and what the memory has no room for; gives the settings with what is kept
+/// for the backward pass.
+fn fitted<P: Place>(
+    settings: &Settings,
+    config: &LlamaConfig,
+    devices: Devices<'_, P>,
+) -> Result<(Settings, Mode)> {
     let (seq, longest) = (settings.seq, config.max_position_embeddings);
     if seq > longest {
         return Err(Usage(format!("--seq {seq}: the model is made for sequences up to {longest}")).into());
     }
-    let remedy = "lower --batch or --seq, add --recompute, or choose a smaller model";
-    let plan = plan(settings, config, P::FOOTPRINT)?;
-    match place.free()? {
-        Some(free) => Ok(plan.check(free)?),
-        None => memory::check(plan.total_bytes, remedy),
-    }
+    devices.first.check_heads(config.head_dim)?;
+    let (free, batch) = (devices.free()?, share(settings.batch, devices.count())?);
+    let needs = needs(settings, config, (P::FOOTPRINT, free.device.is_some()), batch);
+    let mode = needs.fit(settings.recompute, free)?.mode;
+    Ok((Settings { recompute: mode.into(), ..settings.clone() }, mode))
 }

@@ -32,6 +32,7 @@ fn doctor_names_processor_memory_disk_and_what_is_missing() {
         let driver = missing.iter().find(|m| m["what"].as_str().unwrap().contains("CUDA driver")).unwrap();
         assert!(driver["remedy"].as_str().unwrap().contains("libcuda"), "{driver}");
         assert_eq!(found["cuda"]["devices"], serde_json::json!([]));
+        assert!(found["cuda"].get("nccl").is_some_and(|nccl| nccl.is_null() || nccl.is_string()));
         assert!(!found["cuda"]["looked_in"].as_array().unwrap().is_empty());
     }
 }
@@ -44,6 +45,13 @@ fn a_device_that_is_none_is_wrong_usage() {
         assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
         assert!(stderr(&output).contains("--device") && stderr(&output).contains("cuda:N"));
     }
+    fails(2, &[&STEP[..], &["--device", "cuda:0,1,0"]].concat(), &["--device", "cuda:0 is named twice"]);
+    fails(2, &[&STEP[..], &["--device", "cpu,1"]].concat(), &["--device", "cuda:0,1"]);
+    // Two sequences over three devices; evaluation has one.
+    let uneven = ["--batch 2", "3 devices", "multiple of 3"];
+    fails(2, &[&STEP[..], &["--device", "cuda:0,1,2"]].concat(), &uneven);
+    fails(2, &["train", "--batch", "2", "--device", "cuda:0,1,2", "--plan"], &uneven);
+    fails(2, &["eval", "--model", "x", "--device", "cuda:0,1"], &["--device", "cuda:N"]);
     for peak in ["0", "nan", "-1"] {
         fails(2, &[&STEP[..], &[&format!("--peak-tflops={peak}")]].concat(), &["--peak-tflops"]);
     }
@@ -57,8 +65,9 @@ fn a_gpu_that_cannot_be_opened_is_named_with_what_is_missing() {
     let place = Place::new();
     let (out, model) = (place.arg("out"), place.model("model"));
     let missing = ["--device cuda:0", "no CUDA driver", "libcuda.so.1", "install"];
-    let commands: [&[&str]; 5] = [
+    let commands: [&[&str]; 6] = [
         &STEP,
+        &["bench", "gemm", "--products", "own"],
         &["bench", "demo", "--params", "1e5"],
         &["train", "--steps", "1", "--out", &out],
         &["eval", "--model", &model, "--sequences", "1"],
@@ -67,12 +76,16 @@ fn a_gpu_that_cannot_be_opened_is_named_with_what_is_missing() {
     for command in commands {
         fails(1, &[command, &["--device", "cuda:0"]].concat(), &missing);
     }
+    fails(1, &[&STEP[..], &["--device", "cuda:0,1"]].concat(), &missing);
+    fails(1, &["train", "--steps", "1", "--out", &out, "--device", "cuda:0,1"], &missing);
     assert!(!place.path("out").exists(), "nothing is left behind");
 }
 
 #[test]
-fn what_has_no_gpu_code_refuses_one() {
-    fails(1, &["bench", "gemm", "--device", "cuda"], &["--device cuda:0", "use --device cpu"]);
+fn products_are_chosen_on_a_gpu_alone() {
+    let refused = ["--products", "--device cuda:N"];
+    fails(2, &["bench", "gemm", "--device", "cpu", "--products", "library"], &refused);
+    fails(2, &[&STEP[..], &["--device", "cpu", "--products", "own"]].concat(), &refused);
 }
 
 #[test]
@@ -96,10 +109,27 @@ fn auto_takes_the_cpu_where_there_is_no_driver_and_says_so() {
 
 #[test]
 fn a_plan_for_a_gpu_needs_none() {
-    let plan = |device: &str| {
-        let plan =
-            json(&["train", "--preset", "1b", "--seq", "2048", "--batch", "8", "--plan", "--device", device]);
-        plan["plan"]["workspace_bytes"].as_u64().unwrap()
+    let plan = |device: &str, more: &[&str]| {
+        let shape =
+            ["train", "--preset", "1b", "--seq", "2048", "--batch", "8", "--plan", "--recompute", "off"];
+        json(&[&shape[..], &["--device", device], more].concat())
     };
-    assert!(plan("cuda:0") < plan("cpu") * 3 / 4, "bf16 takes half, and holds a copy of the weights");
+    let bytes = |plan: &Value, name: &str| plan["plan"][name].as_u64().unwrap();
+    let (gpu, cpu) = (plan("cuda:0", &[]), plan("cpu", &[]));
+    let workspace = bytes(&gpu, "workspace_bytes");
+    assert!(
+        workspace < bytes(&cpu, "workspace_bytes") * 3 / 4,
+        "bf16 takes half, and holds a copy of the weights"
+    );
+    let theta = bytes(&gpu, "weights_bytes");
+    assert_eq!((bytes(&gpu, "optimizer_bytes"), &gpu["host_bytes"]), (2 * theta, &(3 * theta).into()));
+    assert_eq!(cpu["host_bytes"], 0, "on the CPU the plan is the host's");
+    let two = plan("cuda:0,1", &[]);
+    assert!(bytes(&two, "workspace_bytes") < workspace, "half of the batch on each");
+    assert_eq!((bytes(&two, "weights_bytes"), &two["devices"]), (theta, &2.into()));
+    // Momenta lie where the outer step is made.
+    let demo = ["--optimizer", "demo", "--workers", "5"];
+    let (gpu, cpu) = (plan("cuda:0", &demo), plan("cpu", &demo));
+    assert_eq!((bytes(&gpu, "optimizer_bytes"), &gpu["host_bytes"]), (0, &(7 * theta).into()));
+    assert_eq!(bytes(&cpu, "optimizer_bytes"), 5 * theta);
 }

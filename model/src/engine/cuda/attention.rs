@@ -28,63 +28,104 @@ pub(super) struct Backward {
 }
 
 /// How a pass is cut into blocks, as the kernels' sources say.
+#[derive(Clone, Copy)]
 struct Cut {
     /// Rows of a block.
     rows: usize,
     threads: u32,
+    /// Bytes of shared memory asked for at the launch.
     shared: usize,
+    /// Bytes the kernel declares besides (docs/kernels.md).
+    declared: usize,
 }
 
 /// The three passes for one width of heads.
+#[derive(Clone, Copy)]
 struct Cuts {
     forward: Cut,
     backward_q: Cut,
     backward_kv: Cut,
 }
 
+impl Cuts {
+    /// Bytes of shared memory that a block has in the pass that needs most.
+    fn shared(&self) -> usize {
+        let passes = [&self.forward, &self.backward_q, &self.backward_kv];
+        passes.iter().map(|cut| cut.shared + cut.declared).max().unwrap_or_default()
+    }
+}
+
+/// Widths of heads that the bf16 kernels are made for.
+const WIDTHS: [usize; 3] = [64, 128, 256];
+
+/// Those of the kernels' widths (64, 128, 256) whose blocks have room in `shared_memory` bytes; heads between two take the
+/// kernels of the wider one.
+pub fn head_widths(shared_memory: u32) -> Vec<usize> {
+    let fits = |width: &usize| cuts_bf16(*width).iter().any(|cuts| cuts.shared() <= shared_memory as usize);
+    WIDTHS.into_iter().filter(fits).collect()
+}
+
 fn cuts_f32(width: usize) -> Cuts {
     let tile = 4 * 32 * (width + 1);
-    let cut = |tiles: usize| Cut { rows: 32, threads: 256, shared: tiles * tile };
+    let cut = |tiles: usize| Cut { rows: 32, threads: 256, shared: tiles * tile, declared: 0 };
     Cuts { forward: cut(3), backward_q: cut(4), backward_kv: cut(4) }
 }
 
-/// `width` is the kernel's: 64, 128 or 256.
-fn cuts_bf16(width: usize) -> Cuts {
+/// Of the fast kernels for a width of 64, 128 or 256, and of those that need at most 99 KiB of shared memory.
+fn cuts_bf16(width: usize) -> [Cuts; 2] {
     let row = 2 * (width + 8);
-    // (rows, threads, tiles held for these rows, rows of the other side's tile)
-    let cut = |rows: usize, threads: u32, own: usize, other: usize| Cut {
+    // (rows, threads, tiles held for these rows, rows of the other side's tile, bytes declared)
+    let cut = |rows: usize, threads: u32, own: usize, other: usize, declared: usize| Cut {
         rows,
         threads,
         shared: (own * rows + 4 * other) * row,
+        declared,
     };
     match width {
-        64 => Cuts {
-            forward: cut(128, 256, 1, 64),
-            backward_q: cut(128, 256, 2, 64),
-            backward_kv: cut(128, 256, 2, 64),
-        },
-        128 => Cuts {
-            forward: cut(128, 256, 1, 64),
-            backward_q: cut(128, 256, 2, 64),
-            backward_kv: cut(128, 256, 2, 32),
-        },
-        _ => Cuts {
-            forward: cut(128, 256, 1, 32),
-            backward_q: cut(64, 128, 2, 16),
-            backward_kv: cut(64, 256, 2, 32),
-        },
+        64 => {
+            let cuts = Cuts {
+                forward: cut(128, 256, 1, 64, 0),
+                backward_q: cut(128, 256, 2, 64, 0),
+                backward_kv: cut(128, 256, 2, 64, 1024),
+            };
+            [cuts, cuts]
+        }
+        128 => [
+            Cuts {
+                forward: cut(128, 256, 1, 64, 0),
+                backward_q: cut(128, 256, 2, 64, 0),
+                backward_kv: cut(128, 256, 2, 32, 512),
+            },
+            Cuts {
+                forward: cut(128, 256, 1, 48, 0),
+                backward_q: cut(128, 256, 2, 16, 0),
+                backward_kv: cut(128, 256, 2, 16, 256),
+            },
+        ],
+        _ => [
+            Cuts {
+                forward: cut(128, 256, 1, 32, 0),
+                backward_q: cut(64, 128, 2, 16, 0),
+                backward_kv: cut(64, 256, 2, 32, 10_752),
+            },
+            Cuts {
+                forward: cut(128, 256, 1, 16, 0),
+                backward_q: cut(64, 128, 2, 16, 0),
+                backward_kv: cut(16, 64, 2, 32, 3072),
+            },
+        ],
     }
 }
 
 impl<D: Device, P: Precision> Cuda<D, P> {
-    /// The kernels for heads of this width, and their cuts.
+    /// The kernels for heads of this width, and their cuts: the fast ones where a block has room for them.
     fn attention_kernels(&self, head_dim: usize) -> Result<(Attention, Cuts)> {
         let refuse = |why| Err(GpuError::Unsupported(format!("attention with heads {head_dim} wide: {why}")));
         if head_dim > 256 {
             return refuse("at most 256");
         }
         if P::SUFFIX == "f32" {
-            return Ok((self.kernels.attention[0], cuts_f32(head_dim)));
+            return Ok((self.kernels.attention[0][0], cuts_f32(head_dim)));
         }
         if !head_dim.is_multiple_of(8) {
             return refuse("tensor cores need a multiple of 8; compute in f32");
@@ -94,7 +135,29 @@ impl<D: Device, P: Precision> Cuda<D, P> {
             65..=128 => (1, 128),
             _ => (2, 256),
         };
-        Ok((self.kernels.attention[i], cuts_bf16(width)))
+        let [fast, small] = cuts_bf16(width);
+        let [fast_kernels, small_kernels] = self.kernels.attention[i];
+        if fast.shared() <= self.gpu().shared_memory() as usize {
+            return Ok((fast_kernels, fast));
+        }
+        Ok((small_kernels, small))
+    }
+
+    /// Refuses heads whose kernels this device has too little shared memory for.
+    pub(super) fn check_attention(&self, head_dim: usize) -> Result<()> {
+        let (_, cuts) = self.attention_kernels(head_dim)?;
+        let (needed, most) = (cuts.shared(), self.gpu().shared_memory());
+        if needed <= most as usize {
+            return Ok(());
+        }
+        let widest = match head_widths(most).last() {
+            Some(width) if P::SUFFIX != "f32" => format!("heads up to {width} wide fit it; "),
+            _ => String::new(),
+        };
+        Err(GpuError::Unsupported(format!(
+            "attention with heads {head_dim} wide needs {needed} bytes of shared memory a block, and this GPU allows \
+             {most}: {widest}GPUs of compute capability 8.0, 9.0 and 10.0 have room for all"
+        )))
     }
 
     pub(super) fn launch_attention(&self, h: Heads, f: &Forward) -> Result<()> {
@@ -135,5 +198,41 @@ impl<D: Device, P: Precision> Cuda<D, P> {
         }
         args.push(Arg::F32(scale));
         self.launch(kernel, grid, &args)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The compiler's report, which `gpu/build-kernels.sh --check` holds to the sources.
+    const REPORT: &str = include_str!("../../../../docs/kernels.md");
+
+    fn declared(kernel: &str) -> usize {
+        let row = REPORT.lines().find(|line| line.starts_with(&format!("| `{kernel}` |")));
+        let cells: Vec<&str> =
+            row.unwrap_or_else(|| panic!("no {kernel}")).split('|').map(str::trim).collect();
+        cells[3].parse::<usize>().unwrap().max(cells[6].parse().unwrap())
+    }
+
+    #[test]
+    fn blocks_declare_what_the_compiler_says_and_the_small_ones_fit_99_kib() {
+        for width in WIDTHS {
+            let [fast, small] = cuts_bf16(width);
+            for (cuts, kind) in [(fast, ""), (small, "_small")] {
+                let passes = [
+                    ("forward", cuts.forward),
+                    ("backward_q", cuts.backward_q),
+                    ("backward_kv", cuts.backward_kv),
+                ];
+                for (pass, cut) in passes {
+                    let kind = if width == 64 || (width, pass) == (256, "backward_q") { "" } else { kind };
+                    let kernel = format!("attention_{pass}_bf16_{width}{kind}");
+                    assert_eq!(cut.declared, declared(&kernel), "{kernel}");
+                }
+            }
+            assert!(small.shared() <= 99 << 10, "{width}: {}", small.shared());
+        }
+        assert_eq!(declared("attention_forward_f32"), 0);
     }
 }

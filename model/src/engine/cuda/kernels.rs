@@ -35,8 +35,8 @@ pub(super) struct Kernels {
     pub(super) squares_total: Kernel,
     pub(super) adamw: Kernel,
     pub(super) products: Products,
-    /// For heads up to 64, 128 and 256 wide; in f32 one kernel serves all.
-    pub(super) attention: [Attention; 3],
+    /// For heads up to 64, 128 and 256 wide, each with what needs less shared memory; in f32 one kernel serves all.
+    pub(super) attention: [[Attention; 2]; 3],
 }
 
 /// Products by output and alignment.
@@ -82,16 +82,27 @@ impl Kernels {
     }
 }
 
-fn attention<D: Device, P: Precision>(device: &D, width: usize) -> Result<Attention> {
-    let find = |pass: &str| match P::SUFFIX {
+fn attention<D: Device, P: Precision>(device: &D, width: usize) -> Result<[Attention; 2]> {
+    let fast = |pass: &str| match P::SUFFIX {
         "f32" => device.kernel(&format!("attention_{pass}_f32")),
         suffix => device.kernel(&format!("attention_{pass}_{suffix}_{width}")),
     };
-    Ok(Attention {
-        forward: find("forward")?,
-        backward_q: find("backward_q")?,
-        backward_kv: find("backward_kv")?,
-    })
+    let small = |pass: &str| match (P::SUFFIX, width, pass) {
+        // These need little as they are.
+        ("f32", ..) | (_, 64, _) | (_, 256, "backward_q") => fast(pass),
+        (suffix, ..) => device.kernel(&format!("attention_{pass}_{suffix}_{width}_small")),
+    };
+    let fast = Attention {
+        forward: fast("forward")?,
+        backward_q: fast("backward_q")?,
+        backward_kv: fast("backward_kv")?,
+    };
+    let small = Attention {
+        forward: small("forward")?,
+        backward_q: small("backward_q")?,
+        backward_kv: small("backward_kv")?,
+    };
+    Ok([fast, small])
 }
 
 impl Products {

@@ -30,6 +30,8 @@ mod attention;
 mod kernels;
 mod matmul;
 mod memory;
+#[cfg(not(target_feature = "crt-static"))]
+mod nccl;
 mod ops;
 
 use std::marker::PhantomData;
@@ -37,6 +39,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use gauntlet_gpu::{Arg, Device, GpuError, Grid, Kernel, Result};
 
+pub use attention::head_widths;
 pub use kernels::FAT_BINARY;
 use kernels::Kernels;
 pub use memory::{Bf16, Buffer, Element, F32, Precision};

@@ -27,6 +27,10 @@ impl<D: Device, P: Precision> Backend for Cuda<D, P> {
 
     const FOOTPRINT: Footprint = P::FOOTPRINT;
 
+    fn check_heads(&self, head_dim: usize) -> crate::Result<()> {
+        Ok(self.check_attention(head_dim)?)
+    }
+
     fn alloc(&self, len: usize) -> crate::Result<Self::Buf> {
         Ok(Buffer::new(self.gpu(), len)?)
     }
@@ -427,7 +431,6 @@ impl<D: Device, P: Precision> Backend for Cuda<D, P> {
                 write(d, &theta, len)?,
                 write(d, &m, len)?,
                 write(d, &v, len)?,
-                Arg::Ptr(0), // weights are rounded at the beginning of each pass
                 Arg::U64(len as u64),
                 Arg::F32(step.grad_scale),
                 Arg::F32(step.beta1),

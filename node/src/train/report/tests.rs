@@ -63,7 +63,7 @@ fn a_run_shows_its_results_curves_settings_and_validations() {
         assert!(page.contains(shown), "{shown}");
     }
     assert!(page.contains("<tr class=\"best\"><th scope=\"row\">200</th><td>409,600</td><td>1.5000</td>"));
-    for (key, value) in [("beta2", "0.95"), ("eps", "1e-8"), ("lr", "0.003"), ("recompute", "false")] {
+    for (key, value) in [("beta2", "0.95"), ("eps", "1e-8"), ("lr", "0.003"), ("recompute", "auto")] {
         assert!(page.contains(&format!("<th scope=\"row\">{key}</th><td>{value}</td>")), "{key}");
     }
     let charts = charts_of(&page);
