@@ -1,6 +1,9 @@
 //! Where a command computes: the one place that reads `--device` and opens a GPU.
 
+pub(crate) mod demo;
 mod place;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::fmt;
 use std::str::FromStr;

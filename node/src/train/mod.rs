@@ -11,6 +11,9 @@ mod optimizer;
 pub(crate) mod report;
 pub(crate) mod settings;
 pub(crate) mod start;
+#[cfg(test)]
+mod tests;
+mod workers;
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -30,6 +33,7 @@ use metrics::{Metric, Metrics};
 use optimizer::Optimizer;
 use settings::Settings;
 use start::{Begun, Start};
+use workers::Turn;
 
 /// Name of the resolved settings in a run folder.
 pub(crate) const SETTINGS: &str = "train.toml";
@@ -147,9 +151,8 @@ impl<P: Place> Run<P> {
                 let norm = place.scope(|| place.sum_of_squares(all))?.sqrt();
                 let kept = clip.map_or(1.0, |clip| (f64::from(clip) / (norm + 1e-6)).min(1.0));
                 refuse_broken(self.step, part.mean(), norm)?;
-                let (theta, grads) = (place.host(&self.theta)?, place.host(&self.grads)?);
-                let sent = (worker, self.step, sequences);
-                workers.submit(place, sent, (&theta, &grads), (lr, kept))?;
+                let turn = Turn { worker, step: self.step, sequences };
+                workers.submit(place, turn, (&self.theta, &self.grads), (lr, kept))?;
                 norms.push(norm);
             }
         }
@@ -171,7 +174,7 @@ impl<P: Place> Run<P> {
         #[allow(clippy::cast_precision_loss)] // a number of tokens
         let tokens_per_s = self.settings.tokens_per_step() as f64 / started.elapsed().as_secs_f64();
         let (step, tokens) = (self.step, self.tokens());
-        let (bytes, bits_per_index) = (sent.map(|s| s.bytes), sent.map(|s| s.bits_per_index));
+        let (bytes, bits_per_index) = (sent.map(|s| s.bytes), sent.and_then(|s| s.bits_per_index));
         self.report(Metric::Train {
             step,
             tokens,
@@ -256,10 +259,14 @@ impl<P: Place> Run<P> {
             Metric::Train { .. } => None,
         });
         // Of the last step: the first ones send less than every chunk.
-        let payload = self.metrics.all().iter().rev().find_map(|m| match m {
-            Metric::Train { bytes: Some(bytes), bits_per_index, .. } => Some((*bytes, *bits_per_index)),
-            _ => None,
+        let payload_bytes = self.metrics.all().iter().rev().find_map(|m| match m {
+            Metric::Train { bytes, .. } => *bytes,
+            Metric::Validation { .. } => None,
         });
+        let bits_per_index = match &self.optimizer {
+            Optimizer::Demo(workers) => workers.bits_per_index()?,
+            Optimizer::AdamW(_) => None,
+        };
         #[allow(clippy::cast_precision_loss)] // a number of tokens
         let tokens_per_s = (steps * self.settings.tokens_per_step()) as f64 / seconds.max(1e-9);
         let place = self.engine.backend();
@@ -271,8 +278,8 @@ impl<P: Place> Run<P> {
             "tokens": self.tokens(),
             "optimizer": self.settings.optimizer,
             "workers": self.settings.workers,
-            "payload_bytes": payload.map(|p| p.0),
-            "bits_per_index": payload.and_then(|p| p.1),
+            "payload_bytes": payload_bytes,
+            "bits_per_index": bits_per_index,
             "parameters": self.engine.layout().total(),
             "corpus": self.corpus.name,
             "corpus_hash": self.corpus.hash,

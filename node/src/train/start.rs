@@ -13,6 +13,7 @@ use super::settings::Settings;
 use crate::cli::Usage;
 use crate::corpus::Corpus;
 use crate::device::Place;
+use crate::device::demo::device_bytes;
 use crate::{memory, model_folder};
 
 /// The shape, and what is known of θ before the text is.
@@ -112,7 +113,15 @@ pub(crate) fn plan(settings: &Settings, config: &LlamaConfig, footprint: Footpri
         Kind::Adamw => 2,
         Kind::Demo => settings.workers,
     };
-    Ok(MemoryPlan::on(footprint, config, options, copies)?)
+    let mut plan = MemoryPlan::on(footprint, config, options, copies)?;
+    if settings.optimizer == Kind::Demo && footprint != Footprint::CPU {
+        // Momenta lie on the device, each with what it sends, beside the gather of a step.
+        let format = settings.demo.format(&Layout::new(config))?;
+        let demo = device_bytes(&format, settings.workers, settings.gathered());
+        plan.total_bytes = plan.total_bytes - plan.optimizer_bytes + demo;
+        plan.optimizer_bytes = demo;
+    }
+    Ok(plan)
 }
 
 /// Refuses sequences the model is not made for, and what the device has no memory for.
