@@ -50,7 +50,8 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
     std::fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
     files::write(&out.join(MANIFEST), &toml::to_string(&run.manifest)?)?;
     let parameters = run.layout.total();
-    let compute = opened.compute(cpu, &run.config, run.manifest.data.seq)?;
+    // On a GPU every outer step is made on the CPU too: that both give the same θ is what a simulation there shows.
+    let compute = opened.compute(cpu, &run, peers)?.checked();
     eprintln!("run {}: {parameters} parameters, {}", run.id, compute.name());
     eprintln!("text: {}, {} tokens, hash {}", run.corpus.name, run.corpus.train.n_tokens(), run.corpus.hash);
     let started = Instant::now();

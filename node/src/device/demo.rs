@@ -44,6 +44,23 @@ pub(crate) trait DeviceGather: Send {
         cap: StrengthCap,
         step: &OuterStep,
     ) -> Result<Applied, Error>;
+    fn apply_to(
+        &mut self,
+        theta: View<'_, f32>,
+        cap: StrengthCap,
+        step: &OuterStep,
+        out: ViewMut<'_, f32>,
+    ) -> Result<Applied, Error>;
+    fn trial(
+        &mut self,
+        theta: View<'_, f32>,
+        place: usize,
+        lr: f32,
+        c: f32,
+        out: ViewMut<'_, f32>,
+    ) -> Result<(), Error>;
+    fn trial_in_place(&mut self, theta: ViewMut<'_, f32>, place: usize, lr: f32, c: f32)
+    -> Result<(), Error>;
 }
 
 impl<D: Device + 'static> DeviceDemo for Arc<Tables<D>> {
@@ -103,6 +120,37 @@ impl<D: Device> DeviceGather for gpu::Gather<D> {
         step: &OuterStep,
     ) -> Result<Applied, Error> {
         self.apply(theta, cap, step)
+    }
+
+    fn apply_to(
+        &mut self,
+        theta: View<'_, f32>,
+        cap: StrengthCap,
+        step: &OuterStep,
+        out: ViewMut<'_, f32>,
+    ) -> Result<Applied, Error> {
+        self.apply_to(theta, cap, step, out)
+    }
+
+    fn trial(
+        &mut self,
+        theta: View<'_, f32>,
+        place: usize,
+        lr: f32,
+        c: f32,
+        out: ViewMut<'_, f32>,
+    ) -> Result<(), Error> {
+        self.trial(theta, place, lr, c, out)
+    }
+
+    fn trial_in_place(
+        &mut self,
+        theta: ViewMut<'_, f32>,
+        place: usize,
+        lr: f32,
+        c: f32,
+    ) -> Result<(), Error> {
+        self.trial_in_place(theta, place, lr, c)
     }
 }
 

@@ -11,7 +11,6 @@ use std::str::FromStr;
 use anyhow::Result;
 use clap::Args;
 use gauntlet_gpu::GpuError;
-use gauntlet_model::LlamaConfig;
 use gauntlet_model::engine::Footprint;
 use gauntlet_model::engine::cpu::{Cpu, Path as CodePath};
 #[cfg(not(target_feature = "crt-static"))]
@@ -23,6 +22,7 @@ use {
 };
 
 use crate::run::compute::Compute;
+use crate::run::context::Run;
 pub(crate) use place::Place;
 
 /// What `--device` names.
@@ -107,15 +107,15 @@ pub(crate) enum Opened {
 }
 
 impl Opened {
-    /// The engine of a node that computes here, for sequences of `seq` tokens.
+    /// The engine of the nodes of a run that compute here, with room for `momenta` of them.
     ///
     /// # Errors
     /// When it does not fit the device.
-    pub(crate) fn compute(self, cpu: Cpu, config: &LlamaConfig, seq: usize) -> Result<Compute> {
+    pub(crate) fn compute(self, cpu: Cpu, run: &Run, momenta: usize) -> Result<Compute> {
         match self {
-            Self::Cpu => Compute::new(cpu, config, seq),
+            Self::Cpu => Compute::new(cpu, &run.config, run.manifest.data.seq),
             #[cfg(not(target_feature = "crt-static"))]
-            Self::Gpu(driver) => Compute::on(Cuda::<Driver, Bf16>::new(driver)?, cpu, config, seq),
+            Self::Gpu(driver) => Compute::on(Cuda::<Driver, Bf16>::new(driver)?, cpu, run, momenta),
         }
     }
 }

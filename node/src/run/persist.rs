@@ -107,7 +107,7 @@ impl Disk {
     /// Keeps a miner, and what it made for the window it is in: before it is committed to, and once the window is closed.
     pub(crate) fn save_miner(&self, run: Digest, peer: &Peer, sealed: Option<Sealed>) -> Result<()> {
         let (momentum, unsettled) = peer.memory();
-        let (submissions, momentum) = (momentum.submissions(), self.put(momentum.coefficients())?);
+        let (submissions, momentum) = (momentum.submissions(), self.put(&momentum.coefficients()?)?);
         self.save(run, &peer.follower, Role::Miner { momentum, submissions, unsettled, sealed })
     }
 

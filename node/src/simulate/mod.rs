@@ -22,6 +22,8 @@ pub(crate) mod settings;
 pub(crate) mod spec;
 pub(crate) mod summary;
 pub(crate) mod table;
+#[cfg(test)]
+mod tests;
 mod turn;
 
 use std::collections::BTreeMap;
@@ -349,7 +351,7 @@ impl Simulation {
         }
         let theta = self.observer().map_or(&self.initial, |judge| judge.validator.follower.theta());
         let theta = Arc::clone(theta);
-        result.validation = Some(self.compute.loss(data, &theta.values, &ids)?);
+        result.validation = Some(self.compute.loss(data, &theta, &ids)?);
         if let Some(baseline) = &self.baseline {
             result.baseline = Some(self.compute.loss(data, baseline.theta(), &ids)?);
         }

@@ -258,7 +258,7 @@ impl Simulation {
         let world = world!(self);
         for miner in &mut self.miners {
             if let Some(peer) = &mut miner.peer {
-                peer.settle();
+                peer.settle()?;
                 peer.follower.forget(&world)?;
             }
         }
