@@ -63,6 +63,12 @@ fn any_number_of_threads_gives_the_same_summary() {
         let summary = simulate(&out, peers(), "5", &["--threads", threads]);
         assert_eq!(summary["all_agree"], true);
         assert_eq!(summary["chain"]["adds_up"], true);
+        let timing: Value = serde_json::from_slice(&std::fs::read(out.join("timing.json")).unwrap()).unwrap();
+        let windows = timing["windows"].as_array().unwrap();
+        let spent = |w: &Value| ["train", "encode", "apply", "evaluate"].map(|p| w[p].as_f64().unwrap());
+        assert!(windows.len() == 5 && windows.iter().all(|w| spent(w).iter().all(|s| *s > 0.0)), "{timing}");
+        let share = timing["validator"]["share"].as_f64().unwrap();
+        assert!(share > 0.0 && timing["window_seconds"] == 84.0 && timing["device_bytes"].is_null());
         ["summary.json", "events.jsonl", "facts.jsonl", "manifest.toml"]
             .map(|f| std::fs::read(out.join(f)).unwrap())
     };

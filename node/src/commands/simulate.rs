@@ -5,22 +5,30 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use gauntlet_model::engine::Footprint;
 use gauntlet_model::engine::cpu::{Cpu, Path as CodePath};
 use serde_json::json;
 
 use crate::cli::Usage;
 use crate::device;
+use crate::run::compute::Plan;
 use crate::run::context::Run;
 use crate::simulate::Simulation;
-use crate::simulate::settings::SimulateArgs;
+use crate::simulate::settings::{Settings, SimulateArgs};
 use crate::simulate::table::Table;
 use crate::{files, memory, output, progress};
 
 /// Name of the resolved manifest in a run folder.
 pub(crate) const MANIFEST: &str = "manifest.toml";
 
+/// Name of the file of times in a run folder.
+const TIMING: &str = "timing.json";
+
 pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
     let settings = args.settings()?;
+    if args.plan {
+        return plan(args, &settings);
+    }
     // A simulation is a function of manifest, seed and program: the machine's GPU has no say unless it is named.
     let opened = device::open(args.device.device.or_cpu())?;
     let cpu = Cpu::new(args.threads, CodePath::Best)?;
@@ -44,9 +52,7 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
             format!("--peers: {nodes} nodes with validators and owner; the chain has {slots} slots");
         return Err(Usage(format!("{problem} (chain.ledger.subnet.registry.max_uids)")).into());
     }
-    // θ, gradient, trial, a few results of outer steps, the baseline's three; a momentum each.
-    let remedy = "lower --peers or choose a smaller --preset";
-    memory::check((peers + 12).saturating_mul(4 * run.layout.total()), remedy)?;
+    memory::check(host_bytes(&run, peers), "lower --peers or choose a smaller --preset")?;
     std::fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
     files::write(&out.join(MANIFEST), &toml::to_string(&run.manifest)?)?;
     let parameters = run.layout.total();
@@ -70,6 +76,7 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
     let summary = simulation.summary(settings.seed)?;
     files::write(&out.join("summary.json"), format!("{}\n", serde_json::to_string_pretty(&summary)?))?;
     files::write(&out.join("report.html"), &simulation.page(&summary)?)?;
+    files::write(&out.join(TIMING), format!("{:#}\n", json!(simulation.timing())))?;
     match table {
         Some(_) => println!("report: {}", out.join("report.html").display()),
         None => output::text(&format!("{}\n", json!({ "kind": "summary", "summary": summary })))?,
@@ -90,4 +97,25 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
         memory::peak_rss_bytes().map_or(String::new(), |bytes| format!(", {} MB at most", bytes / 1_000_000));
     eprintln!("{total:.1} s, {rest:.1} % of them not in forward and backward passes{peak}");
     Ok(())
+}
+
+/// Bytes of this machine's memory: θ, gradient, trial, a few results of outer steps, the baseline's three; a momentum each.
+fn host_bytes(run: &Run, peers: usize) -> usize {
+    (peers + 12).saturating_mul(4 * run.layout.total())
+}
+
+/// Prints what a run would take of this machine's memory and of the device's, whether it is there or not.
+fn plan(args: &SimulateArgs, settings: &Settings) -> Result<()> {
+    let folder = tempfile::tempdir().context("no temporary folder for the text")?;
+    let cpu = Cpu::new(args.threads, CodePath::Best)?;
+    let corpus = args.data.open(folder.path(), cpu.threads())?;
+    let manifest = args.manifest(&corpus)?;
+    let run = Run::new(manifest, corpus)?;
+    let peers: usize = settings.peers.iter().map(|entry| entry.count).sum();
+    let footprint = device::footprint(args.device.device.or_cpu());
+    let device =
+        (footprint != Footprint::CPU).then(|| Plan::new(footprint, &run, peers, None)).transpose()?;
+    let parameters = run.layout.total();
+    let plan = json!({ "parameters": parameters, "host_bytes": host_bytes(&run, peers), "device": device });
+    output::text(&format!("{plan:#}\n"))
 }

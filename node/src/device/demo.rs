@@ -24,7 +24,7 @@ pub(crate) trait DeviceDemo: Send + Sync {
 }
 
 /// [`gpu::Momentum`] of any device.
-pub(crate) trait DeviceMomentum: Send {
+pub(crate) trait DeviceMomentum: Send + Sync {
     fn step(&mut self, grads: View<'_, f32>, lr: f32) -> Result<Submission, Error>;
     fn step_payload(&mut self, grads: View<'_, f32>, lr: f32) -> Result<Vec<u8>, Error>;
     fn settle(&mut self, recorded: Recorded) -> Result<(), Error>;
@@ -34,7 +34,7 @@ pub(crate) trait DeviceMomentum: Send {
 }
 
 /// [`gpu::Gather`] of any device.
-pub(crate) trait DeviceGather: Send {
+pub(crate) trait DeviceGather: Send + Sync {
     fn clear(&mut self);
     fn add(&mut self, hotkey: [u8; 32], submission: &Submission) -> Result<(), Error>;
     fn add_payload(&mut self, hotkey: [u8; 32], payload: &[u8]) -> Result<(), Error>;

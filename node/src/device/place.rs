@@ -23,7 +23,7 @@ use {
 use super::demo::DeviceDemo;
 
 /// A backend as commands see it.
-pub(crate) trait Place: Backend {
+pub(crate) trait Place: Backend + Send {
     /// What it is, in words.
     fn name(&self) -> String;
 

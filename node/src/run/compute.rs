@@ -19,6 +19,7 @@ use gauntlet_model::engine::{
 };
 
 use super::context::Run;
+use super::stopwatch::{Phase, Stopwatch};
 use super::theta::Theta;
 use crate::device::Place;
 use crate::device::demo::Momentum;
@@ -42,6 +43,7 @@ pub(crate) struct Compute {
     targets: Vec<u32>,
     /// Time spent in forward and backward passes.
     busy: Duration,
+    clock: Stopwatch,
     /// Outer steps of a device are made on the CPU too, and compared.
     checked: bool,
 }
@@ -163,8 +165,8 @@ impl Compute {
     fn with(passes: Passes, (grads, trial): (Buf, Buf), parameters: usize, options: EngineOptions) -> Self {
         let EngineOptions { batch, seq, .. } = options;
         let (tokens, targets) = (vec![0; batch * seq], vec![0; batch * seq]);
-        let (busy, checked) = (Duration::ZERO, false);
-        Self { passes, grads, trial, batch, seq, parameters, tokens, targets, busy, checked }
+        let (busy, clock, checked) = (Duration::ZERO, Stopwatch::start(), false);
+        Self { passes, grads, trial, batch, seq, parameters, tokens, targets, busy, clock, checked }
     }
 
     /// Makes every outer step of a device on the CPU too: a second pass over θ a window, and an error where they differ.
@@ -188,6 +190,19 @@ impl Compute {
     /// Time spent in forward and backward passes so far.
     pub(crate) fn busy(&self) -> Duration {
         self.busy
+    }
+
+    /// The clock of all that is computed here.
+    pub(crate) fn clock(&self) -> &Stopwatch {
+        &self.clock
+    }
+
+    /// Bytes of a device's memory taken since the engine was made; none on the CPU.
+    pub(crate) fn device_bytes(&self) -> Result<Option<usize>> {
+        match &self.passes {
+            Passes::Here(_) => Ok(None),
+            Passes::There { device, .. } => lock(device).taken(),
+        }
     }
 
     /// A peer's momentum, at 0, where gradients are computed.
@@ -255,6 +270,11 @@ impl Compute {
 
     /// A momentum takes up the gradient at rate `lr`; gives what to send.
     pub(crate) fn take_up(&mut self, momentum: &mut Momentum, lr: f32) -> Result<Submission> {
+        let clock = self.clock.clone();
+        clock.during(Phase::Encode, || self.step(momentum, lr))
+    }
+
+    fn step(&mut self, momentum: &mut Momentum, lr: f32) -> Result<Submission> {
         match (momentum, &self.passes) {
             (Momentum::Device(momentum), Passes::There { device, .. }) => {
                 lock(device).step(&mut **momentum, lr)
@@ -379,6 +399,10 @@ impl Compute {
         before: &Theta,
         accepted: &[(Hotkey, &Submission)],
     ) -> Result<Theta> {
+        self.clock.during(Phase::Apply, || self.apply(run, before, accepted))
+    }
+
+    fn apply(&self, run: &Run, before: &Theta, accepted: &[(Hotkey, &Submission)]) -> Result<Theta> {
         let demo = &run.demo;
         let lr = run.learning_rate(before.steps);
         let step = OuterStep { lr, weight_decay: demo.weight_decay, min_gather: demo.min_gather };
@@ -404,7 +428,7 @@ impl Compute {
             }
         };
         if self.checked {
-            let expected = on_cpu()?;
+            let expected = self.clock.during(Phase::Check, on_cpu)?;
             if (expected.hash, expected.steps) != (theta.hash, theta.steps) {
                 bail!(
                     "{}: the outer step gives θ {}, on the CPU it is {}; do not trust this device: run its memory test, \

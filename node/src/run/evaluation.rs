@@ -12,6 +12,7 @@ use gauntlet::sync_score::SyncFact;
 use gauntlet::{Digest, Hotkey};
 use gauntlet_demo::{OuterStep, Submission};
 
+use super::stopwatch::Phase;
 use super::validator::{Closing, Validator};
 use super::{World, values};
 
@@ -66,6 +67,17 @@ impl Validator {
 
     /// Losses before and after each peer's trial step, on its own data and on data nobody was given (PROTOCOL 7.3).
     pub(super) fn losses(
+        &self,
+        world: &mut World<'_>,
+        closing: &Closing,
+        seed: Digest,
+        peers: &[Hotkey],
+    ) -> Result<BTreeMap<Hotkey, Losses>> {
+        let clock = world.compute.clock().clone();
+        clock.during(Phase::Evaluate, || self.measure(world, closing, seed, peers))
+    }
+
+    fn measure(
         &self,
         world: &mut World<'_>,
         closing: &Closing,

@@ -9,6 +9,7 @@ use gauntlet_demo::{Recorded, Submission};
 
 use super::follower::Follower;
 use super::identity::Identity;
+use super::stopwatch::Phase;
 use super::theta::Theta;
 use super::{World, commitment, values};
 use crate::device::demo::Momentum;
@@ -80,10 +81,12 @@ impl Peer {
         submission: &Submission,
         count: u32,
     ) -> Result<Vec<u8>> {
-        let hotkey = self.hotkey().0;
-        let state_tag = gauntlet_demo::state_tag(&theta.values, w, &world.opening(w)?.0, &hotkey);
-        let header = Header { kind: KIND_DEMO, run: world.run.id.0, window: w, hotkey, count, state_tag };
-        Ok(object::seal(&header, &submission.encode(), self.identity.keypair()))
+        let (hotkey, opening) = (self.hotkey().0, world.opening(w)?.0);
+        Ok(world.compute.clock().during(Phase::Encode, || {
+            let state_tag = gauntlet_demo::state_tag(&theta.values, w, &opening, &hotkey);
+            let header = Header { kind: KIND_DEMO, run: world.run.id.0, window: w, hotkey, count, state_tag };
+            object::seal(&header, &submission.encode(), self.identity.keypair())
+        }))
     }
 
     /// Puts the commitment to `object` for window `w`.

@@ -24,6 +24,7 @@ pub(crate) mod summary;
 pub(crate) mod table;
 #[cfg(test)]
 mod tests;
+mod timing;
 mod turn;
 
 use std::collections::BTreeMap;
@@ -44,15 +45,17 @@ use crate::run::follower::Follower;
 use crate::run::identity::Identity;
 use crate::run::peer::Peer;
 use crate::run::persist::Disk;
+use crate::run::stopwatch::Phase;
 use crate::run::theta::{Shared, Theta};
 use crate::run::validator::Validator;
 use baseline::Baseline;
-use behaviours::{Act, Draft, make};
+use behaviours::{Act, Behaviour, Draft, make};
 use buckets::SimBuckets;
 use log::Log;
 use node::{Judge, Miner};
 use settings::Settings;
 use spec::{Join, Kind, ValidatorKind};
+use timing::{Times, Timing};
 
 /// Held-out sequences measured after every window.
 const VALIDATION: u64 = 32;
@@ -71,6 +74,7 @@ pub(crate) struct Simulation {
     initial: Arc<Theta>,
     shared: Shared,
     baseline: Option<Baseline>,
+    times: Times,
     log: Log,
     /// Holds what nodes keep on their disks, as long as the simulation lasts.
     disks: Option<tempfile::TempDir>,
@@ -114,6 +118,7 @@ impl Simulation {
         let (block_ms, now) = (run.manifest.chain.ledger.block_time_ms, Arc::clone(&height));
         let now_ms = Arc::new(move || now.load(Ordering::Acquire).saturating_mul(block_ms));
         let root = settings.keep_objects.then(|| out.join("objects"));
+        let times = Times::new(compute.clock().clone());
         let mut simulation = Self {
             run,
             compute,
@@ -126,6 +131,7 @@ impl Simulation {
             initial,
             shared: Shared::default(),
             baseline: None,
+            times,
             log: Log::create(out)?,
             disks: None,
         };
@@ -298,47 +304,57 @@ impl Simulation {
     /// Runs window `w` to its end: `train → commit → reveal → evaluate → record → apply`.
     pub(crate) fn window(&mut self, w: u64) -> Result<WindowResult> {
         let window = self.run.manifest.window.clone();
+        let clock = self.compute.clock().clone();
         self.advance_to(window.opens(w));
         if let Some(last) = w.checked_sub(1) {
-            self.catch_up(last)?;
+            clock.during(Phase::Record, || self.catch_up(last))?;
             self.miners.iter_mut().for_each(|miner| miner.draft = None);
             self.save()?;
             self.restart(w)?;
             self.join(w)?;
         }
-        let (train_loss, ids) = self.train(w)?;
+        let (train_loss, ids) = clock.during(Phase::Train, || self.train(w))?;
         self.enlist(w + 1)?;
         self.advance_to(window.opens(w + 1));
-        self.each_draft(w, |act, behaviour, draft| {
+        let commit = |act: &mut Act<'_, '_>, behaviour: &mut dyn Behaviour, draft: &Draft| {
             let theta = draft.state.clone().unwrap_or_else(|| Arc::clone(act.peer.follower.theta()));
             act.peer.publish_values(act.world, w, &theta)?;
             behaviour.commit(act, draft)
-        })?;
+        };
+        clock.during(Phase::Commit, || self.each_draft(w, commit))?;
         self.advance_to(window.commit_deadline(w));
         self.set_offline(w, true);
         let world = world!(self);
-        for judge in &mut self.judges {
-            judge.validator.read_commitments(&world, w)?;
-        }
+        let mut validators = self.judges.iter_mut().map(|judge| &mut judge.validator);
+        clock.during(Phase::Read, || validators.try_for_each(|v| v.read_commitments(&world, w)))?;
         // And killed again, between commitment and object.
         self.save()?;
         self.restart(w)?;
-        self.each_draft(w, |act, behaviour, draft| behaviour.reveal(act, draft))?;
+        let reveal = |act: &mut Act<'_, '_>, behaviour: &mut dyn Behaviour, draft: &Draft| {
+            behaviour.reveal(act, draft)
+        };
+        clock.during(Phase::Reveal, || self.each_draft(w, reveal))?;
         self.advance_to(window.record_opens(w));
         self.each_draft(w, |act, behaviour, draft| behaviour.overdue(act, draft))?;
         self.judge(w)?;
         self.each_draft(w, |act, behaviour, _| behaviour.afterwards(act))?;
         let (bytes, submissions) = self.sent();
-        let leader = self.close_pending(w)?;
+        let leader = clock.during(Phase::Record, || self.close_pending(w))?;
         let sequences = ids.len() as u64;
         let mut result =
             WindowResult { train_loss, leader, bytes, submissions, sequences, ..self.result(w)? };
-        if let Some(baseline) = &mut self.baseline {
-            baseline.step(&self.run, &mut self.compute, &ids)?;
-        }
-        self.validate(&mut result)?;
+        clock.during(Phase::Measure, || self.measure(&mut result, &ids))?;
+        self.times.close(w, submissions, self.compute.device_bytes()?);
         self.log.window(&result)?;
         Ok(result)
+    }
+
+    /// The baseline's step on the sequences `ids`, and what both models have learned.
+    fn measure(&mut self, result: &mut WindowResult, ids: &[u64]) -> Result<()> {
+        if let Some(baseline) = &mut self.baseline {
+            baseline.step(&self.run, &mut self.compute, ids)?;
+        }
+        self.validate(result)
     }
 
     /// Losses on held-out sequences, spread over the text: a book begins with its table of contents.
@@ -361,6 +377,15 @@ impl Simulation {
     /// Time spent in forward and backward passes so far.
     pub(crate) fn busy(&self) -> Duration {
         self.compute.busy()
+    }
+
+    /// How long the windows so far took.
+    pub(crate) fn timing(&self) -> Timing {
+        let manifest = &self.run.manifest;
+        let milliseconds = manifest.window.blocks.saturating_mul(manifest.chain.ledger.block_time_ms);
+        #[allow(clippy::cast_precision_loss)] // a window is not that long
+        let seconds = milliseconds as f64 / 1000.0;
+        self.times.summary(self.compute.name(), self.run.layout.total(), seconds)
     }
 
     /// The first validator that keeps to the rules: whose view is shown.

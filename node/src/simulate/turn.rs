@@ -12,6 +12,7 @@ use crate::chain::Anchor;
 use crate::run::World;
 use crate::run::checkpoint;
 use crate::run::follower::{Followed, Follower};
+use crate::run::stopwatch::Phase;
 use crate::storage::ss58;
 
 impl Simulation {
@@ -35,10 +36,15 @@ impl Simulation {
 
     /// Every validator that stands at window `w` judges it, unless it has.
     pub(super) fn judge(&mut self, w: u64) -> Result<()> {
+        let clock = self.compute.clock().clone();
         for judge in &mut self.judges {
             let mut world = world!(self);
-            judge.validator.read_commitments(&world, w)?;
-            if let Some(judged) = judge.validator.judge(&mut world, w)? {
+            let judged = clock.during(Phase::Read, || {
+                judge.validator.read_commitments(&world, w)?;
+                judge.validator.judge(&mut world, w)
+            })?;
+            if let Some(judged) = judged {
+                self.times.judged(judged.facts.losses.len());
                 self.log.judged(judge.validator.hotkey(), &judged)?;
             }
         }

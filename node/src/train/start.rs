@@ -116,7 +116,7 @@ pub(crate) fn plan(settings: &Settings, config: &LlamaConfig, footprint: Footpri
     let mut plan = MemoryPlan::on(footprint, config, options, copies)?;
     if settings.optimizer == Kind::Demo && footprint != Footprint::CPU {
         // Momenta lie on the device, each with what it sends, beside the gather of a step.
-        let format = settings.demo.format(&Layout::new(config))?;
+        let format = settings.demo.format(&Layout::new(config)).map_err(|e| Usage(e.to_string()))?;
         let demo = device_bytes(&format, settings.workers, settings.gathered());
         plan.total_bytes = plan.total_bytes - plan.optimizer_bytes + demo;
         plan.optimizer_bytes = demo;

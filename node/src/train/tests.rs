@@ -32,6 +32,7 @@ fn model(folder: &Path) {
 }
 
 fn train<P: Place>(out: &Path, settings: &Settings, place: P, resume: bool) -> Value {
+    std::fs::create_dir_all(out).unwrap();
     let mut run = Run::open(out, settings.clone(), resume, place, Lines::Json).unwrap();
     run.train().unwrap()
 }

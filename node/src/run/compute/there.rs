@@ -72,6 +72,9 @@ pub(super) trait There: Send {
     /// [`Spot::Trial`] is θ from here on, of this hash.
     fn adopt_trial(&mut self, hash: Digest);
 
+    /// Bytes of its memory taken since this was made.
+    fn taken(&self) -> Result<Option<usize>>;
+
     /// What it is, in words.
     fn name(&self) -> String;
 }
@@ -85,6 +88,8 @@ pub(super) struct Copies<P: Place> {
     /// Hash of the θ that [`Spot::Theta`] holds.
     pub(super) holds: Option<Digest>,
     demo: Option<Demo>,
+    /// Bytes that were free before.
+    free: Option<usize>,
 }
 
 /// DeMo on the device.
@@ -108,6 +113,7 @@ pub(super) struct Room<'a> {
 
 impl<P: Place> Copies<P> {
     pub(super) fn new(place: P, room: Room<'_>) -> Result<Self> {
+        let free = place.free()?;
         let demo = match place.demo(room.format)? {
             Some(kernels) => {
                 let gather = kernels.gather(room.gathered)?;
@@ -118,7 +124,7 @@ impl<P: Place> Copies<P> {
         let engine = Engine::new(place, room.config, room.options)?;
         let (theta, trial) = (engine.alloc_params()?, engine.alloc_params()?);
         let grads = engine.alloc_params()?;
-        Ok(Self { engine, theta, trial, grads, holds: None, demo })
+        Ok(Self { engine, theta, trial, grads, holds: None, demo, free })
     }
 
     fn download(&self, from: &P::Buf, to: &mut [f32]) -> Result<()> {
@@ -222,6 +228,11 @@ impl<P: Place> There for Copies<P> {
     fn adopt_trial(&mut self, hash: Digest) {
         std::mem::swap(&mut self.theta, &mut self.trial);
         self.holds = Some(hash);
+    }
+
+    fn taken(&self) -> Result<Option<usize>> {
+        let now = self.engine.backend().free()?;
+        Ok(self.free.zip(now).map(|(before, now)| before.saturating_sub(now)))
     }
 
     fn name(&self) -> String {
