@@ -72,5 +72,5 @@ pub use momentum::{Momentum, Pending, Recorded, Subtract};
 pub use outer_step::{Applied, OuterStep};
 pub use schedule::Schedule;
 pub use scheme::{Demo, Outer, Payload, Scheme, Worker};
-pub use state::{state_tag, theta_hash};
+pub use state::{state_tag, tag_of, tag_positions, theta_hash};
 pub use submission::{Submission, Values};

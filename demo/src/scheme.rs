@@ -1,6 +1,10 @@
 //! The seam between a run and its optimiser: DeMo, and the dense baseline, behind one trait.
 //!
 //! A peer's [`Worker`] turns gradients into payloads; every node's [`Outer`] turns accepted payloads into the next θ.
+//!
+//! It holds both to the same rules where they are compared, in tests; gradients and θ are slices of the host. Nodes know
+//! DeMo only, and have it where their engine computes: by [`crate::Momentum`] and [`crate::outer_step`], or by
+//! [`crate::gpu`].
 
 use crate::aggregate::Aggregate;
 use crate::config::DemoConfig;

@@ -33,23 +33,36 @@ pub fn theta_hash(layout: &Layout, theta: &[f32]) -> Result<[u8; 32]> {
     Ok(*hasher.finalize().as_bytes())
 }
 
-/// BLAKE3(hotkey ‖ window ‖ the bits of θ at 1,024 positions) (PROTOCOL 5).
+/// BLAKE3(hotkey ‖ window ‖ the bits of θ at 1,024 positions) (PROTOCOL 5): [`tag_of`] the values at [`tag_positions`].
+///
+/// `block_hash` is that of the finalised block that opened the window, `theta` the state the window was trained on.
+pub fn state_tag(theta: &[f32], window: u64, block_hash: &[u8; 32], hotkey: &[u8; 32]) -> [u8; 32] {
+    let positions = tag_positions(theta.len(), block_hash, hotkey);
+    let values: Vec<f32> = positions.into_iter().filter_map(|at| theta.get(at).copied()).collect();
+    tag_of(&values, window, hotkey)
+}
+
+/// The positions a state tag reads of `len` elements, in its order; none of none.
 ///
 /// Position i is ⌊u_i·d / 2⁶⁴⌋ of d elements, u the little-endian u64 stream of BLAKE3's extended output over
-/// (block hash ‖ hotkey): `block_hash` is that of the finalised block that opened the window, `theta` the state the
-/// window was trained on.
-pub fn state_tag(theta: &[f32], window: u64, block_hash: &[u8; 32], hotkey: &[u8; 32]) -> [u8; 32] {
-    let mut positions = blake3::Hasher::new().update(block_hash).update(hotkey).finalize_xof();
+/// (block hash ‖ hotkey).
+pub fn tag_positions(len: usize, block_hash: &[u8; 32], hotkey: &[u8; 32]) -> Vec<usize> {
+    let mut stream = blake3::Hasher::new().update(block_hash).update(hotkey).finalize_xof();
+    let mut word = [0; 8];
+    let mut next = || {
+        stream.fill(&mut word);
+        ((u128::from(u64::from_le_bytes(word)) * len as u128) >> 64) as usize
+    };
+    (0..if len == 0 { 0 } else { POSITIONS }).map(|_| next()).collect()
+}
+
+/// The state tag of the values at [`tag_positions`], where θ itself lies elsewhere: on a GPU.
+pub fn tag_of(values: &[f32], window: u64, hotkey: &[u8; 32]) -> [u8; 32] {
     let mut tag = blake3::Hasher::new();
     tag.update(hotkey).update(&window.to_le_bytes());
-    for _ in 0..POSITIONS {
-        let mut word = [0; 8];
-        positions.fill(&mut word);
-        let at = (u128::from(u64::from_le_bytes(word)) * theta.len() as u128) >> 64;
-        if let Some(x) = theta.get(at as usize) {
-            tag.update(&x.to_le_bytes());
-        }
-    }
+    values.iter().for_each(|x| {
+        tag.update(&x.to_le_bytes());
+    });
     *tag.finalize().as_bytes()
 }
 

@@ -147,8 +147,13 @@ fn compare_gathers(
     let mut theta = gradient(format.layout(), 77, 5);
     let mut on_device = Buffer::from_slice(device, &theta).unwrap();
     let step = OuterStep { lr: 0.01, weight_decay: 0.1, min_gather: 1 };
+    poisoned.upload(0, &vec![f32::NAN; len]).unwrap();
+    let start = bits(&theta);
+    assert_eq!(found.apply_to(on_device.view(), cap, &step, poisoned.view_mut()), Ok(Applied::Stepped));
+    same(&bits(&on_device.to_vec().unwrap()), &start, &format!("{what}: θ stays"));
     assert_eq!(outer_step::apply(&mut theta, &expected, &step), Ok(Applied::Stepped));
     assert_eq!(found.apply(on_device.view_mut(), cap, &step), Ok(Applied::Stepped));
+    same(&bits(&poisoned.to_vec().unwrap()), &bits(&theta), &format!("{what}: θ elsewhere"));
     same(&bits(&on_device.to_vec().unwrap()), &bits(&theta), &format!("{what}: θ"));
 
     let mut trial = vec![0.0; len];
@@ -157,6 +162,9 @@ fn compare_gathers(
         poisoned.upload(0, &vec![f32::NAN; len]).unwrap();
         found.trial(on_device.view(), place, 0.01, 0.2, poisoned.view_mut()).unwrap();
         same(&bits(&poisoned.to_vec().unwrap()), &bits(&trial), &format!("{what}: trial {place}"));
+        poisoned.upload(0, &theta).unwrap();
+        found.trial_in_place(poisoned.view_mut(), place, 0.01, 0.2).unwrap();
+        same(&bits(&poisoned.to_vec().unwrap()), &bits(&trial), &format!("{what}: trial {place} in place"));
     }
     let beyond = found.trial(on_device.view(), sent.len(), 0.01, 0.2, poisoned.view_mut());
     assert!(matches!(beyond, Err(Error::Length { .. })));
@@ -349,6 +357,8 @@ fn what_cannot_be_is_refused() {
     let cap = StrengthCap::LowerMedian;
     let step = |lr, min_gather| OuterStep { lr, weight_decay: 0.1, min_gather };
     assert_eq!(gather.apply(theta.view_mut(), cap, &step(0.1, 3)), Ok(Applied::TooFew));
+    let few = step(0.1, 3);
+    assert_eq!(gather.apply_to(theta.view(), cap, &few, short.view_mut()), Ok(Applied::TooFew));
     assert_eq!(theta.to_vec().unwrap(), small_theta(&format));
     assert!(matches!(gather.apply(theta.view_mut(), cap, &step(f32::NAN, 1)), Err(Error::Config { .. })));
     assert!(matches!(gather.apply(short.view_mut(), cap, &step(0.1, 1)), Err(Error::Length { .. })));

@@ -127,6 +127,24 @@ impl<D: Device> Gather<D> {
         Ok(Applied::Stepped)
     }
 
+    /// As [`Self::apply`], into `out`; θ stays. With too few submissions nothing is written.
+    pub fn apply_to(
+        &mut self,
+        theta: View<'_, f32>,
+        cap: StrengthCap,
+        step: &OuterStep,
+        out: ViewMut<'_, f32>,
+    ) -> Result<Applied> {
+        check_rate("learning_rate", step.lr)?;
+        if self.len() < step.min_gather {
+            return Ok(Applied::TooFew);
+        }
+        self.scale()?;
+        let rates = Rates::new(step);
+        self.kernels.apply(&self.tables, self.gathered(cap), [rates.lr, rates.decay], theta, out)?;
+        Ok(Applied::Stepped)
+    }
+
     /// Writes into `out` what θ would be after one gathered submission alone, by the order in which they came, at `c`
     /// times the rate `lr`.
     pub fn trial(
@@ -145,10 +163,26 @@ impl<D: Device> Gather<D> {
         self.kernels.apply(&self.tables, one, [rate, 1.0], theta, out)
     }
 
+    /// As [`Self::trial`], with θ replaced.
+    pub fn trial_in_place(&mut self, theta: ViewMut<'_, f32>, place: usize, lr: f32, c: f32) -> Result<()> {
+        let rate = trial_rate(lr, c)?;
+        self.check_place(place)?;
+        self.scale()?;
+        let one = Gathered { first: place as u32, peers: 1, ..self.gathered(StrengthCap::Off) };
+        self.kernels.apply_in_place(&self.tables, one, [rate, 1.0], theta)
+    }
+
     /// Writes Δ, the decoded aggregate before its sign is taken, into `out`.
     pub fn decode(&mut self, cap: StrengthCap, out: ViewMut<'_, f32>) -> Result<()> {
         self.scale()?;
         self.kernels.decode(&self.tables, self.gathered(cap), out)
+    }
+
+    /// Bytes of all buffers.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        let Self { exponents, indices, levels, scales, reader, .. } = self;
+        exponents.bytes() + indices.bytes() + levels.bytes() + scales.bytes() + reader.held()
     }
 
     fn check_place(&self, place: usize) -> Result<()> {

@@ -59,6 +59,12 @@ impl<D: Device, T: Word> Buffer<D, T> {
         self.len == 0
     }
 
+    /// Bytes of all elements.
+    #[cfg(test)]
+    pub(super) fn bytes(&self) -> usize {
+        self.len * size_of::<T>()
+    }
+
     /// The memory behind it.
     pub fn memory(&self) -> &D::Mem {
         &self.mem

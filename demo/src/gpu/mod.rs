@@ -18,12 +18,14 @@ mod launch;
 mod memory;
 mod momentum;
 mod payload;
+mod size;
 mod tables;
 
 pub use gather::Gather;
 pub use gauntlet_gpu::{Device, GpuError};
 pub use memory::{Buffer, View, ViewMut, Word};
 pub use momentum::Momentum;
+pub use size::{gather_bytes, momentum_bytes, tables_bytes};
 pub use tables::Tables;
 
 /// The kernels of `demo/kernels` as a fat binary: code for sm_80 and sm_90a, PTX for the rest.

@@ -161,6 +161,16 @@ impl<D: Device> Momentum<D> {
         Ok(())
     }
 
+    /// Bytes of all buffers.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        let Self { m, largest, values, first_bad, products, scales, .. } = self;
+        let Self { exponents, indices, levels, tops, writer, .. } = self;
+        let state = m.bytes() + largest.bytes() + values.bytes() + first_bad.bytes() + products.bytes();
+        let sent = exponents.bytes() + indices.bytes() + levels.bytes() + tops.bytes() + scales.bytes();
+        state + sent + writer.held()
+    }
+
     fn accumulate(&mut self, grads: View<'_, f32>, lr: f32) -> Result<()> {
         let (tables, kernels) = (&*self.tables, &self.kernels);
         self.first_bad.upload(0, &[NONE_BAD])?;

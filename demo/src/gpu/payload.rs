@@ -16,7 +16,7 @@ use gauntlet_gpu::{Arg, Device, Grid, Kernel};
 /// Threads of a block that does one group a thread: few, so that groups spread over the device.
 const GROUP_THREADS: u32 = 32;
 /// Bytes behind a payload that its reader may look at.
-const BEHIND: usize = 8;
+pub(super) const BEHIND: usize = 8;
 
 /// Writes payloads.
 pub(super) struct Writer<D: Device> {
@@ -62,6 +62,13 @@ impl<D: Device> Writer<D> {
         }
     }
 
+    /// Bytes of all buffers.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        let Self { lengths, starts, payload, .. } = self;
+        lengths.bytes() + starts.bytes() + payload.bytes()
+    }
+
     /// What was written last.
     pub(super) fn payload(&self) -> Result<Vec<u8>> {
         let end = self.starts.len() - 1;
@@ -100,6 +107,13 @@ impl<D: Device> Reader<D> {
             tops: Buffer::zeros(device, tables.n_tensors as usize)?,
             fault: Buffer::zeros(device, 1)?,
         })
+    }
+
+    /// Bytes of all buffers.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        let Self { payload, starts, lengths, tops, fault, .. } = self;
+        payload.bytes() + starts.bytes() + lengths.bytes() + tops.bytes() + fault.bytes()
     }
 
     /// Reads a payload into place `place` of `out`. An error if its groups do not even lie inside it.

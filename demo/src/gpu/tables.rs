@@ -11,6 +11,8 @@ use std::sync::Arc;
 const NO_RICE: u32 = u32::MAX;
 /// A code without a level: UNKNOWN in payload.cu.
 const UNKNOWN: i8 = i8::MIN;
+/// Bytes of the codebook's tables: the level of each half unit, the code of each level, the level of each code.
+pub(super) const CODEBOOK_BYTES: usize = 256 + 255 + 256;
 
 /// Tables of one format on one device, shared by everything that works with them.
 pub struct Tables<D: Device> {
@@ -72,10 +74,17 @@ impl<D: Device> Tables<D> {
     pub fn device(&self) -> &Arc<D> {
         &self.device
     }
+
+    /// Bytes of all buffers.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> usize {
+        let Self { tensors, bases, level_of, codes, level_of_code, .. } = self;
+        tensors.bytes() + bases.bytes() + level_of.bytes() + codes.bytes() + level_of_code.bytes()
+    }
 }
 
 /// The tensors' bytes, the bases they name, and the number of groups.
-fn describe(format: &Format) -> (Vec<u8>, Vec<f32>, u32) {
+pub(super) fn describe(format: &Format) -> (Vec<u8>, Vec<f32>, u32) {
     let (mut tensors, mut bases, mut edges) = (Vec::new(), Vec::new(), Vec::<usize>::new());
     let mut groups = 0;
     for (_, plan) in format.plans() {

@@ -44,3 +44,15 @@ fn sum_of_squares() {
         assert!((sum / expected - 1.0).abs() < 1e-7, "{n}: {sum} {expected}");
     }
 }
+
+#[test]
+fn picked_elements_are_those_at_their_positions() {
+    let (cuda, mut random) = (cuda::<F32>(), Random::fresh());
+    let values = random.values(1000, 1.0);
+    let buf = put(&cuda, &values);
+    let positions: Vec<usize> = [0, 999, 7, 7].into_iter().chain((0..300).map(|i| 13 * i % 1000)).collect();
+    let expected: Vec<f32> = positions.iter().map(|&i| values[i]).collect();
+    assert_eq!(cuda.pick(&buf, &positions).unwrap(), expected);
+    assert_eq!(cuda.pick(&buf, &[]).unwrap(), [0.0; 0]);
+    assert!(cuda.pick(&buf, &[3, 1000]).is_err());
+}

@@ -13,9 +13,10 @@ use serde_json::json;
 use crate::cli::Usage;
 use crate::device;
 use crate::output::note;
+use crate::run::compute::Plan;
 use crate::run::context::Run;
 use crate::simulate::Simulation;
-use crate::simulate::settings::SimulateArgs;
+use crate::simulate::settings::{Settings, SimulateArgs};
 use crate::simulate::table::Table;
 use crate::simulate::watch::Watch;
 use crate::{files, memory, output, progress};
@@ -26,8 +27,14 @@ pub(crate) const MANIFEST: &str = "manifest.toml";
 /// Name of the summary in a run folder.
 pub(crate) const SUMMARY: &str = "summary.json";
 
+/// Name of the file of times in a run folder.
+const TIMING: &str = "timing.json";
+
 pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
     let settings = args.settings()?;
+    if args.plan {
+        return plan(args, &settings);
+    }
     // A simulation is a function of manifest, seed and program: the machine's GPU has no say unless it is named.
     let opened = device::open(args.device.device.or_cpu())?;
     let cpu = Cpu::new(args.threads, CodePath::Best)?;
@@ -57,13 +64,12 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
             format!("--peers: {nodes} nodes with validators and owner; the chain has {slots} slots");
         return Err(Usage(format!("{problem} (chain.ledger.subnet.registry.max_uids)")).into());
     }
-    // θ, gradient, trial, a few results of outer steps, the baseline's three; a momentum each.
-    let remedy = "lower --peers or choose a smaller --preset";
-    memory::check((peers + 12).saturating_mul(4 * run.layout.total()), remedy)?;
+    memory::check(host_bytes(&run, peers), "lower --peers or choose a smaller --preset")?;
     std::fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
     files::write(&out.join(MANIFEST), &toml::to_string(&run.manifest)?)?;
     let parameters = run.layout.total();
-    let compute = opened.compute(cpu, &run.config, run.manifest.data.seq)?;
+    // On a GPU every outer step is made on the CPU too: that both give the same θ is what a simulation there shows.
+    let compute = opened.compute(cpu, &run, peers)?.checked();
     note(format_args!("run {}: {parameters} parameters, {}", run.id, compute.name()));
     let (name, tokens) = (&run.corpus.name, run.corpus.train.n_tokens());
     note(format_args!("text: {name}, {tokens} tokens, hash {}", run.corpus.hash));
@@ -88,6 +94,7 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
     let summary = simulation.summary(&settings)?;
     files::write(&out.join(SUMMARY), format!("{}\n", serde_json::to_string_pretty(&summary)?))?;
     files::write(&out.join("report.html"), &simulation.page(&summary)?)?;
+    files::write(&out.join(TIMING), format!("{:#}\n", json!(simulation.timing())))?;
     match table {
         Some(_) => output::text(&format!("report: {}\n", out.join("report.html").display()))?,
         None => output::text(&format!("{}\n", json!({ "kind": "summary", "summary": summary })))?,
@@ -130,6 +137,29 @@ impl Drop for Fresh {
             _ = std::fs::remove_dir_all(path);
         }
     }
+}
+
+/// Bytes of this machine's memory: θ, gradient, trial, a few results of outer steps, the baseline's three; a momentum each.
+fn host_bytes(run: &Run, peers: usize) -> usize {
+    (peers + 12).saturating_mul(4 * run.layout.total())
+}
+
+/// Prints what a run would take of this machine's memory and of the device's, whether it is there or not.
+fn plan(args: &SimulateArgs, settings: &Settings) -> Result<()> {
+    let folder = tempfile::tempdir().context("no temporary folder for the text")?;
+    let cpu = Cpu::new(args.threads, CodePath::Best)?;
+    let named = args.named_manifest()?;
+    let seq = named.as_ref().map_or(args.seq, |manifest| manifest.data.seq);
+    let corpus = args.data.open(folder.path(), cpu.threads(), seq)?;
+    let manifest = named.map_or_else(|| args.manifest_of(&corpus), Ok)?;
+    let run = Run::new(manifest, corpus)?;
+    let peers: usize = settings.peers.iter().map(|entry| entry.count).sum();
+    let known = device::known(args.device.device.or_cpu());
+    let device = known.own_memory.then(|| Plan::new(known.footprint, &run, peers, known.free.device));
+    let device = device.transpose()?;
+    let parameters = run.layout.total();
+    let plan = json!({ "parameters": parameters, "host_bytes": host_bytes(&run, peers), "device": device });
+    output::text(&format!("{plan:#}\n"))
 }
 
 #[cfg(test)]

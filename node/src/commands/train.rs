@@ -123,7 +123,7 @@ fn read_saved(path: &Path) -> Result<Settings> {
 fn plan(settings: &Settings, devices: &Devices) -> Result<()> {
     let (config, known, batch) =
         (start::shape(settings)?, device::known(devices.first()), devices.share(settings.batch)?);
-    let needs = start::needs(settings, &config, (known.footprint, known.own_memory), batch);
+    let needs = start::needs(settings, &config, (known.footprint, known.own_memory), batch)?;
     let fit = needs.choose(settings.recompute, known.free)?;
     let [kept, again] = [Mode::Train, Mode::TrainRecompute].map(|mode| needs.plan(mode));
     let plan = json!({

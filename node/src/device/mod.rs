@@ -1,7 +1,10 @@
 //! Where a command computes: the one place that reads `--device` and opens a GPU.
 
+pub(crate) mod demo;
 mod devices;
 mod place;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +12,6 @@ use std::str::FromStr;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use gauntlet_gpu::GpuError;
-use gauntlet_model::LlamaConfig;
 use gauntlet_model::engine::Footprint;
 use gauntlet_model::engine::cpu::{Cpu, Path as CodePath};
 #[cfg(not(target_feature = "crt-static"))]
@@ -25,6 +27,7 @@ use crate::fit::Free;
 use crate::memory;
 use crate::output::note;
 use crate::run::compute::Compute;
+use crate::run::context::Run;
 pub(crate) use devices::{Devices, DevicesArgs, Others, Together, run_together, share};
 pub(crate) use place::Place;
 
@@ -106,15 +109,15 @@ pub(crate) enum Opened {
 }
 
 impl Opened {
-    /// The engine of a node that computes here, for sequences of `seq` tokens.
+    /// The engine of the nodes of a run that compute here, with room for `momenta` of them.
     ///
     /// # Errors
     /// When it does not fit the device.
-    pub(crate) fn compute(self, cpu: Cpu, config: &LlamaConfig, seq: usize) -> Result<Compute> {
+    pub(crate) fn compute(self, cpu: Cpu, run: &Run, momenta: usize) -> Result<Compute> {
         match self {
-            Self::Cpu => Compute::new(cpu, config, seq),
+            Self::Cpu => Compute::new(cpu, &run.config, run.manifest.data.seq),
             #[cfg(not(target_feature = "crt-static"))]
-            Self::Gpu(driver) => Compute::on(Cuda::<Driver, Bf16>::new(driver)?, cpu, config, seq),
+            Self::Gpu(driver) => Compute::on(Cuda::<Driver, Bf16>::new(driver)?, cpu, run, momenta),
         }
     }
 }

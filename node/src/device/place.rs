@@ -1,22 +1,30 @@
-//! A backend as commands see it: what the engine needs of it, and values that the host reads and writes.
+//! A backend as commands see it: what the engine needs of it, values that the host reads and writes, and DeMo over its
+//! buffers.
+#![allow(unsafe_code)] // DeMo's kernels get the engine's buffers by address: of the same device, borrowed as long
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail};
+use gauntlet_demo::Format;
+use gauntlet_demo::gpu::{View as DemoView, ViewMut as DemoViewMut};
 use gauntlet_gpu::Counts;
 use gauntlet_model::engine::Backend;
 use gauntlet_model::engine::cpu::{Buf, Cpu};
 use serde_json::{Map, Value};
 #[cfg(not(target_feature = "crt-static"))]
 use {
+    gauntlet_demo::gpu::Tables,
     gauntlet_gpu::driver::Driver,
     gauntlet_gpu::{Device, fat_binary},
-    gauntlet_model::engine::cuda::{Bf16, Cuda, FAT_BINARY},
+    gauntlet_model::engine::cuda::{Cuda, FAT_BINARY, Precision},
     gauntlet_model::engine::{View, ViewMut},
 };
 
+use super::demo::DeviceDemo;
+
 /// A backend as commands see it.
-pub(crate) trait Place: Backend {
+pub(crate) trait Place: Backend + Send {
     /// What it is, in words.
     fn name(&self) -> String;
 
@@ -34,6 +42,30 @@ pub(crate) trait Place: Backend {
 
     /// Values on the host, copied only where they lie elsewhere.
     fn host<'a>(&self, buf: &'a Self::Buf) -> Result<Cow<'a, [f32]>>;
+
+    /// The values at `positions`, in their order; nothing else is copied.
+    fn pick(&self, buf: &Self::Buf, positions: &[usize]) -> Result<Vec<f32>>;
+
+    /// DeMo's kernels for `format`; none where it works on the host: on the CPU, and with f32 values.
+    fn demo(&self, _format: &Arc<Format>) -> Result<Option<Box<dyn DeviceDemo>>> {
+        Ok(None)
+    }
+
+    /// A buffer as those kernels read it.
+    ///
+    /// # Errors
+    /// On a backend that has none.
+    fn view<'a>(&self, _buf: &'a Self::Buf) -> Result<DemoView<'a, f32>> {
+        bail!("{}: holds nothing on a device", self.name())
+    }
+
+    /// A buffer as those kernels write it.
+    ///
+    /// # Errors
+    /// On a backend that has none.
+    fn view_mut<'a>(&self, _buf: &'a mut Self::Buf) -> Result<DemoViewMut<'a, f32>> {
+        bail!("{}: holds nothing on a device", self.name())
+    }
 
     /// Free bytes of a device with memory of its own.
     fn free(&self) -> Result<Option<usize>>;
@@ -76,6 +108,11 @@ impl Place for Cpu {
         Ok(Cow::Borrowed(buf))
     }
 
+    fn pick(&self, buf: &Buf, positions: &[usize]) -> Result<Vec<f32>> {
+        let value = |&at: &usize| buf.get(at).copied();
+        positions.iter().map(value).collect::<Option<_>>().context("a position behind the last value")
+    }
+
     fn free(&self) -> Result<Option<usize>> {
         Ok(None)
     }
@@ -89,24 +126,51 @@ impl Place for Cpu {
     }
 }
 
+/// A device as results name it.
 #[cfg(not(target_feature = "crt-static"))]
-impl Place for Cuda<Driver, Bf16> {
+pub(crate) trait Named: Device {
+    /// Which one it is.
+    fn name(&self) -> String;
+
+    /// How it computes products.
+    fn products(&self) -> &'static str;
+
+    /// Facts of a result.
+    fn facts(&self) -> Map<String, Value>;
+}
+
+#[cfg(not(target_feature = "crt-static"))]
+impl Named for Driver {
     fn name(&self) -> String {
-        let driver = self.device();
-        let products = if driver.has_library() { "cuBLASLt" } else { "our own products" };
-        format!("cuda:{} ({}), bf16, {products}", driver.found().ordinal, driver.found().name)
+        format!("cuda:{} ({})", self.found().ordinal, self.found().name)
+    }
+
+    fn products(&self) -> &'static str {
+        if self.has_library() { "cuBLASLt" } else { "our own products" }
     }
 
     fn facts(&self) -> Map<String, Value> {
-        let (driver, found) = (self.device(), self.device().found());
+        let found = self.found();
         let code = fat_binary::fitting(FAT_BINARY, found.capability);
         facts([
             ("device", format!("cuda:{}", found.ordinal).into()),
             ("device_name", found.name.clone().into()),
             ("kernels", code.map(|code| code.to_string()).into()),
-            ("precision", "bf16".into()),
-            ("cublaslt", driver.has_library().into()),
+            ("cublaslt", self.has_library().into()),
         ])
+    }
+}
+
+#[cfg(not(target_feature = "crt-static"))]
+impl<D: Named + 'static, P: Precision> Place for Cuda<D, P> {
+    fn name(&self) -> String {
+        format!("{}, {}, {}", self.device().name(), P::SUFFIX, self.device().products())
+    }
+
+    fn facts(&self) -> Map<String, Value> {
+        let mut facts = self.device().facts();
+        facts.insert("precision".into(), P::SUFFIX.into());
+        facts
     }
 
     fn host_threads(&self) -> usize {
@@ -133,6 +197,27 @@ impl Place for Cuda<Driver, Bf16> {
         let mut values = vec![0.0; buf.len()];
         self.download(View { buf, start: 0, len: buf.len() }, &mut values)?;
         Ok(Cow::Owned(values))
+    }
+
+    fn pick(&self, buf: &Self::Buf, positions: &[usize]) -> Result<Vec<f32>> {
+        Ok(Cuda::pick(self, buf, positions)?)
+    }
+
+    fn demo(&self, format: &Arc<Format>) -> Result<Option<Box<dyn DeviceDemo>>> {
+        if format.codebook().is_exact() {
+            return Ok(None);
+        }
+        Ok(Some(Box::new(Tables::new(Arc::clone(self.device()), Arc::clone(format))?)))
+    }
+
+    fn view<'a>(&self, buf: &'a Self::Buf) -> Result<DemoView<'a, f32>> {
+        // SAFETY: the buffer is this device's and holds as many elements; it is borrowed as long as the view lives.
+        Ok(unsafe { DemoView::from_address(buf.address(self.device()), buf.len()) })
+    }
+
+    fn view_mut<'a>(&self, buf: &'a mut Self::Buf) -> Result<DemoViewMut<'a, f32>> {
+        // SAFETY: as above, and nobody else can use it meanwhile.
+        Ok(unsafe { DemoViewMut::from_address(buf.address(self.device()), buf.len()) })
     }
 
     fn free(&self) -> Result<Option<usize>> {

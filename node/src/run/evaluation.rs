@@ -10,11 +10,9 @@ use gauntlet::loss_score::{Losses, Marginal, RankBy};
 use gauntlet::overlap::Overlap;
 use gauntlet::sync_score::SyncFact;
 use gauntlet::{Digest, Hotkey};
-use gauntlet_demo::{Aggregate, OuterStep, Submission, outer_step};
-use gauntlet_model::engine::Backend;
-use gauntlet_model::engine::cpu::Cpu;
+use gauntlet_demo::{OuterStep, Submission};
 
-use super::compute::upload;
+use super::stopwatch::Phase;
 use super::validator::{Closing, Validator};
 use super::{World, values};
 
@@ -75,6 +73,17 @@ impl Validator {
         seed: Digest,
         peers: &[Hotkey],
     ) -> Result<BTreeMap<Hotkey, Losses>> {
+        let clock = world.compute.clock().clone();
+        clock.during(Phase::Evaluate, || self.measure(world, closing, seed, peers))
+    }
+
+    fn measure(
+        &self,
+        world: &mut World<'_>,
+        closing: &Closing,
+        seed: Digest,
+        peers: &[Hotkey],
+    ) -> Result<BTreeMap<Hotkey, Losses>> {
         let run = world.run;
         let (rules, data) = (&run.manifest.gauntlet.loss, &run.corpus.train);
         let opening = world.opening(closing.window)?;
@@ -108,19 +117,16 @@ impl Validator {
                 .collect();
             let random_before = match random_before {
                 Some(loss) => loss,
-                None => *random_before.insert(world.compute.loss(data, &theta.values, &random)?),
+                None => *random_before.insert(world.compute.loss(data, &theta, &random)?),
             };
-            let own_before = world.compute.loss(data, &theta.values, &own)?;
+            let own_before = world.compute.loss(data, &theta, &own)?;
             #[allow(clippy::cast_possible_truncation)] // a factor from the manifest
             let c = rules.trial_step as f32;
             let marginal = match rules.rank_by {
                 RankBy::Alone => None,
                 RankBy::Marginal => Some(self.marginal(world, closing, hotkey, &random)?),
             };
-            let make = |cpu: &Cpu, out: &mut [f32]| -> Result<()> {
-                Ok(cpu.scope(|| outer_step::trial(&theta.values, &sent.submission, lr, c, out))?)
-            };
-            let after = world.compute.trial(data, make, &[&own, &random])?;
+            let after = world.compute.trial(data, &theta, (&sent.submission, lr, c), &[&own, &random])?;
             let [own_after, random_after] = after.as_slice() else { bail!("two losses are measured") };
             let (own_after, random_after) = (*own_after, *random_after);
             losses.insert(*hotkey, Losses { own_before, own_after, random_before, random_after, marginal });
@@ -139,25 +145,14 @@ impl Validator {
         let (run, theta) = (world.run, self.follower.theta());
         let (lr, data) = (run.learning_rate(theta.steps), &run.corpus.train);
         let Some(sent) = closing.objects.get(hotkey) else { bail!("{hotkey}: sent nothing") };
-        let mut moved = upload(world.compute.cpu(), &theta.values)?;
+        let others = closing.gather.iter().filter(|other| *other != hotkey);
+        let others = others.filter_map(|other| Some((*other, &closing.objects.get(other)?.submission)));
+        let others: Vec<(Hotkey, &Submission)> = others.collect();
         let rates = OuterStep { lr, weight_decay: run.demo.weight_decay, min_gather: 1 };
-        world.compute.cpu().scope(|| {
-            let mut others = Aggregate::new(Arc::clone(&run.format), run.demo.strength_cap);
-            for other in closing.gather.iter().filter(|other| *other != hotkey) {
-                if let Some(sent) = closing.objects.get(other) {
-                    others.add(other.0, &sent.submission)?;
-                }
-            }
-            outer_step::apply(&mut moved, &others, &rates)
-        })?;
-        let before = world.compute.loss(data, &moved, random)?;
         #[allow(clippy::cast_possible_truncation)] // a factor from the manifest
         let c = run.manifest.gauntlet.loss.trial_step as f32;
-        let make = |cpu: &Cpu, out: &mut [f32]| -> Result<()> {
-            Ok(cpu.scope(|| outer_step::trial(&moved, &sent.submission, lr, c, out))?)
-        };
-        let after = world.compute.trial(data, make, &[random])?;
-        let [after] = after.as_slice() else { bail!("one loss is measured") };
-        Ok(Marginal { before, after: *after })
+        let moved = (others.as_slice(), (&run.demo, &rates));
+        let [before, after] = world.compute.marginal(data, theta, moved, (&sent.submission, c), random)?;
+        Ok(Marginal { before, after })
     }
 }

@@ -458,7 +458,7 @@ impl Follower {
                     continue;
                 }
             };
-            let theta = self.shared.apply(world.run, world.compute.cpu(), &self.place.theta, &listed)?;
+            let theta = self.shared.apply(world.run, world.compute, &self.place.theta, &listed)?;
             self.followed.insert(w, records.head());
             self.place = Place { theta, records };
             if self.serves && signed.record.leader != self.me {

@@ -145,7 +145,7 @@ impl MinerNode {
         if self.peer.follower.window() == self.kept {
             return Ok(());
         }
-        self.peer.settle();
+        self.peer.settle()?;
         self.save(world)
     }
 

@@ -21,6 +21,7 @@ pub(crate) mod persist;
 pub(crate) mod reader;
 pub(crate) mod records;
 pub(crate) mod statement;
+pub(crate) mod stopwatch;
 #[cfg(test)]
 pub(crate) mod tests;
 pub(crate) mod theta;

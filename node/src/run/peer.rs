@@ -5,13 +5,14 @@ use std::sync::Arc;
 use anyhow::Result;
 use gauntlet::{Digest, Hotkey};
 use gauntlet_demo::object::{self, Header, KIND_DEMO};
-use gauntlet_demo::{Momentum, Pending, Recorded, Submission};
-use gauntlet_model::engine::Backend;
+use gauntlet_demo::{Pending, Recorded, Submission};
 
 use super::follower::Follower;
 use super::identity::Identity;
+use super::stopwatch::Phase;
 use super::theta::Theta;
 use super::{World, commitment, values};
+use crate::device::demo::Momentum;
 
 /// A miner with its state.
 pub(crate) struct Peer {
@@ -25,7 +26,7 @@ pub(crate) struct Peer {
 impl Peer {
     /// A miner at `follower`'s place, with momentum 0.
     pub(crate) fn new(world: &World<'_>, identity: Identity, follower: Follower) -> Result<Self> {
-        let momentum = world.run.demo.momentum(Arc::clone(&world.run.format))?;
+        let momentum = world.compute.momentum(&world.run.demo, &world.run.format)?;
         Ok(Self { identity, follower, momentum, unsettled: None })
     }
 
@@ -63,15 +64,14 @@ impl Peer {
     /// Mean gradient over `ids` at θ, taken up by the momentum: what an honest peer sends. Gives the mean loss too.
     pub(crate) fn train(&mut self, world: &mut World<'_>, ids: &[u64]) -> Result<(Submission, f64)> {
         let theta = Arc::clone(self.follower.theta());
-        let (grads, loss) = world.compute.gradient(&world.run.corpus.train, &theta.values, ids)?;
-        let grads = grads.to_vec();
-        Ok((self.take_up(world, &grads)?, loss))
+        let loss = world.compute.gradient(&world.run.corpus.train, &theta, ids)?;
+        Ok((self.take_up(world)?, loss))
     }
 
-    /// Takes up any gradient as if it had been computed.
-    pub(crate) fn take_up(&mut self, world: &World<'_>, grads: &[f32]) -> Result<Submission> {
+    /// The momentum takes up the gradient that was computed or set last.
+    pub(crate) fn take_up(&mut self, world: &mut World<'_>) -> Result<Submission> {
         let lr = world.run.learning_rate(self.follower.theta().steps);
-        let sent = world.compute.cpu().scope(|| self.momentum.step(grads, lr))?;
+        let sent = world.compute.take_up(&mut self.momentum, lr)?;
         self.unsettled = Some(self.follower.window());
         Ok(sent)
     }
@@ -85,10 +85,12 @@ impl Peer {
         submission: &Submission,
         count: u32,
     ) -> Result<Vec<u8>> {
-        let hotkey = self.hotkey().0;
-        let state_tag = gauntlet_demo::state_tag(&theta.values, w, &world.opening(w)?.0, &hotkey);
-        let header = Header { kind: KIND_DEMO, run: world.run.id.0, window: w, hotkey, count, state_tag };
-        Ok(object::seal(&header, &submission.encode(), self.identity.keypair()))
+        let (hotkey, opening) = (self.hotkey().0, world.opening(w)?.0);
+        Ok(world.compute.clock().during(Phase::Encode, || {
+            let state_tag = gauntlet_demo::state_tag(&theta.values, w, &opening, &hotkey);
+            let header = Header { kind: KIND_DEMO, run: world.run.id.0, window: w, hotkey, count, state_tag };
+            object::seal(&header, &submission.encode(), self.identity.keypair())
+        }))
     }
 
     /// Puts the commitment to `object` for window `w`.
@@ -115,11 +117,12 @@ impl Peer {
     }
 
     /// Tells the momentum whether the record of the last submission lists it. Call after following.
-    pub(crate) fn settle(&mut self) {
-        let Some(w) = self.unsettled.filter(|w| *w < self.follower.window()) else { return };
+    pub(crate) fn settle(&mut self) -> Result<()> {
+        let Some(w) = self.unsettled.filter(|w| *w < self.follower.window()) else { return Ok(()) };
         let me = self.hotkey();
         let listed = self.follower.accepted(w).is_some_and(|all| all.iter().any(|(hotkey, _)| *hotkey == me));
-        self.momentum.settle(if listed { Recorded::Yes } else { Recorded::No });
+        self.momentum.settle(if listed { Recorded::Yes } else { Recorded::No })?;
         self.unsettled = None;
+        Ok(())
     }
 }

@@ -157,8 +157,8 @@ impl Disk {
     /// Keeps a miner, and what it made last: before it commits to that, and when it has moved on.
     pub(crate) fn save_miner(&self, run: Digest, peer: &Peer, sealed: Option<Sealed>) -> Result<()> {
         let (momentum, unsettled) = peer.memory();
-        let waiting = momentum.pending().map(|Pending { sent, scales }| (sent.encode(), scales.clone()));
-        let (submissions, momentum) = (momentum.submissions(), self.put(momentum.coefficients())?);
+        let waiting = momentum.pending()?.map(|waiting| (waiting.sent.encode(), waiting.scales.clone()));
+        let (submissions, momentum) = (momentum.submissions(), self.put(&momentum.coefficients()?)?);
         self.save(run, &peer.follower, Role::Miner { momentum, submissions, waiting, unsettled, sealed })
     }
 

@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::Result;
 use gauntlet::submission::{Object, PutTime};
 use gauntlet::{Digest, Hotkey};
-use gauntlet_demo::{Aggregate, Applied, OuterStep, Submission, outer_step};
+use gauntlet_demo::Submission;
 use gauntlet_model::engine::Backend;
 use gauntlet_model::engine::cpu::{Buf, Cpu};
 use gauntlet_model::{hash::theta_hash, init};
 
-use super::compute::upload;
+use super::compute::Compute;
 use super::context::Run;
 use super::reader;
 
@@ -82,7 +82,7 @@ impl Shared {
     pub(crate) fn apply(
         &self,
         run: &Run,
-        cpu: &Cpu,
+        compute: &Compute,
         before: &Arc<Theta>,
         accepted: &[(Hotkey, Digest, Arc<Submission>)],
     ) -> Result<Arc<Theta>> {
@@ -94,31 +94,13 @@ impl Shared {
         if let Some(step) = steps.iter().find(same) {
             return Ok(Arc::clone(&step.after));
         }
-        let after = Arc::new(step(run, cpu, before, accepted)?);
+        let listed: Vec<(Hotkey, &Submission)> =
+            accepted.iter().map(|(key, _, sent)| (*key, &**sent)).collect();
+        let after = Arc::new(compute.outer_step(run, before, &listed)?);
         steps.push_back(Step { before: place, accepted: contents, after: Arc::clone(&after) });
         if steps.len() > KEPT {
             steps.pop_front();
         }
         Ok(after)
     }
-}
-
-fn step(
-    run: &Run,
-    cpu: &Cpu,
-    before: &Theta,
-    accepted: &[(Hotkey, Digest, Arc<Submission>)],
-) -> Result<Theta> {
-    let mut values = upload(cpu, &before.values)?;
-    let demo = &run.demo;
-    let lr = run.learning_rate(before.steps);
-    let rates = OuterStep { lr, weight_decay: demo.weight_decay, min_gather: demo.min_gather };
-    let applied = cpu.scope(|| {
-        let mut aggregate = Aggregate::new(Arc::clone(&run.format), demo.strength_cap);
-        for (hotkey, _, submission) in accepted {
-            aggregate.add(hotkey.0, submission)?;
-        }
-        outer_step::apply(&mut values, &aggregate, &rates)
-    })?;
-    Ok(Theta::new(run, values, before.steps + u64::from(applied == Applied::Stepped)))
 }

@@ -22,6 +22,9 @@ pub(crate) mod settings;
 pub(crate) mod spec;
 pub(crate) mod summary;
 pub(crate) mod table;
+#[cfg(test)]
+mod tests;
+mod timing;
 pub(crate) mod watch;
 mod window;
 
@@ -53,6 +56,7 @@ use log::Log;
 use node::{Judge, Miner};
 use settings::Settings;
 use spec::{Join, Kind, ValidatorKind};
+use timing::{Times, Timing};
 use watch::Watch;
 use window::Tally;
 
@@ -74,6 +78,7 @@ pub(crate) struct Simulation {
     shared: Shared,
     baseline: Option<Baseline>,
     tally: Tally,
+    times: Times,
     log: Log,
     /// Holds what nodes keep on their disks, as long as the simulation lasts.
     disks: Option<tempfile::TempDir>,
@@ -118,6 +123,7 @@ impl Simulation {
         let (block_ms, now) = (run.manifest.chain.ledger.block_time_ms, Arc::clone(&height));
         let now_ms = Arc::new(move || now.load(Ordering::Acquire).saturating_mul(block_ms));
         let root = settings.keep_objects.then(|| out.join("objects"));
+        let times = Times::new(compute.clock().clone());
         let mut simulation = Self {
             run,
             compute,
@@ -131,6 +137,7 @@ impl Simulation {
             shared: Shared::default(),
             baseline: None,
             tally: Tally::default(),
+            times,
             log: Log::create(out)?,
             disks: None,
             watch: Watch::default(),
@@ -255,7 +262,7 @@ impl Simulation {
             return Ok(());
         }
         let theta = Arc::clone(self.theta());
-        result.validation = Some(self.compute.loss(data, &theta.values, &ids)?);
+        result.validation = Some(self.compute.loss(data, &theta, &ids)?);
         if let Some(baseline) = &self.baseline {
             result.baseline = Some(self.compute.loss(data, baseline.theta(), &ids)?);
         }
@@ -270,6 +277,15 @@ impl Simulation {
     /// Time spent in forward and backward passes so far.
     pub(crate) fn busy(&self) -> Duration {
         self.compute.busy()
+    }
+
+    /// How long the windows so far took.
+    pub(crate) fn timing(&self) -> Timing {
+        let manifest = &self.run.manifest;
+        let milliseconds = manifest.window.blocks.saturating_mul(manifest.chain.ledger.block_time_ms);
+        #[allow(clippy::cast_precision_loss)] // a window is not that long
+        let seconds = milliseconds as f64 / 1000.0;
+        self.times.summary(self.compute.name(), self.run.layout.total(), seconds)
     }
 
     /// The first validator that keeps to the rules: whose view is shown.

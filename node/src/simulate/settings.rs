@@ -70,6 +70,9 @@ pub(crate) struct SimulateArgs {
     /// Where forward and backward passes are made; without it, or with auto, the CPU.
     #[command(flatten)]
     pub(crate) device: DeviceArgs,
+    /// Print the memory it would take, simulate nothing.
+    #[arg(long)]
+    pub(crate) plan: bool,
     /// JSON lines on standard output even on a terminal.
     #[arg(long)]
     pub(crate) json: bool,

@@ -12,6 +12,7 @@ use crate::run::World;
 use crate::run::conduct::Honest;
 use crate::run::miner_node::MinerNode;
 use crate::run::node::{Happened, Node, Part};
+use crate::run::stopwatch::Phase;
 use crate::run::validator_node::ValidatorNode;
 
 /// A whole block but for the training of the next window, which belongs to the next window's result.
@@ -27,6 +28,19 @@ const CLOSING: [Part; 10] = [
     Part::Follow,
     Part::Settle,
 ];
+
+/// Where the time of a part goes, but for what is measured within it.
+fn phase(part: Part) -> Phase {
+    match part {
+        Part::Train => Phase::Train,
+        Part::Commit => Phase::Commit,
+        Part::Reveal => Phase::Reveal,
+        Part::Read | Part::Judge => Phase::Read,
+        Part::CatchUp | Part::Publish | Part::State | Part::Report | Part::Follow | Part::Settle => {
+            Phase::Record
+        }
+    }
+}
 
 /// What a window came to so far.
 #[derive(Default)]
@@ -61,13 +75,20 @@ impl Simulation {
         self.set_offline(w, false);
         let mut result = self.result(w)?;
         self.watch.at(w, "measuring", (0, 1))?;
-        if let Some(baseline) = &mut self.baseline {
-            baseline.step(&self.run, &mut self.compute, &self.tally.ids)?;
-        }
-        self.validate(&mut result)?;
+        let clock = self.compute.clock().clone();
+        clock.during(Phase::Measure, || self.measure(&mut result))?;
+        self.times.close(w, result.submissions, self.compute.device_bytes()?);
         self.log.payouts(&self.chain)?;
         self.log.window(&result)?;
         Ok(result)
+    }
+
+    /// The baseline's step on the sequences of the window, and what both models have learned.
+    fn measure(&mut self, result: &mut WindowResult) -> Result<()> {
+        if let Some(baseline) = &mut self.baseline {
+            baseline.step(&self.run, &mut self.compute, &self.tally.ids)?;
+        }
+        self.validate(result)
     }
 
     /// Leaders have their turns until a validator has followed the record of window `w`, or the next window ends.
@@ -93,9 +114,9 @@ impl Simulation {
     /// All nodes take these parts of the newest block: validators first, and last the miners that wait for others; whether
     /// any moved θ.
     fn block(&mut self, parts: &[Part]) -> Result<bool> {
-        let mut moved = false;
+        let (clock, mut moved) = (self.compute.clock().clone(), false);
         for part in parts {
-            moved |= self.take(*part)?;
+            moved |= clock.during(phase(*part), || self.take(*part))?;
         }
         Ok(moved)
     }
@@ -111,9 +132,14 @@ impl Simulation {
             let mut happened = Vec::new();
             judge.node.take(&mut world!(self), block, part, &mut happened)?;
             for event in happened {
-                if let Happened::Followed { window, leader } = event {
-                    moved = true;
-                    self.tally.leader = self.tally.leader.or(leader.filter(|_| window == self.tally.window));
+                match &event {
+                    Happened::Followed { window, leader } => {
+                        moved = true;
+                        let leader = leader.filter(|_| *window == self.tally.window);
+                        self.tally.leader = self.tally.leader.or(leader);
+                    }
+                    Happened::Judged(judged) => self.times.judged(judged.facts.losses.len()),
+                    _ => {}
                 }
                 self.log.happened(judge.validator().hotkey(), &judge.name, &event)?;
             }

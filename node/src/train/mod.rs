@@ -15,6 +15,9 @@ pub(crate) mod settings;
 #[cfg(test)]
 mod several;
 pub(crate) mod start;
+#[cfg(test)]
+mod tests;
+mod workers;
 mod writer;
 
 use std::path::{Path, PathBuf};
@@ -40,6 +43,7 @@ use metrics::{Metric, Metrics};
 use optimizer::Optimizer;
 use settings::Settings;
 use start::{Begun, Devices, Start};
+use workers::Turn;
 use writer::Writer;
 
 /// Name of the resolved settings in a run folder.
@@ -215,8 +219,7 @@ impl<P: Place> Run<P> {
         let clip = Some(self.settings.clip).filter(|&clip| clip > 0.0);
         let (mut loss, mut norms) = (LossSum::default(), Vec::new());
         if let Optimizer::Demo(workers) = &mut self.optimizer {
-            // θ is the same for all of them: one copy on the host does.
-            workers.open(&self.engine.backend().host(&self.theta)?, self.step);
+            workers.open(self.engine.backend(), &self.theta, self.step)?;
         }
         for worker in 0..self.settings.workers {
             let part = self.gradients(worker)?;
@@ -232,8 +235,8 @@ impl<P: Place> Run<P> {
                 let norm = place.scope(|| place.sum_of_squares(all))?.sqrt();
                 let kept = clip.map_or(1.0, |clip| (f64::from(clip) / (norm + 1e-6)).min(1.0));
                 refuse_broken(self.step, part.mean(), norm)?;
-                let (grads, sent) = (place.host(&self.grads)?, (worker, self.step, sequences));
-                workers.submit(place, sent, &grads, (lr, kept))?;
+                let turn = Turn { worker, step: self.step, sequences };
+                workers.submit(place, turn, &self.grads, (lr, kept))?;
                 norms.push(norm);
             }
         }
@@ -259,7 +262,7 @@ impl<P: Place> Run<P> {
         #[allow(clippy::cast_precision_loss)] // a number of tokens
         let tokens_per_s = self.settings.tokens_per_step() as f64 / started.elapsed().as_secs_f64();
         let (step, tokens) = (self.step, self.tokens());
-        let (bytes, bits_per_index) = (sent.map(|s| s.bytes), sent.map(|s| s.bits_per_index));
+        let (bytes, bits_per_index) = (sent.map(|s| s.bytes), sent.and_then(|s| s.bits_per_index));
         self.report(Metric::Train {
             step,
             tokens,
@@ -377,10 +380,14 @@ impl<P: Place> Run<P> {
             Metric::Train { .. } => None,
         });
         // Of the last step: the first ones send less than every chunk.
-        let payload = self.metrics.all().iter().rev().find_map(|m| match m {
-            Metric::Train { bytes: Some(bytes), bits_per_index, .. } => Some((*bytes, *bits_per_index)),
-            _ => None,
+        let payload_bytes = self.metrics.all().iter().rev().find_map(|m| match m {
+            Metric::Train { bytes, .. } => *bytes,
+            Metric::Validation { .. } => None,
         });
+        let bits_per_index = match &self.optimizer {
+            Optimizer::Demo(workers) => workers.bits_per_index()?,
+            Optimizer::AdamW(_) => None,
+        };
         #[allow(clippy::cast_precision_loss)] // a number of tokens
         let tokens_per_s = (steps * self.settings.tokens_per_step()) as f64 / seconds.max(1e-9);
         let place = self.engine.backend();
@@ -392,8 +399,8 @@ impl<P: Place> Run<P> {
             "tokens": self.tokens(),
             "optimizer": self.settings.optimizer,
             "workers": self.settings.workers,
-            "payload_bytes": payload.map(|p| p.0),
-            "bits_per_index": payload.and_then(|p| p.1),
+            "payload_bytes": payload_bytes,
+            "bits_per_index": bits_per_index,
             "parameters": self.engine.layout().total(),
             "corpus": self.corpus.name,
             "corpus_hash": self.corpus.hash,

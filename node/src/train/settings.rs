@@ -277,6 +277,14 @@ impl Settings {
         [self.workers, self.accumulate, self.batch, self.seq].iter().map(|&n| n as u64).product()
     }
 
+    /// Submissions that a step of DeMo applies.
+    pub(crate) fn gathered(&self) -> usize {
+        match self.demo.gather {
+            0 => self.workers,
+            n => n.min(self.workers),
+        }
+    }
+
     /// Learning rates.
     pub(crate) fn schedule(&self) -> Schedule {
         Schedule { peak: self.lr, warmup: self.warmup, steps: self.steps, floor: self.lr_floor }

@@ -12,6 +12,7 @@ use super::optimizer::{Kind, Optimizer};
 use super::settings::Settings;
 use crate::cli::Usage;
 use crate::corpus::Corpus;
+use crate::device::demo::device_bytes;
 use crate::device::{Place, share};
 use crate::fit::{Free, Held, Needs};
 use crate::{memory, model_folder};
@@ -151,16 +152,23 @@ pub(crate) fn needs<'a>(
     config: &'a LlamaConfig,
     (footprint, own_memory): (Footprint, bool),
     batch: usize,
-) -> Needs<'a> {
+) -> Result<Needs<'a>> {
     let theta = 4 * Layout::new(config).total();
     let held = match (settings.optimizer, own_memory) {
         // Beside a device: θ and both moments, while a checkpoint is written.
         (Kind::Adamw, _) => Held { device: 2 * theta, host: 3 * theta },
-        // Momenta lie on the host, and θ and a gradient come there every step.
-        (Kind::Demo, true) => Held { device: 0, host: (settings.workers + 2) * theta },
+        (Kind::Demo, true) => {
+            let format = settings.demo.format(&Layout::new(config)).map_err(|e| Usage(e.to_string()))?;
+            match device_bytes(&format, settings.workers, settings.gathered()) {
+                // f32 values: momenta lie on the host, and θ and a gradient come there every step.
+                0 => Held { device: 0, host: (settings.workers + 2) * theta },
+                // Beside the device: θ and all momenta, while a checkpoint is written.
+                device => Held { device, host: (settings.workers + 1) * theta },
+            }
+        }
         (Kind::Demo, false) => Held { device: settings.workers * theta, host: 0 },
     };
-    Needs { config, footprint, own_memory, batch: (batch, settings.seq), held }
+    Ok(Needs { config, footprint, own_memory, batch: (batch, settings.seq), held })
 }
 
 /// Refuses sequences the model is not made for, and what the memory has no room for; gives the settings with what is kept
@@ -176,7 +184,7 @@ fn fitted<P: Place>(
     }
     devices.first.check_heads(config.head_dim)?;
     let (free, batch) = (devices.free()?, share(settings.batch, devices.count())?);
-    let needs = needs(settings, config, (P::FOOTPRINT, free.device.is_some()), batch);
+    let needs = needs(settings, config, (P::FOOTPRINT, free.device.is_some()), batch)?;
     let mode = needs.fit(settings.recompute, free)?.mode;
     Ok((Settings { recompute: mode.into(), ..settings.clone() }, mode))
 }

@@ -108,6 +108,24 @@ fn auto_takes_the_cpu_where_there_is_no_driver_and_says_so() {
 }
 
 #[test]
+fn a_simulation_of_the_1b_fits_one_gpu_and_says_so_without_it() {
+    let plan = |more: &[&str]| {
+        let run =
+            ["simulate", "--preset", "1b", "--peers", "2", "--validators", "1", "--windows", "4", "--plan"];
+        json(&[&run[..], more].concat())
+    };
+    let there = plan(&["--device", "cuda"]);
+    let (memory, parameters) = (&there["device"]["memory"], there["parameters"].as_u64().unwrap());
+    assert!(parameters > 1_000_000_000, "{there}");
+    assert_eq!(there["device"]["momenta_on_device"], true);
+    let total = memory["total_bytes"].as_u64().unwrap();
+    // θ, gradients, trial, two momenta; bf16 weights.
+    assert!(total > 22 * parameters && total < 80 << 30, "{there}");
+    assert!(there["host_bytes"].as_u64().unwrap() > 4 * parameters);
+    assert!(plan(&["--device", "cpu"])["device"].is_null());
+}
+
+#[test]
 fn a_plan_for_a_gpu_needs_none() {
     let plan = |device: &str, more: &[&str]| {
         let shape =

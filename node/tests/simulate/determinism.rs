@@ -13,6 +13,15 @@ fn left(out: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     all.map(|path| (path.strip_prefix(out).unwrap().to_owned(), std::fs::read(&path).unwrap())).collect()
 }
 
+/// Every phase of every window took time.
+fn timed(timing: &Value) {
+    let windows = timing["windows"].as_array().unwrap();
+    let spent = |w: &Value| ["train", "encode", "apply", "evaluate"].map(|p| w[p].as_f64().unwrap());
+    assert!(windows.len() == 5 && windows.iter().all(|w| spent(w).iter().all(|s| *s > 0.0)), "{timing}");
+    let share = timing["validator"]["share"].as_f64().unwrap();
+    assert!(share > 0.0 && timing["window_seconds"] == 84.0 && timing["device_bytes"].is_null());
+}
+
 #[test]
 fn any_number_of_threads_gives_the_same_bytes() {
     let peers = "honest:2,lazy,copycat,sybil:2:interleave,noise:0.5,absent:0.3";
@@ -23,7 +32,11 @@ fn any_number_of_threads_gives_the_same_bytes() {
         let small = ["--peers", peers, "--windows", "5", "--seq", "32", "--sequences", "1", "--json"];
         let output = gauntlet(&[&["simulate", "--out", &text][..], &small, more].concat());
         assert!(output.status.success(), "{}", stderr(&output));
-        left(&out)
+        let mut left = left(&out);
+        // The one file that holds times.
+        let timing = left.remove(Path::new("timing.json")).expect("timing.json");
+        timed(&serde_json::from_slice(&timing).unwrap());
+        left
     };
     let one = run("one", &["--threads", "1"]);
     let mut names: Vec<&str> = one.keys().map(|path| path.to_str().unwrap()).collect();

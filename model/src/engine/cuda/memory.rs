@@ -56,12 +56,18 @@ impl<D: Device, T: Element> Buffer<D, T> {
         self.len == 0
     }
 
+    /// Address of the first element on `device`, the one it was made on: for kernels of others over the same memory, such
+    /// as DeMo's.
+    pub fn address(&self, device: &D) -> u64 {
+        device.address(&self.mem)
+    }
+
     /// Address of element `start`, of which at least `len` follow.
     pub(super) fn at(&self, device: &D, start: usize, len: usize) -> gauntlet_gpu::Result<u64> {
         if start.checked_add(len).is_none_or(|end| end > self.len) {
             return Err(GpuError::Outside { start, len, held: self.len });
         }
-        Ok(device.address(&self.mem) + (start * T::BYTES) as u64)
+        Ok(self.address(device) + (start * T::BYTES) as u64)
     }
 }
 

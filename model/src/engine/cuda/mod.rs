@@ -122,6 +122,28 @@ impl<D: Device, P: Precision> Cuda<D, P> {
         Ok(())
     }
 
+    /// The elements of `from` at `positions`, in their order: copied side by side on the device, so that one copy
+    /// comes down.
+    ///
+    /// # Errors
+    /// A position outside; when the device, or an operation queued before, failed.
+    pub fn pick(&self, from: &Buffer<D, f32>, positions: &[usize]) -> crate::Result<Vec<f32>> {
+        self.check()?;
+        let mut picked = vec![0.0; positions.len()];
+        if picked.is_empty() {
+            return Ok(picked);
+        }
+        let room = self.room(picked.len())?;
+        for (to, &position) in (room..).step_by(f32::BYTES).zip(positions) {
+            let at = from.at(self.gpu(), position, 1)?;
+            // SAFETY: one element of `from`, and one of the scratch memory, which holds as many as there are positions.
+            unsafe { self.gpu().copy(at, to, f32::BYTES) }?;
+        }
+        // SAFETY: as above.
+        unsafe { self.gpu().download(room, bytes_mut(&mut picked)) }?;
+        Ok(picked)
+    }
+
     /// Runs what queues an operation, unless one failed before; keeps its error.
     fn queue(&self, operation: impl FnOnce() -> Result<()>) {
         let mut failed = lock(&self.failed);
@@ -144,12 +166,17 @@ impl<D: Device, P: Precision> Cuda<D, P> {
 
     /// Scratch of at least `len` floats.
     fn floats(&self, len: usize) -> Result<Arg> {
+        self.room(len).map(Arg::Ptr)
+    }
+
+    /// Address of scratch of at least `len` floats.
+    fn room(&self, len: usize) -> Result<u64> {
         let mut scratch = lock(&self.scratch);
         if scratch.floats.len() < len {
             self.gpu().wait()?; // what is queued may still use the memory that is given back here
             scratch.floats = Buffer::new(self.gpu(), len)?;
         }
-        scratch.floats.at(self.gpu(), 0, len).map(Arg::Ptr)
+        scratch.floats.at(self.gpu(), 0, len)
     }
 }
 

@@ -70,7 +70,7 @@ fn what_waits_for_its_record_is_kept() {
     disk.save_miner(world.run.id, &peer, None).unwrap();
     let (back, _) = disk.miner(&world, identity(1), Shared::default()).unwrap();
     let ((kept, unsettled), (found, same)) = (peer.memory(), back.memory());
-    assert!(kept.pending().is_some());
+    assert!(kept.pending().unwrap().is_some());
     assert_eq!((found.pending(), same), (kept.pending(), unsettled));
 }
 

@@ -42,9 +42,8 @@ impl Behaviour for Stale {
         let Some(old) = self.past.front().cloned() else { return Ok(None) };
         let ids = act.peer.assigned(act.world, act.window, act.budget)?;
         let data = &act.world.run.corpus.train;
-        let (grads, loss) = act.world.compute.gradient(data, &old.values, &ids)?;
-        let grads = grads.to_vec();
-        let submission = act.peer.take_up(act.world, &grads)?;
+        let loss = act.world.compute.gradient(data, &old, &ids)?;
+        let submission = act.peer.take_up(act.world)?;
         let object = act.peer.seal(act.world, act.window, &old, &submission, act.budget)?;
         Ok(Some(Draft { state: Some(old), ..Draft::new(object, Some(loss)) }))
     }

@@ -26,13 +26,14 @@ pub(super) fn train(act: &mut Act<'_, '_>, ids: &[u64]) -> Result<Draft> {
 /// Mean gradient over `ids` at θ, and the mean loss.
 pub(super) fn gradient(act: &mut Act<'_, '_>, ids: &[u64]) -> Result<(Vec<f32>, f64)> {
     let theta = Arc::clone(act.peer.follower.theta());
-    let (grads, loss) = act.world.compute.gradient(&act.world.run.corpus.train, &theta.values, ids)?;
-    Ok((grads.to_vec(), loss))
+    let loss = act.world.compute.gradient(&act.world.run.corpus.train, &theta, ids)?;
+    Ok((act.world.compute.host_gradient()?.to_vec(), loss))
 }
 
 /// Puts a gradient through the momentum and seals what it sends, as if it came from the whole budget.
 pub(super) fn send_gradient(act: &mut Act<'_, '_>, grads: &[f32], loss: Option<f64>) -> Result<Draft> {
-    let submission = act.peer.take_up(act.world, grads)?;
+    act.world.compute.set_gradient(grads)?;
+    let submission = act.peer.take_up(act.world)?;
     Ok(Draft::new(seal(act, &submission, act.budget)?, loss))
 }
 
