@@ -19,7 +19,7 @@ fn timed(timing: &Value) {
     let spent = |w: &Value| ["train", "encode", "apply", "evaluate"].map(|p| w[p].as_f64().unwrap());
     assert!(windows.len() == 5 && windows.iter().all(|w| spent(w).iter().all(|s| *s > 0.0)), "{timing}");
     let share = timing["validator"]["share"].as_f64().unwrap();
-    assert!(share > 0.0 && timing["window_seconds"] == 84.0 && timing["device_bytes"].is_null());
+    assert!(share > 0.0 && timing["window_seconds"] == 7.0 && timing["device_bytes"].is_null());
 }
 
 #[test]
