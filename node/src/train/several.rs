@@ -33,6 +33,7 @@ fn cpu() -> Cpu {
 }
 
 fn run(out: &Path, settings: &Settings, resume: bool, devices: usize) -> (Value, Vec<f64>) {
+    std::fs::create_dir_all(out).unwrap();
     let others = (devices > 1)
         .then(|| Others { places: (1..devices).map(|_| cpu()).collect(), collective: Box::new(HostSum) });
     let opened = Run::open(out, settings.clone(), resume, (cpu(), others), Shown::Json);

@@ -39,11 +39,13 @@ fn initial(run: &Run, scale: f32) -> Arc<Theta> {
     Arc::new(Theta::new(run, values, 0))
 }
 
-/// Both with batches of the same length: sums over batches have an order.
+/// Both with engines for batches of the same length: sums over batches, and over pieces of one, have an order.
 fn both<P: Place + 'static>(place: P, run: &Run) -> (Compute, Compute) {
     let mut here = Compute::new(cpu(), &run.config, SEQ).unwrap();
     let mut plan = Plan::new(P::FOOTPRINT, run, 2, None).unwrap();
     (here.batch, plan.batch) = (2, 2);
+    let options = EngineOptions { batch: 2, seq: SEQ, mode: Mode::Train };
+    here.passes = Passes::Here(Box::new(Engine::new(cpu(), &run.config, options).unwrap()));
     (here.tokens, here.targets) = (vec![0; 2 * SEQ], vec![0; 2 * SEQ]);
     (here, Compute::there(place, cpu(), run, &plan).unwrap().checked())
 }

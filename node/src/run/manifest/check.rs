@@ -35,9 +35,10 @@ impl Manifest {
             Err(error) => return wrong("model.preset", format!("{error:#}")),
         };
         self.data.check_text(config.max_position_embeddings)?;
-        self.window.check(self.chain.ledger.block_time_ms)?;
+        self.window.check()?;
         self.check_rules()?;
         self.check_chain()?;
+        self.check_put_times()?;
         self.check_optimizer(&config)
     }
 
@@ -65,6 +66,16 @@ impl Manifest {
             }
             Err(error) => wrong("chain.ledger", error),
         }
+    }
+
+    /// Stores stamp whole seconds.
+    fn check_put_times(&self) -> Result<()> {
+        let (commit, block_ms) = (self.window.commit, self.chain.ledger.block_time_ms);
+        if commit.saturating_mul(block_ms) < 1000 {
+            let problem = "stores stamp whole seconds, so commitments need one at least; raise it";
+            return wrong("window.commit", format!("{commit} blocks of {block_ms} ms: {problem}"));
+        }
+        Ok(())
     }
 
     fn check_optimizer(&self, config: &LlamaConfig) -> Result<()> {
@@ -116,8 +127,7 @@ impl DataSection {
 }
 
 impl WindowSection {
-    /// `block_ms`: milliseconds a block takes.
-    fn check(&self, block_ms: u64) -> Result<()> {
+    fn check(&self) -> Result<()> {
         let values = [
             ("window.start_block", self.start_block),
             ("window.blocks", self.blocks),
@@ -141,10 +151,6 @@ impl WindowSection {
                 self.blocks
             );
             return wrong("window.blocks", problem);
-        }
-        if self.commit.saturating_mul(block_ms) < 1000 {
-            let problem = "stores stamp whole seconds, so commitments need one at least; raise it";
-            return wrong("window.commit", format!("{} blocks of {block_ms} ms: {problem}", self.commit));
         }
         Ok(())
     }
