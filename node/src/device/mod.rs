@@ -113,6 +113,10 @@ impl Opened {
     ///
     /// # Errors
     /// When it does not fit the device.
+    #[cfg_attr(
+        target_feature = "crt-static",
+        allow(unused_variables, reason = "a static program opens no device")
+    )]
     pub(crate) fn compute(self, cpu: Cpu, run: &Run, momenta: usize) -> Result<Compute> {
         match self {
             Self::Cpu => Compute::new(cpu, &run.config, run.manifest.data.seq),
