@@ -11,7 +11,10 @@ use crate::engine::backend::{Order, Product, Write};
 const PARALLEL: usize = 1 << 18;
 
 /// Rows or columns below which a part is not cut off.
-const SMALLEST_PART: usize = 96;
+const SMALLEST_PART: usize = 48;
+
+/// Up to this size both ways, crate gemm sums in pieces of another length.
+const TINY: usize = 64;
 
 /// A matrix somewhere in a slice: first element, distance between rows and between columns.
 #[derive(Clone, Copy)]
@@ -40,7 +43,7 @@ impl Strided {
 ///
 /// gemm's own threads meet at a barrier for each block of packing; cutting the output is 5 % faster.
 /// The length of gemm's partial sums depends on `k` and the processor alone, so the cut changes no bit
-/// as long as the parts are not tiny (gemm has other kernels for those).
+/// as long as no part is tiny both ways.
 pub(super) fn matmul(p: Product, a: &[f32], b: &[f32], out: &mut [f32]) {
     let (m, n, k) = (p.m, p.n, p.k);
     let at = |order, rows: usize, cols: usize| match order {
@@ -48,10 +51,15 @@ pub(super) fn matmul(p: Product, a: &[f32], b: &[f32], out: &mut [f32]) {
         Order::Transposed => Strided { start: 0, row: 1, col: rows },
     };
     let (sa, sb, so) = (at(p.a, m, k), at(p.b, k, n), at(Order::Normal, m, n));
-    let cut_rows = p.a == Order::Transposed && m > n;
-    let length = if cut_rows { m } else { n };
-    let parts = rayon::current_num_threads().min(length / SMALLEST_PART).max(1);
-    let parts = if m * n * k < PARALLEL { 1 } else { parts };
+    let threads = if m * n * k < PARALLEL { 1 } else { rayon::current_num_threads() };
+    let parts_of = |length: usize, other: usize| {
+        let smallest = if other > TINY { SMALLEST_PART } else { TINY + 1 };
+        threads.min(length / smallest).max(1)
+    };
+    let (by_rows, by_cols) = (parts_of(m, n), parts_of(n, m));
+    // Columns are the better cut of products by a matrix in its own order; few columns are not enough for all threads.
+    let cut_rows = m > n && (p.a == Order::Transposed || by_rows > by_cols);
+    let (length, parts) = if cut_rows { (m, by_rows) } else { (n, by_cols) };
     let out = Shared::new(out);
     let multiply = |part: usize| {
         let (first, last) = (length * part / parts, length * (part + 1) / parts);

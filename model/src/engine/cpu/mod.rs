@@ -5,6 +5,7 @@
 
 mod adamw;
 mod attention;
+mod awake;
 mod cross_entropy;
 mod embedding;
 #[cfg(test)]
@@ -139,7 +140,7 @@ impl Backend for Cpu {
     }
 
     fn scope<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
-        self.pool.install(work)
+        self.pool.install(|| awake::during(work))
     }
 
     fn matmul(&self, p: Product, a: View<'_, Buf>, b: View<'_, Buf>, out: ViewMut<'_, Buf>) {
