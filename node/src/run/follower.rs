@@ -16,7 +16,7 @@ use gauntlet::{Digest, Hotkey};
 use gauntlet_demo::Submission;
 
 use super::identity::verify;
-use super::records::{Standing, anchored, bar_proven, expected, named, served, stake_behind, statements};
+use super::records::{Proofs, Standing, anchored, expected, named, served, stake_behind, statements};
 use super::theta::{Shared, Theta};
 use super::{World, bundle, checkpoint, statement};
 
@@ -37,8 +37,7 @@ pub(crate) struct Follower {
     followed: BTreeMap<u64, Digest>,
     /// Submissions accepted in the last windows, for the comparison with new ones.
     accepted: BTreeMap<u64, Listed>,
-    /// Proofs on chain that were judged.
-    proofs: usize,
+    proofs: Proofs,
     /// Whether it serves each record it applied with its objects, for others who cannot have them from their owners.
     serves: bool,
     /// Windows below it hold nothing of ours that may be deleted.
@@ -82,7 +81,7 @@ impl Follower {
             place,
             followed,
             accepted,
-            proofs: 0,
+            proofs: Proofs::default(),
             serves: false,
             forgotten: 0,
         }
@@ -185,10 +184,8 @@ impl Follower {
     /// Takes the proofs of equivocation that the chain holds: a proven leader leads no more. Which of its earlier records
     /// counts, majorities and later records say.
     pub(crate) fn read_proofs(&mut self, world: &World<'_>) -> Result<()> {
-        let barred = bar_proven(world, &mut self.place.records, self.proofs)?;
-        bar_proven(world, &mut self.anchor.records, self.proofs)?;
-        self.proofs = barred;
-        Ok(())
+        let Self { place, anchor, proofs, .. } = self;
+        proofs.bar(world, &mut [&mut place.records, &mut anchor.records])
     }
 
     /// Takes anchors that the chain shows, and goes back where they name another record than the one followed. An anchor

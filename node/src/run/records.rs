@@ -101,21 +101,47 @@ pub(crate) fn named(world: &World<'_>, me: &Hotkey, w: u64, wanted: Digest) -> R
     Ok(statements(world, me, w)?.into_iter().map(|said| said.seen).find(is))
 }
 
-/// Bars the leaders that the chain holds proofs against, but for the first `known` proofs; gives how many there are now.
-pub(crate) fn bar_proven(world: &World<'_>, records: &mut RecordChain, known: usize) -> Result<usize> {
-    let proofs = world.chain.equivocations(known)?;
-    for (block, _, bytes) in &proofs {
+/// Proofs of equivocation on chain, as far as a node has read them.
+#[derive(Default)]
+pub(crate) struct Proofs {
+    read: usize,
+    /// Those of windows that have not opened, with the block that holds each: who leads them, nobody knows yet.
+    early: Vec<(u64, Equivocation)>,
+}
+
+impl Proofs {
+    /// Bars in `chains` the leaders that the chain holds proofs against, but for those barred before. When and from which
+    /// window on follows from the chain alone: nodes that start or join later must bar nobody else.
+    pub(crate) fn bar(&mut self, world: &World<'_>, chains: &mut [&mut RecordChain]) -> Result<()> {
+        let (window, head) = (&world.run.manifest.window, world.chain.head()?.number);
+        let found = world.chain.equivocations(self.read)?;
+        let read = self.read + found.len();
         // Anything can be reported; what does not hold proves nothing.
-        let Ok(proof) = postcard::from_bytes::<Equivocation>(bytes) else { continue };
-        let (window, record) = (&world.run.manifest.window, &proof.first.record);
-        if !world.stakes(record.window)?.contains_key(&record.leader) {
-            continue;
+        let holds = |(block, _, bytes): (u64, Hotkey, Vec<u8>)| {
+            let proof: Equivocation = postcard::from_bytes(&bytes).ok()?;
+            proof.culprit(&verify).is_ok().then_some((block, proof))
+        };
+        let mut early = Vec::new();
+        for (block, proof) in self.early.iter().cloned().chain(found.into_iter().filter_map(holds)) {
+            let record = &proof.first.record;
+            // The chain takes a proof once, so one that is early has to count later.
+            if window.opens(record.window) > head {
+                early.push((block, proof));
+                continue;
+            }
+            if !world.stakes(record.window)?.contains_key(&record.leader) {
+                continue;
+            }
+            // What it led before stays, or who follows later could not: majorities say which of its two records counts.
+            let open = block.saturating_sub(window.start_block) / window.blocks;
+            let from = open.max(record.window.saturating_add(1));
+            for records in chains.iter_mut() {
+                let _ = records.bar(&proof, from, &verify);
+            }
         }
-        // What it led before stays, or who follows later could not: majorities say which of its two records counts.
-        let open = block.saturating_sub(window.start_block) / window.blocks;
-        let _ = records.bar(&proof, open.max(record.window.saturating_add(1)), &verify);
+        (self.read, self.early) = (read, early);
+        Ok(())
     }
-    Ok(known + proofs.len())
 }
 
 /// What the chain says about who may lead and send, for the check of a record.
