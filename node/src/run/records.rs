@@ -38,7 +38,7 @@ pub(super) fn statements(world: &World<'_>, me: &Hotkey, w: u64) -> Result<Vec<s
 /// The stake that counts in window `w`: of validators that were not barred by then.
 fn counting(world: &World<'_>, barred: &BTreeMap<Hotkey, u64>, w: u64) -> Result<BTreeMap<Hotkey, u64>> {
     let mut stakes = world.stakes(w)?;
-    stakes.retain(|hotkey, _| !barred.contains_key(hotkey));
+    stakes.retain(|hotkey, _| barred.get(hotkey).is_none_or(|from| w < *from));
     Ok(stakes)
 }
 
@@ -47,7 +47,8 @@ fn sum<'a>(stakes: impl IntoIterator<Item = &'a u64>) -> u64 {
 }
 
 /// Stake of the validators that stand behind a record: its leader's, and of all who say that they could follow it, and
-/// all stake that counts. Somebody who differs on a submission still stands behind the record.
+/// all stake that counts. Somebody who differs on a submission still stands behind the record; a leader that was barred
+/// since does not, for it may have signed another one.
 pub(super) fn stake_behind(
     world: &World<'_>,
     me: &Hotkey,
@@ -57,8 +58,11 @@ pub(super) fn stake_behind(
     let stakes = counting(world, barred, signed.record.window)?;
     let about = |said: &statement::Said| said.seen.record == signed.record;
     let said = statements(world, me, signed.record.window)?.into_iter().filter(about);
-    let behind: BTreeSet<Hotkey> =
-        said.map(|said| said.statement.validator).chain([signed.record.leader]).collect();
+    let leader = signed.record.leader;
+    let mut behind: BTreeSet<Hotkey> = said.map(|said| said.statement.validator).chain([leader]).collect();
+    if barred.contains_key(&leader) {
+        behind.remove(&leader);
+    }
     Ok((sum(behind.iter().filter_map(|validator| stakes.get(validator))), sum(stakes.values())))
 }
 

@@ -1,10 +1,13 @@
 //! Anchors of records that a node did not follow.
 
+use std::collections::BTreeMap;
+
 use gauntlet::Digest;
 use gauntlet::record::SignedRecord;
 
 use super::super::bundle;
 use super::super::follower::Followed;
+use super::super::records::anchored;
 use super::*;
 use crate::chain::Anchor;
 
@@ -85,4 +88,17 @@ fn a_node_keeps_its_place_until_the_anchored_record_can_be_had() {
     twice.show(|t| &t.second);
     node.read_anchors(&twice.small.world()).unwrap();
     assert_eq!((node.window(), node.records().head()), (1, second));
+}
+
+#[test]
+fn an_anchor_counts_where_its_maker_was_not_barred_yet() {
+    let mut twice = twice();
+    let (first, leader) = (twice.first.0.record.hash().unwrap(), twice.validator.hotkey());
+    twice.anchor(first);
+    let mut found = |from: u64| {
+        let barred = BTreeMap::from([(leader, from)]);
+        anchored(&twice.small.world(), &barred, 0).unwrap()
+    };
+    assert_eq!(found(1), [(0, first)]);
+    assert_eq!(found(0), []);
 }
