@@ -278,13 +278,15 @@ impl Follower {
     /// What stake says of the newest record followed.
     pub(crate) fn tally(&self, world: &World<'_>) -> Result<Tally> {
         let Some(w) = self.window().checked_sub(1) else { return Ok(Tally::default()) };
-        let said: Vec<Statement> =
+        let mut said: Vec<Statement> =
             self.statements(world, w)?.into_iter().map(|said| said.statement).collect();
         let (stakes, head) = (world.stakes(w)?, self.place.records.head());
+        let leader = named(world, &self.me, w, head)?.map(|signed| signed.record.leader);
+        // Who leads says so by leading, once, whatever it says besides.
+        said.retain(|said| Some(said.validator) != leader);
         let mut tally = Tally::count(&head, &said, &stakes, &verify)?;
-        // Who leads says so by leading.
-        if let Some(signed) = named(world, &self.me, w, head)? {
-            let stake = stakes.get(&signed.record.leader).copied().unwrap_or(0);
+        if let Some(leader) = leader {
+            let stake = stakes.get(&leader).copied().unwrap_or(0);
             tally.silent = tally.silent.saturating_sub(stake);
             tally.agree = tally.agree.saturating_add(stake);
         }

@@ -3,11 +3,22 @@
 use std::collections::BTreeMap;
 
 use gauntlet::record::Record;
+use gauntlet::record::agreement::{Difference, Tally, View};
 use gauntlet::record::equivocation::Equivocation;
 
+use super::super::follower::Followed;
+use super::super::statement::Said;
 use super::*;
 
 impl Small {
+    /// Validator `n` says what it thinks of a record.
+    fn say(&mut self, n: u8, signed: &SignedRecord, view: View) {
+        let (me, w) = (identity(n), signed.record.window);
+        let said = Said::new(&me, signed, view).unwrap().to_bytes().unwrap();
+        let world = self.world();
+        world.put(&me.hotkey(), &world.run.keys.agreement(w, &me.hotkey()), &said).unwrap();
+    }
+
     /// Puts two records of window `w` by validator 3 on chain as a proof.
     fn prove(&mut self, w: u64) {
         let (validator, signed, _) = self.led();
@@ -36,4 +47,25 @@ fn a_proof_of_a_window_to_come_means_the_same_to_nodes_that_run_and_that_start()
         assert_eq!(running.records().barred(), &BTreeMap::from_iter(expected), "block {block}");
     }
     assert_eq!(running.places().1.records.barred().len(), 1, "it stays barred after a roll-back");
+}
+
+#[test]
+fn a_leader_counts_once_whatever_it_says_of_its_own_record() {
+    let mut small = Small::staked(1, &[(4, 4), (5, 4)]);
+    let (validator, signed, bundle) = small.led();
+    validator.publish(&small.world(), &signed, &bundle).unwrap();
+    let mut follower = small.follower(1);
+    let leader = validator.hotkey();
+    assert_eq!(follower.follow(&small.world(), 0, Some(leader)).unwrap(), Followed::Applied);
+    let differs = View::Differs { hotkey: identity(1).hotkey(), reason: Difference::LeftOut };
+    small.say(4, &signed, differs);
+    small.say(5, &signed, differs);
+    let counted = Tally { agree: 5, differ: 8, silent: 0 };
+    assert_eq!(follower.tally(&small.world()).unwrap(), counted);
+    for view in [View::Agree, differs] {
+        small.say(3, &signed, view);
+        let tally = follower.tally(&small.world()).unwrap();
+        assert_eq!(tally, counted, "{view:?}");
+        assert!(tally.is_disputed());
+    }
 }
