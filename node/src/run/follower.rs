@@ -102,15 +102,22 @@ impl Follower {
         Ok(follower)
     }
 
-    /// Reads what the newest records listed, as far as it can still be had.
-    fn recall(&mut self, world: &World<'_>) -> Result<()> {
-        let mut wanted = self.place.records.head();
-        let next = self.window();
-        for w in (next.saturating_sub(kept(world))..next).rev() {
+    /// Reads what the newest records listed where it does not know it, after a start or a join, as far as it can be had
+    /// now. Call it until it can.
+    pub(super) fn recall(&mut self, world: &World<'_>) -> Result<()> {
+        let (mut wanted, next) = (self.place.records.head(), self.window());
+        let windows = next.saturating_sub(kept(world))..next;
+        if windows.clone().all(|w| self.accepted.contains_key(&w)) {
+            return Ok(());
+        }
+        for w in windows.rev() {
             let found = self.records_of(world, w)?;
             let named = |signed: &SignedRecord| signed.record.hash().is_ok_and(|hash| hash == wanted);
             let Some(signed) = found.into_iter().find(named) else { break };
             wanted = signed.record.previous;
+            if self.accepted.contains_key(&w) {
+                continue;
+            }
             let Ok(found) = self.bytes(world, &signed)? else { continue };
             let read = |(accepted, bytes): (&Accepted, &Vec<u8>)| {
                 Some((accepted.hotkey, self.shared.decode(world.run, bytes).1?))

@@ -140,13 +140,10 @@ impl MinerNode {
         }
     }
 
-    /// Where it moved on: tells the momentum what the record said of the last submission, and keeps that.
+    /// Tells the momentum what the record said of the last submission, and keeps that and where it moved to.
     fn settle(&mut self, world: &World<'_>) -> Result<()> {
-        if self.peer.follower.window() == self.kept {
-            return Ok(());
-        }
-        self.peer.settle()?;
-        self.save(world)
+        let moved = self.peer.follower.window() != self.kept;
+        if self.peer.settle(world)? || moved { self.save(world) } else { Ok(()) }
     }
 
     fn train(&mut self, world: &mut World<'_>, block: u64, happened: &mut Vec<Happened>) -> Result<()> {
