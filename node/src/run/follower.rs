@@ -156,6 +156,11 @@ impl Follower {
         self.place.records.next_window()
     }
 
+    /// That window, and the record that leads to it: after a roll-back it may be another one.
+    pub(crate) fn position(&self) -> (u64, Digest) {
+        (self.window(), self.place.records.head())
+    }
+
     /// What was accepted in window `w`, if that is not too long ago.
     pub(crate) fn accepted(&self, w: u64) -> Option<&Listed> {
         self.accepted.get(&w)

@@ -1,6 +1,7 @@
 //! A validator as it runs: reads, judges, leads in its turn or answers who leads, follows, sets weights.
 
 use anyhow::Result;
+use gauntlet::Digest;
 use serde::{Deserialize, Serialize};
 
 use super::World;
@@ -17,9 +18,9 @@ pub(crate) struct ValidatorNode {
     conduct: Box<dyn Conduct>,
     course: Course,
     progress: Progress,
-    /// Where it keeps its state, if anywhere, and the window it stood at when it did so.
+    /// Where it keeps its state, if anywhere, and where it stood when it did so.
     disk: Option<Disk>,
-    kept: u64,
+    kept: (u64, Digest),
 }
 
 /// What it has done, so that it is not done again.
@@ -67,7 +68,7 @@ impl ValidatorNode {
         disk: Option<Disk>,
     ) -> Result<Self> {
         let course = Course::new(world, validator.hotkey(), disk.as_ref())?;
-        let kept = validator.follower.window();
+        let kept = validator.follower.position();
         Ok(Self { validator, conduct, course, progress, disk, kept })
     }
 
@@ -77,7 +78,7 @@ impl ValidatorNode {
     }
 
     fn save(&mut self, world: &World<'_>) -> Result<()> {
-        self.kept = self.validator.follower.window();
+        self.kept = self.validator.follower.position();
         match &self.disk {
             Some(disk) => disk.save_validator(world.run.id, &self.validator, &self.progress),
             None => Ok(()),
@@ -86,7 +87,7 @@ impl ValidatorNode {
 
     /// Keeps that it moved on, if it did.
     fn save_place(&mut self, world: &World<'_>) -> Result<()> {
-        if self.validator.follower.window() == self.kept { Ok(()) } else { self.save(world) }
+        if self.validator.follower.position() == self.kept { Ok(()) } else { self.save(world) }
     }
 
     /// Reads the commitments to the window it stands at, once their deadline is over.
