@@ -1,6 +1,7 @@
 //! A validator: reads what peers put, judges it, leads or answers who leads, and sets weights.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use anyhow::{Result, bail};
 use gauntlet::draw::order_key;
@@ -103,8 +104,9 @@ pub(crate) struct Stated {
 /// What came of [`Validator::afterwards`].
 #[derive(Default)]
 pub(crate) struct Afterwards {
-    pub(crate) weights: Option<Vec<(u16, u16)>>,
-    pub(crate) refused: Vec<String>,
+    /// Each with the window they are due after.
+    pub(crate) weights: Option<(u64, Vec<(u16, u16)>)>,
+    pub(crate) refused: Vec<(u64, String)>,
 }
 
 impl Validator {
@@ -463,26 +465,27 @@ impl Validator {
         true
     }
 
-    /// What a validator does every so many windows, once window `w` is closed: weights, anchor, checkpoint. Gives the
+    /// What a validator does every so many windows, once the windows `closed` are: weights, anchors, a checkpoint. Gives the
     /// weights it set, and what the chain refused: no permit yet, too soon; then the next time.
-    pub(crate) fn afterwards(&self, world: &mut World<'_>, w: u64) -> Result<Afterwards> {
-        let (window, mut after) = (&world.run.manifest.window, Afterwards::default());
-        let (anchors, checkpoints) = (window.anchor_every, window.checkpoint_every);
-        if (w + 1).is_multiple_of(world.run.manifest.chain.windows_per_weights) {
+    pub(crate) fn afterwards(&self, world: &mut World<'_>, closed: Range<u64>) -> Result<Afterwards> {
+        let (run, mut after) = (world.run, Afterwards::default());
+        let due = |every: u64| closed.clone().filter(move |w| (w + 1).is_multiple_of(every));
+        // The newest split is all there is, however many windows were closed.
+        if let Some(w) = due(run.manifest.chain.windows_per_weights).next_back() {
             match self.set_weights(world) {
-                Ok(weights) => after.weights = weights,
-                Err(error) => after.refused.push(format!("weights: {error:#}")),
+                Ok(weights) => after.weights = weights.map(|weights| (w, weights)),
+                Err(error) => after.refused.push((w, format!("weights: {error:#}"))),
             }
         }
-        if self.follower.window() != w + 1 {
-            return Ok(after);
+        for w in due(run.manifest.window.anchor_every) {
+            // What came before the newest anchor that the chain confirmed needs no other.
+            let Some(record) = self.follower.followed().get(&w) else { continue };
+            if let Err(error) = world.chain.anchor(self.hotkey(), Anchor { window: w, record: *record }) {
+                after.refused.push((w, format!("anchor: {error:#}")));
+            }
         }
-        if (w + 1).is_multiple_of(anchors)
-            && let Err(error) = self.anchor(world, w)
-        {
-            after.refused.push(format!("anchor: {error:#}"));
-        }
-        if (w + 1).is_multiple_of(checkpoints) {
+        // θ of an earlier window is gone; who did not have to catch up published it.
+        if due(run.manifest.window.checkpoint_every).next_back() == self.follower.window().checked_sub(1) {
             self.checkpoint(world)?;
         }
         Ok(after)
@@ -501,12 +504,6 @@ impl Validator {
         let (uids, values): (Vec<u16>, Vec<u16>) = weights.iter().copied().unzip();
         world.chain.set_weights(self.hotkey(), &uids, &values, 0)?;
         Ok(Some(weights))
-    }
-
-    /// Anchors the record of window `w` on chain.
-    fn anchor(&self, world: &mut World<'_>, w: u64) -> Result<()> {
-        let record = self.follower.records().head();
-        Ok(world.chain.anchor(self.hotkey(), Anchor { window: w, record })?)
     }
 
     /// Publishes a checkpoint of where it stands.

@@ -162,15 +162,22 @@ impl ValidatorNode {
             happened.push(Happened::Settled(Box::new(state)));
         }
         let next = self.validator.follower.window();
-        let Some(window) = next.checked_sub(1).filter(|_| next > self.progress.closed) else { return Ok(()) };
-        let after = self.validator.afterwards(world, window)?;
-        if let Some(weights) = after.weights {
+        if next <= self.progress.closed {
+            return Ok(());
+        }
+        // Several, where it caught up.
+        let closed = self.progress.closed..next;
+        let after = self.validator.afterwards(world, closed.clone())?;
+        if let Some((window, weights)) = after.weights {
             // A call goes into the block that is open.
             let block = world.chain.head()?.number + 1;
             happened.push(Happened::Weighed { window, block, weights });
         }
-        happened.extend(after.refused.into_iter().map(|what| Happened::Trouble { window, what }));
-        self.conduct.afterwards(&mut Lead { validator: &self.validator, world, window })?;
+        let trouble = |(window, what)| Happened::Trouble { window, what };
+        happened.extend(after.refused.into_iter().map(trouble));
+        for window in closed {
+            self.conduct.afterwards(&mut Lead { validator: &self.validator, world, window })?;
+        }
         self.progress.closed = next;
         self.save(world)
     }

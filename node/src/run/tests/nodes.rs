@@ -1,5 +1,7 @@
 //! Nodes as processes of their own run them: nothing but blocks tells them what to do.
 
+use std::collections::BTreeSet;
+
 use gauntlet_demo::Subtract;
 
 use super::super::conduct::Honest;
@@ -86,6 +88,52 @@ fn one_node_works_with_a_hotkey() {
     small.height.store(start + 3 * blocks, Ordering::Release);
     miner(&mut small, 1, None).unwrap();
     refused(look(&mut small, start + 3 * blocks));
+}
+
+#[test]
+fn who_catches_up_anchors_and_weighs_what_came_due_meanwhile() {
+    let mut small = Small::staked(1, &[(4, 4)]);
+    small.run.manifest.window.anchor_every = 1;
+    small.run.manifest.chain.windows_per_weights = 2;
+    let window = small.run.manifest.window.clone();
+    let (peers, followers) = ([small.peer(1), small.peer(2)], [small.follower(3), small.follower(4)]);
+    let mut world = small.world();
+    let mut judge = |(n, follower)| {
+        let validator = Validator::new(identity(n), follower);
+        ValidatorNode::new(&mut world, validator, Box::new(Honest), None).unwrap()
+    };
+    let [first, second] = followers;
+    let (mut always, mut away) = (judge((3, first)), judge((4, second)));
+    let mut miners = peers.map(|peer| MinerNode::new(&mut world, peer, Box::new(Honest), 1, None).unwrap());
+    let (mut happened, mut late) = (Vec::new(), Vec::new());
+    let (leaves, back) = (window.record_opens(0), window.record_opens(3));
+    for block in window.opens(0)..=back {
+        small.height.store(block, Ordering::Release);
+        let mut world = small.world();
+        always.at_block(&mut world, block, &mut happened).unwrap();
+        for miner in &mut miners {
+            miner.at_block(&mut world, block, &mut happened).unwrap();
+        }
+        if block <= leaves || block == back {
+            away.at_block(&mut world, block, &mut late).unwrap();
+        }
+    }
+    assert_eq!(away.validator.follower.window(), 4);
+    let due = |event: &Happened| match event {
+        Happened::Weighed { window, .. } => Some(*window),
+        // A chain may refuse; then it was asked.
+        Happened::Trouble { window, what } if what.starts_with("weights: ") => Some(*window),
+        _ => None,
+    };
+    assert_eq!(late.iter().filter_map(due).collect::<Vec<_>>(), [3]);
+    small.height.fetch_add(1, Ordering::AcqRel);
+    let anchors = small.world().chain.anchors(0).unwrap();
+    let by = |n: u8| {
+        let by = anchors.iter().filter(|(_, by, _)| *by == identity(n).hotkey());
+        by.map(|(_, _, anchor)| (anchor.window, anchor.record)).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(by(4).len(), 4);
+    assert_eq!(by(4), by(3));
 }
 
 /// Nobody can be reached.
