@@ -246,7 +246,7 @@ impl Follower {
     }
 
     /// Records of window `w`: its leader's own, copies that other validators serve, and what their statements carry.
-    fn records_of(&self, world: &World<'_>, w: u64) -> Result<Vec<SignedRecord>> {
+    pub(super) fn records_of(&self, world: &World<'_>, w: u64) -> Result<Vec<SignedRecord>> {
         let holders = world.stakes(w)?;
         let mut found: Vec<SignedRecord> = Vec::new();
         let served = holders.keys().filter_map(|holder| served(world, &self.me, w, holder));

@@ -17,9 +17,9 @@ use serde::{Deserialize, Serialize};
 
 use super::audit::{Audit, Audits, Public};
 use super::follower::Follower;
-use super::identity::Identity;
+use super::identity::{Identity, verify};
 use super::judgement::Judgement;
-use super::records::expected;
+use super::records::{expected, served};
 use super::statement::Said;
 use super::{World, bundle, checkpoint, reader};
 use crate::chain::Anchor;
@@ -372,7 +372,14 @@ impl Validator {
             content: Digest::of(&sent.bytes),
             size: sent.bytes.len() as u64,
         });
-        if let Some(signed) = self.signed.as_ref().filter(|signed| signed.record.window == w) {
+        if self.signed.as_ref().is_none_or(|signed| signed.record.window != w) {
+            // What it cannot look up now it may have signed.
+            if self.own_storage(world, w) == Reach::Unreachable {
+                return Ok(None);
+            }
+            self.signed = self.signed_before(world, w)?;
+        }
+        if let Some(signed) = &self.signed {
             let same = signed.record.bundle == Digest::of(&bundle);
             return Ok(same.then(|| (signed.clone(), bundle)));
         }
@@ -396,6 +403,18 @@ impl Validator {
         let signed = self.sign(record)?;
         self.signed = Some(signed.clone());
         Ok(Some((signed, bundle)))
+    }
+
+    /// A record of window `w` that it signed and knows nothing of: its own bucket has it. Where it remembers none at all,
+    /// as after a start in an empty folder, others may have it too. Another one would be a proof against it.
+    fn signed_before(&self, world: &World<'_>, w: u64) -> Result<Option<SignedRecord>> {
+        let found = match &self.signed {
+            Some(_) => served(world, &self.hotkey(), w, &self.hotkey()).into_iter().collect(),
+            None => self.follower.records_of(world, w)?,
+        };
+        let ours = |r: &Record| r.leader == self.hotkey() && r.run == world.run.id;
+        let signed = |found: &SignedRecord| ours(&found.record) && found.check_signature(&verify).is_ok();
+        Ok(found.into_iter().find(signed))
     }
 
     /// Signs a record.

@@ -69,3 +69,36 @@ fn a_leader_counts_once_whatever_it_says_of_its_own_record() {
         assert!(tally.is_disputed());
     }
 }
+
+/// Validator 3 as it starts in an empty folder, a block later, and what it would publish of window 0.
+fn anew(small: &mut Small) -> Option<(SignedRecord, Vec<u8>)> {
+    small.height.fetch_add(1, Ordering::AcqRel);
+    let mut validator = Validator::new(identity(3), small.follower(3));
+    let mut world = small.world();
+    validator.read_commitments(&world, 0).unwrap();
+    validator.judge(&mut world, 0).unwrap().unwrap();
+    validator.record(&world, 0).unwrap()
+}
+
+#[test]
+fn a_validator_that_starts_anew_signs_no_second_record() {
+    let mut small = Small::staked(1, &[(4, 4)]);
+    let (validator, signed, bundle) = small.led();
+    let another = anew(&mut small).unwrap().0;
+    assert_ne!(another, signed, "nobody has seen the first one");
+    validator.publish(&small.world(), &signed, &bundle).unwrap();
+    assert_eq!(anew(&mut small), Some((signed.clone(), bundle)), "its own bucket has it");
+    // One of another run is none of this.
+    let foreign = validator.sign(Record { run: Digest([9; 32]), ..signed.record.clone() }).unwrap();
+    let (run, key) = (small.run.id, small.run.keys.record(0));
+    small.world().put(&identity(3).hotkey(), &key, &foreign.to_bytes().unwrap()).unwrap();
+    let (own, _) = anew(&mut small).unwrap();
+    assert_eq!(own.record.run, run);
+    assert_ne!(own, signed);
+    small.say(4, &signed, View::Agree);
+    assert_eq!(anew(&mut small).unwrap().0, signed, "another validator has it");
+    // What it would list now is something else, and it shows nothing.
+    let (miner, world) = (identity(1).hotkey(), small.world());
+    world.buckets.of(&miner, &miner).unwrap().delete(&[world.run.keys.submission(0, &miner)]).unwrap();
+    assert_eq!(anew(&mut small), None);
+}
