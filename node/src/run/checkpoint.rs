@@ -18,7 +18,7 @@ use super::compute::upload;
 use super::context::Run;
 use super::follower::Follower;
 use super::identity::verify;
-use super::records::{Standing, anchored, bar_proven, named};
+use super::records::{Proofs, Standing, anchored, named};
 use super::theta::{Shared, Theta};
 use crate::storage::Storage;
 
@@ -94,7 +94,7 @@ pub(crate) fn withdraw(run: &Run, window: u64, bucket: &Storage) -> Result<()> {
 /// A node at the newest checkpoint that an anchor vouches for; `None` where there is none.
 pub(crate) fn join(world: &World<'_>, me: Hotkey, shared: Shared) -> Result<Option<Follower>> {
     let mut barred = RecordChain::new(world.run.id, 0);
-    bar_proven(world, &mut barred, 0)?;
+    Proofs::default().bar(world, &mut [&mut barred])?;
     let anchors = anchored(world, barred.barred(), 0)?;
     for (window, record) in anchors.into_iter().rev() {
         let Some(records) = chain_to(world, &me, window, record)? else { continue };
@@ -146,7 +146,7 @@ fn chain_to(
 /// The chain of records that are already known to be the run's.
 fn extend(world: &World<'_>, records: &[SignedRecord]) -> Result<RecordChain> {
     let mut chain = RecordChain::new(world.run.id, 0);
-    bar_proven(world, &mut chain, 0)?;
+    Proofs::default().bar(world, &mut [&mut chain])?;
     let limits = world.run.record_limits();
     for signed in records {
         let standing = Standing::new(world, &chain, signed.record.window)?;

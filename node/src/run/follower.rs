@@ -16,7 +16,7 @@ use gauntlet::{Digest, Hotkey};
 use gauntlet_demo::Submission;
 
 use super::identity::verify;
-use super::records::{Standing, anchored, bar_proven, expected, named, served, stake_behind, statements};
+use super::records::{Proofs, Standing, anchored, expected, named, served, stake_behind, statements};
 use super::theta::{Shared, Theta};
 use super::{World, bundle, checkpoint, statement};
 
@@ -37,8 +37,7 @@ pub(crate) struct Follower {
     followed: BTreeMap<u64, Digest>,
     /// Submissions accepted in the last windows, for the comparison with new ones.
     accepted: BTreeMap<u64, Listed>,
-    /// Proofs on chain that were judged.
-    proofs: usize,
+    proofs: Proofs,
     /// Whether it serves each record it applied with its objects, for others who cannot have them from their owners.
     serves: bool,
     /// Windows below it hold nothing of ours that may be deleted.
@@ -82,7 +81,7 @@ impl Follower {
             place,
             followed,
             accepted,
-            proofs: 0,
+            proofs: Proofs::default(),
             serves: false,
             forgotten: 0,
         }
@@ -103,15 +102,22 @@ impl Follower {
         Ok(follower)
     }
 
-    /// Reads what the newest records listed, as far as it can still be had.
-    fn recall(&mut self, world: &World<'_>) -> Result<()> {
-        let mut wanted = self.place.records.head();
-        let next = self.window();
-        for w in (next.saturating_sub(kept(world))..next).rev() {
+    /// Reads what the newest records listed where it does not know it, after a start or a join, as far as it can be had
+    /// now. Call it until it can.
+    pub(super) fn recall(&mut self, world: &World<'_>) -> Result<()> {
+        let (mut wanted, next) = (self.place.records.head(), self.window());
+        let windows = next.saturating_sub(kept(world))..next;
+        if windows.clone().all(|w| self.accepted.contains_key(&w)) {
+            return Ok(());
+        }
+        for w in windows.rev() {
             let found = self.records_of(world, w)?;
             let named = |signed: &SignedRecord| signed.record.hash().is_ok_and(|hash| hash == wanted);
             let Some(signed) = found.into_iter().find(named) else { break };
             wanted = signed.record.previous;
+            if self.accepted.contains_key(&w) {
+                continue;
+            }
             let Ok(found) = self.bytes(world, &signed)? else { continue };
             let read = |(accepted, bytes): (&Accepted, &Vec<u8>)| {
                 Some((accepted.hotkey, self.shared.decode(world.run, bytes).1?))
@@ -150,6 +156,11 @@ impl Follower {
         self.place.records.next_window()
     }
 
+    /// That window, and the record that leads to it: after a roll-back it may be another one.
+    pub(crate) fn position(&self) -> (u64, Digest) {
+        (self.window(), self.place.records.head())
+    }
+
     /// What was accepted in window `w`, if that is not too long ago.
     pub(crate) fn accepted(&self, w: u64) -> Option<&Listed> {
         self.accepted.get(&w)
@@ -185,10 +196,8 @@ impl Follower {
     /// Takes the proofs of equivocation that the chain holds: a proven leader leads no more. Which of its earlier records
     /// counts, majorities and later records say.
     pub(crate) fn read_proofs(&mut self, world: &World<'_>) -> Result<()> {
-        let barred = bar_proven(world, &mut self.place.records, self.proofs)?;
-        bar_proven(world, &mut self.anchor.records, self.proofs)?;
-        self.proofs = barred;
-        Ok(())
+        let Self { place, anchor, proofs, .. } = self;
+        proofs.bar(world, &mut [&mut place.records, &mut anchor.records])
     }
 
     /// Takes anchors that the chain shows, and goes back where they name another record than the one followed. An anchor
@@ -237,7 +246,7 @@ impl Follower {
     }
 
     /// Records of window `w`: its leader's own, copies that other validators serve, and what their statements carry.
-    fn records_of(&self, world: &World<'_>, w: u64) -> Result<Vec<SignedRecord>> {
+    pub(super) fn records_of(&self, world: &World<'_>, w: u64) -> Result<Vec<SignedRecord>> {
         let holders = world.stakes(w)?;
         let mut found: Vec<SignedRecord> = Vec::new();
         let served = holders.keys().filter_map(|holder| served(world, &self.me, w, holder));
@@ -281,13 +290,15 @@ impl Follower {
     /// What stake says of the newest record followed.
     pub(crate) fn tally(&self, world: &World<'_>) -> Result<Tally> {
         let Some(w) = self.window().checked_sub(1) else { return Ok(Tally::default()) };
-        let said: Vec<Statement> =
+        let mut said: Vec<Statement> =
             self.statements(world, w)?.into_iter().map(|said| said.statement).collect();
         let (stakes, head) = (world.stakes(w)?, self.place.records.head());
+        let leader = named(world, &self.me, w, head)?.map(|signed| signed.record.leader);
+        // Who leads says so by leading, once, whatever it says besides.
+        said.retain(|said| Some(said.validator) != leader);
         let mut tally = Tally::count(&head, &said, &stakes, &verify)?;
-        // Who leads says so by leading.
-        if let Some(signed) = named(world, &self.me, w, head)? {
-            let stake = stakes.get(&signed.record.leader).copied().unwrap_or(0);
+        if let Some(leader) = leader {
+            let stake = stakes.get(&leader).copied().unwrap_or(0);
             tally.silent = tally.silent.saturating_sub(stake);
             tally.agree = tally.agree.saturating_add(stake);
         }

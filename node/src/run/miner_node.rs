@@ -1,6 +1,7 @@
 //! A miner as it runs: trains while its window is open, commits, reveals, follows.
 
 use anyhow::Result;
+use gauntlet::Digest;
 
 use super::World;
 use super::conduct::{Act, Behaviour, Draft};
@@ -19,13 +20,15 @@ pub(crate) struct MinerNode {
     /// What it made for the newest window it trained in.
     work: Option<Work>,
     course: Course,
-    /// Where it keeps its state, if anywhere, and the window it stood at when it did so.
+    /// Where it keeps its state, if anywhere, and where it stood when it did so.
     disk: Option<Disk>,
-    kept: u64,
+    kept: (u64, Digest),
 }
 
 struct Work {
     window: u64,
+    /// θ hash where it stood when it made the draft.
+    theta: Digest,
     /// None: it sends nothing.
     draft: Option<Draft>,
     done: Done,
@@ -53,7 +56,7 @@ impl MinerNode {
         disk: Option<Disk>,
     ) -> Result<Self> {
         let course = Course::new(world, peer.hotkey(), disk.as_ref())?;
-        let kept = peer.follower.window();
+        let kept = peer.follower.position();
         let mut node = Self { peer, behaviour, budget, work: None, course, disk, kept };
         node.save(world)?;
         Ok(node)
@@ -69,12 +72,14 @@ impl MinerNode {
         shared: Shared,
     ) -> Result<Self> {
         let (peer, sealed) = disk.miner(world, identity, shared)?;
+        let theta = peer.follower.theta().hash;
         let work = sealed.map(|(window, object)| Work {
             window,
+            theta,
             draft: Some(Draft::new(object, None)),
             done: Done::Nothing,
         });
-        let (course, kept) = (Course::new(world, peer.hotkey(), Some(&disk))?, peer.follower.window());
+        let (course, kept) = (Course::new(world, peer.hotkey(), Some(&disk))?, peer.follower.position());
         let disk = Some(disk);
         Ok(Self { peer, behaviour, budget, work, course, disk, kept })
     }
@@ -92,7 +97,7 @@ impl MinerNode {
 
     /// Keeps where it stands, and what it made last.
     fn save(&mut self, world: &World<'_>) -> Result<()> {
-        self.kept = self.peer.follower.window();
+        self.kept = self.peer.follower.position();
         let Some(disk) = &self.disk else { return Ok(()) };
         let sealed =
             self.work.as_ref().and_then(|work| Some((work.window, work.draft.as_ref()?.object.clone())));
@@ -140,13 +145,20 @@ impl MinerNode {
         }
     }
 
-    /// Where it moved on: tells the momentum what the record said of the last submission, and keeps that.
+    /// Tells the momentum what the record said of the last submission, and keeps that and where it moved to.
     fn settle(&mut self, world: &World<'_>) -> Result<()> {
-        if self.peer.follower.window() == self.kept {
-            return Ok(());
+        let moved = self.peer.follower.position() != self.kept;
+        if moved {
+            self.drop_stray();
         }
-        self.peer.settle()?;
-        self.save(world)
+        if self.peer.settle(world)? || moved { self.save(world) } else { Ok(()) }
+    }
+
+    /// After a roll-back: a draft made on another θ would fail for its state. While its window is open it makes another.
+    fn drop_stray(&mut self) {
+        let (window, theta) = (self.peer.follower.window(), self.peer.follower.theta().hash);
+        let stray = |work: &mut Work| work.window >= window && work.theta != theta;
+        self.work.take_if(|work| work.done == Done::Nothing && stray(work));
     }
 
     fn train(&mut self, world: &mut World<'_>, block: u64, happened: &mut Vec<Happened>) -> Result<()> {
@@ -165,7 +177,8 @@ impl MinerNode {
             draft => draft?,
         };
         happened.push(Happened::Trained { loss: draft.as_ref().and_then(|draft| draft.loss) });
-        self.work = Some(Work { window, draft, done: Done::Nothing });
+        let theta = self.peer.follower.theta().hash;
+        self.work = Some(Work { window, theta, draft, done: Done::Nothing });
         // A restart must not make another object: it is kept before it is committed to.
         self.save(world)
     }

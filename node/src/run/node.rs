@@ -231,7 +231,7 @@ impl Course {
         self.tell(follower, result, happened);
         let followed = (from..follower.window()).map(|window| Happened::Followed { window, leader: None });
         happened.extend(followed);
-        Ok(())
+        follower.recall(world)
     }
 
     /// Reports two records of one leader. Until the chain knows of it, no record is followed.

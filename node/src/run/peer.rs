@@ -9,6 +9,7 @@ use gauntlet_demo::{Pending, Recorded, Submission};
 
 use super::follower::Follower;
 use super::identity::Identity;
+use super::records::named;
 use super::stopwatch::Phase;
 use super::theta::Theta;
 use super::{World, commitment, values};
@@ -116,13 +117,24 @@ impl Peer {
         world.put(&self.hotkey(), &world.run.keys.submission(w, &self.hotkey()), object)
     }
 
-    /// Tells the momentum whether the record of the last submission lists it. Call after following.
-    pub(crate) fn settle(&mut self) -> Result<()> {
-        let Some(w) = self.unsettled.filter(|w| *w < self.follower.window()) else { return Ok(()) };
-        let me = self.hotkey();
-        let listed = self.follower.accepted(w).is_some_and(|all| all.iter().any(|(hotkey, _)| *hotkey == me));
+    /// Tells the momentum whether the record of the last submission lists it; whether it did. Call after following. What
+    /// cannot be read yet is asked again, until the next submission.
+    pub(crate) fn settle(&mut self, world: &World<'_>) -> Result<bool> {
+        let Some(w) = self.unsettled.filter(|w| *w < self.follower.window()) else { return Ok(false) };
+        let Some(listed) = self.listed(world, w)? else { return Ok(false) };
         self.momentum.settle(if listed { Recorded::Yes } else { Recorded::No })?;
         self.unsettled = None;
-        Ok(())
+        Ok(true)
+    }
+
+    /// Whether the record of window `w` lists this miner, if that can be known.
+    fn listed(&self, world: &World<'_>, w: u64) -> Result<Option<bool>> {
+        let me = self.hotkey();
+        if let Some(all) = self.follower.accepted(w) {
+            return Ok(Some(all.iter().any(|(hotkey, _)| *hotkey == me)));
+        }
+        let Some(record) = self.follower.followed().get(&w) else { return Ok(None) };
+        let found = named(world, &me, w, *record)?;
+        Ok(found.map(|signed| signed.record.accepted.iter().any(|accepted| accepted.hotkey == me)))
     }
 }

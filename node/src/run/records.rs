@@ -38,7 +38,7 @@ pub(super) fn statements(world: &World<'_>, me: &Hotkey, w: u64) -> Result<Vec<s
 /// The stake that counts in window `w`: of validators that were not barred by then.
 fn counting(world: &World<'_>, barred: &BTreeMap<Hotkey, u64>, w: u64) -> Result<BTreeMap<Hotkey, u64>> {
     let mut stakes = world.stakes(w)?;
-    stakes.retain(|hotkey, _| !barred.contains_key(hotkey));
+    stakes.retain(|hotkey, _| barred.get(hotkey).is_none_or(|from| w < *from));
     Ok(stakes)
 }
 
@@ -47,7 +47,8 @@ fn sum<'a>(stakes: impl IntoIterator<Item = &'a u64>) -> u64 {
 }
 
 /// Stake of the validators that stand behind a record: its leader's, and of all who say that they could follow it, and
-/// all stake that counts. Somebody who differs on a submission still stands behind the record.
+/// all stake that counts. Somebody who differs on a submission still stands behind the record; a leader that was barred
+/// since does not, for it may have signed another one.
 pub(super) fn stake_behind(
     world: &World<'_>,
     me: &Hotkey,
@@ -57,8 +58,11 @@ pub(super) fn stake_behind(
     let stakes = counting(world, barred, signed.record.window)?;
     let about = |said: &statement::Said| said.seen.record == signed.record;
     let said = statements(world, me, signed.record.window)?.into_iter().filter(about);
-    let behind: BTreeSet<Hotkey> =
-        said.map(|said| said.statement.validator).chain([signed.record.leader]).collect();
+    let leader = signed.record.leader;
+    let mut behind: BTreeSet<Hotkey> = said.map(|said| said.statement.validator).chain([leader]).collect();
+    if barred.contains_key(&leader) {
+        behind.remove(&leader);
+    }
     Ok((sum(behind.iter().filter_map(|validator| stakes.get(validator))), sum(stakes.values())))
 }
 
@@ -101,21 +105,47 @@ pub(crate) fn named(world: &World<'_>, me: &Hotkey, w: u64, wanted: Digest) -> R
     Ok(statements(world, me, w)?.into_iter().map(|said| said.seen).find(is))
 }
 
-/// Bars the leaders that the chain holds proofs against, but for the first `known` proofs; gives how many there are now.
-pub(crate) fn bar_proven(world: &World<'_>, records: &mut RecordChain, known: usize) -> Result<usize> {
-    let proofs = world.chain.equivocations(known)?;
-    for (block, _, bytes) in &proofs {
+/// Proofs of equivocation on chain, as far as a node has read them.
+#[derive(Default)]
+pub(crate) struct Proofs {
+    read: usize,
+    /// Those of windows that have not opened, with the block that holds each: who leads them, nobody knows yet.
+    early: Vec<(u64, Equivocation)>,
+}
+
+impl Proofs {
+    /// Bars in `chains` the leaders that the chain holds proofs against, but for those barred before. When and from which
+    /// window on follows from the chain alone: nodes that start or join later must bar nobody else.
+    pub(crate) fn bar(&mut self, world: &World<'_>, chains: &mut [&mut RecordChain]) -> Result<()> {
+        let (window, head) = (&world.run.manifest.window, world.chain.head()?.number);
+        let found = world.chain.equivocations(self.read)?;
+        let read = self.read + found.len();
         // Anything can be reported; what does not hold proves nothing.
-        let Ok(proof) = postcard::from_bytes::<Equivocation>(bytes) else { continue };
-        let (window, record) = (&world.run.manifest.window, &proof.first.record);
-        if !world.stakes(record.window)?.contains_key(&record.leader) {
-            continue;
+        let holds = |(block, _, bytes): (u64, Hotkey, Vec<u8>)| {
+            let proof: Equivocation = postcard::from_bytes(&bytes).ok()?;
+            proof.culprit(&verify).is_ok().then_some((block, proof))
+        };
+        let mut early = Vec::new();
+        for (block, proof) in self.early.iter().cloned().chain(found.into_iter().filter_map(holds)) {
+            let record = &proof.first.record;
+            // The chain takes a proof once, so one that is early has to count later.
+            if window.opens(record.window) > head {
+                early.push((block, proof));
+                continue;
+            }
+            if !world.stakes(record.window)?.contains_key(&record.leader) {
+                continue;
+            }
+            // What it led before stays, or who follows later could not: majorities say which of its two records counts.
+            let open = block.saturating_sub(window.start_block) / window.blocks;
+            let from = open.max(record.window.saturating_add(1));
+            for records in chains.iter_mut() {
+                let _ = records.bar(&proof, from, &verify);
+            }
         }
-        // What it led before stays, or who follows later could not: majorities say which of its two records counts.
-        let open = block.saturating_sub(window.start_block) / window.blocks;
-        let _ = records.bar(&proof, open.max(record.window.saturating_add(1)), &verify);
+        (self.read, self.early) = (read, early);
+        Ok(())
     }
-    Ok(known + proofs.len())
 }
 
 /// What the chain says about who may lead and send, for the check of a record.

@@ -4,6 +4,7 @@ mod anchors;
 mod audit;
 mod disk;
 mod judgement;
+mod leaders;
 mod nodes;
 mod strangers;
 
@@ -55,6 +56,11 @@ impl Small {
 
     /// With more miners.
     pub(crate) fn of(seed: u64, more: &[u8]) -> Self {
+        Self::staked(seed, &more.iter().map(|n| (*n, 0)).collect::<Vec<_>>())
+    }
+
+    /// With more nodes: validators where they have stake. Validator 3 has 5.
+    fn staked(seed: u64, more: &[(u8, u64)]) -> Self {
         let corpus = DataArgs::default().open(Path::new(""), 1, 32).unwrap();
         let manifest = of_flags("byte-1m", 32, (1e-3, 10), seed, &corpus);
         let run = Run::new(manifest, corpus).unwrap();
@@ -63,11 +69,13 @@ impl Small {
         let height = Arc::new(AtomicU64::new(0));
         let clock = Clock::Virtual { height: Arc::clone(&height), seed };
         let mut chain = Ledger::open(Path::new(":memory:"), &run.manifest.chain.ledger, clock).unwrap();
-        for n in [1, 2, 3].iter().chain(more) {
+        for (n, stake) in [(1, 0), (2, 0), (3, 5)].iter().chain(more) {
             let hotkey = identity(*n).hotkey();
             chain.register(hotkey, hotkey).unwrap();
+            if *stake > 0 {
+                chain.add_stake(hotkey, *stake).unwrap();
+            }
         }
-        chain.add_stake(identity(3).hotkey(), 5).unwrap();
         let (now, block_ms) = (Arc::clone(&height), run.manifest.chain.ledger.block_time_ms);
         let bucket = Storage::memory().with_clock(move || now.load(Ordering::Acquire) * block_ms);
         let small = Self { run, compute, chain, buckets: OneBucket(bucket), height };

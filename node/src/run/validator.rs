@@ -1,6 +1,7 @@
 //! A validator: reads what peers put, judges it, leads or answers who leads, and sets weights.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use anyhow::{Result, bail};
 use gauntlet::draw::order_key;
@@ -16,9 +17,9 @@ use serde::{Deserialize, Serialize};
 
 use super::audit::{Audit, Audits, Public};
 use super::follower::Follower;
-use super::identity::Identity;
+use super::identity::{Identity, verify};
 use super::judgement::Judgement;
-use super::records::expected;
+use super::records::{expected, served};
 use super::statement::Said;
 use super::{World, bundle, checkpoint, reader};
 use crate::chain::Anchor;
@@ -103,8 +104,9 @@ pub(crate) struct Stated {
 /// What came of [`Validator::afterwards`].
 #[derive(Default)]
 pub(crate) struct Afterwards {
-    pub(crate) weights: Option<Vec<(u16, u16)>>,
-    pub(crate) refused: Vec<String>,
+    /// Each with the window they are due after.
+    pub(crate) weights: Option<(u64, Vec<(u16, u16)>)>,
+    pub(crate) refused: Vec<(u64, String)>,
 }
 
 impl Validator {
@@ -370,7 +372,14 @@ impl Validator {
             content: Digest::of(&sent.bytes),
             size: sent.bytes.len() as u64,
         });
-        if let Some(signed) = self.signed.as_ref().filter(|signed| signed.record.window == w) {
+        if self.signed.as_ref().is_none_or(|signed| signed.record.window != w) {
+            // What it cannot look up now it may have signed.
+            if self.own_storage(world, w) == Reach::Unreachable {
+                return Ok(None);
+            }
+            self.signed = self.signed_before(world, w)?;
+        }
+        if let Some(signed) = &self.signed {
             let same = signed.record.bundle == Digest::of(&bundle);
             return Ok(same.then(|| (signed.clone(), bundle)));
         }
@@ -394,6 +403,18 @@ impl Validator {
         let signed = self.sign(record)?;
         self.signed = Some(signed.clone());
         Ok(Some((signed, bundle)))
+    }
+
+    /// A record of window `w` that it signed and knows nothing of: its own bucket has it. Where it remembers none at all,
+    /// as after a start in an empty folder, others may have it too. Another one would be a proof against it.
+    fn signed_before(&self, world: &World<'_>, w: u64) -> Result<Option<SignedRecord>> {
+        let found = match &self.signed {
+            Some(_) => served(world, &self.hotkey(), w, &self.hotkey()).into_iter().collect(),
+            None => self.follower.records_of(world, w)?,
+        };
+        let ours = |r: &Record| r.leader == self.hotkey() && r.run == world.run.id;
+        let signed = |found: &SignedRecord| ours(&found.record) && found.check_signature(&verify).is_ok();
+        Ok(found.into_iter().find(signed))
     }
 
     /// Signs a record.
@@ -463,26 +484,27 @@ impl Validator {
         true
     }
 
-    /// What a validator does every so many windows, once window `w` is closed: weights, anchor, checkpoint. Gives the
+    /// What a validator does every so many windows, once the windows `closed` are: weights, anchors, a checkpoint. Gives the
     /// weights it set, and what the chain refused: no permit yet, too soon; then the next time.
-    pub(crate) fn afterwards(&self, world: &mut World<'_>, w: u64) -> Result<Afterwards> {
-        let (window, mut after) = (&world.run.manifest.window, Afterwards::default());
-        let (anchors, checkpoints) = (window.anchor_every, window.checkpoint_every);
-        if (w + 1).is_multiple_of(world.run.manifest.chain.windows_per_weights) {
+    pub(crate) fn afterwards(&self, world: &mut World<'_>, closed: Range<u64>) -> Result<Afterwards> {
+        let (run, mut after) = (world.run, Afterwards::default());
+        let due = |every: u64| closed.clone().filter(move |w| (w + 1).is_multiple_of(every));
+        // The newest split is all there is, however many windows were closed.
+        if let Some(w) = due(run.manifest.chain.windows_per_weights).next_back() {
             match self.set_weights(world) {
-                Ok(weights) => after.weights = weights,
-                Err(error) => after.refused.push(format!("weights: {error:#}")),
+                Ok(weights) => after.weights = weights.map(|weights| (w, weights)),
+                Err(error) => after.refused.push((w, format!("weights: {error:#}"))),
             }
         }
-        if self.follower.window() != w + 1 {
-            return Ok(after);
+        for w in due(run.manifest.window.anchor_every) {
+            // What came before the newest anchor that the chain confirmed needs no other.
+            let Some(record) = self.follower.followed().get(&w) else { continue };
+            if let Err(error) = world.chain.anchor(self.hotkey(), Anchor { window: w, record: *record }) {
+                after.refused.push((w, format!("anchor: {error:#}")));
+            }
         }
-        if (w + 1).is_multiple_of(anchors)
-            && let Err(error) = self.anchor(world, w)
-        {
-            after.refused.push(format!("anchor: {error:#}"));
-        }
-        if (w + 1).is_multiple_of(checkpoints) {
+        // θ of an earlier window is gone; who did not have to catch up published it.
+        if due(run.manifest.window.checkpoint_every).next_back() == self.follower.window().checked_sub(1) {
             self.checkpoint(world)?;
         }
         Ok(after)
@@ -501,12 +523,6 @@ impl Validator {
         let (uids, values): (Vec<u16>, Vec<u16>) = weights.iter().copied().unzip();
         world.chain.set_weights(self.hotkey(), &uids, &values, 0)?;
         Ok(Some(weights))
-    }
-
-    /// Anchors the record of window `w` on chain.
-    fn anchor(&self, world: &mut World<'_>, w: u64) -> Result<()> {
-        let record = self.follower.records().head();
-        Ok(world.chain.anchor(self.hotkey(), Anchor { window: w, record })?)
     }
 
     /// Publishes a checkpoint of where it stands.

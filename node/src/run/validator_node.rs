@@ -1,6 +1,7 @@
 //! A validator as it runs: reads, judges, leads in its turn or answers who leads, follows, sets weights.
 
 use anyhow::Result;
+use gauntlet::Digest;
 use serde::{Deserialize, Serialize};
 
 use super::World;
@@ -17,9 +18,9 @@ pub(crate) struct ValidatorNode {
     conduct: Box<dyn Conduct>,
     course: Course,
     progress: Progress,
-    /// Where it keeps its state, if anywhere, and the window it stood at when it did so.
+    /// Where it keeps its state, if anywhere, and where it stood when it did so.
     disk: Option<Disk>,
-    kept: u64,
+    kept: (u64, Digest),
 }
 
 /// What it has done, so that it is not done again.
@@ -67,7 +68,7 @@ impl ValidatorNode {
         disk: Option<Disk>,
     ) -> Result<Self> {
         let course = Course::new(world, validator.hotkey(), disk.as_ref())?;
-        let kept = validator.follower.window();
+        let kept = validator.follower.position();
         Ok(Self { validator, conduct, course, progress, disk, kept })
     }
 
@@ -77,7 +78,7 @@ impl ValidatorNode {
     }
 
     fn save(&mut self, world: &World<'_>) -> Result<()> {
-        self.kept = self.validator.follower.window();
+        self.kept = self.validator.follower.position();
         match &self.disk {
             Some(disk) => disk.save_validator(world.run.id, &self.validator, &self.progress),
             None => Ok(()),
@@ -86,7 +87,7 @@ impl ValidatorNode {
 
     /// Keeps that it moved on, if it did.
     fn save_place(&mut self, world: &World<'_>) -> Result<()> {
-        if self.validator.follower.window() == self.kept { Ok(()) } else { self.save(world) }
+        if self.validator.follower.position() == self.kept { Ok(()) } else { self.save(world) }
     }
 
     /// Reads the commitments to the window it stands at, once their deadline is over.
@@ -161,15 +162,22 @@ impl ValidatorNode {
             happened.push(Happened::Settled(Box::new(state)));
         }
         let next = self.validator.follower.window();
-        let Some(window) = next.checked_sub(1).filter(|_| next > self.progress.closed) else { return Ok(()) };
-        let after = self.validator.afterwards(world, window)?;
-        if let Some(weights) = after.weights {
+        if next <= self.progress.closed {
+            return Ok(());
+        }
+        // Several, where it caught up.
+        let closed = self.progress.closed..next;
+        let after = self.validator.afterwards(world, closed.clone())?;
+        if let Some((window, weights)) = after.weights {
             // A call goes into the block that is open.
             let block = world.chain.head()?.number + 1;
             happened.push(Happened::Weighed { window, block, weights });
         }
-        happened.extend(after.refused.into_iter().map(|what| Happened::Trouble { window, what }));
-        self.conduct.afterwards(&mut Lead { validator: &self.validator, world, window })?;
+        let trouble = |(window, what)| Happened::Trouble { window, what };
+        happened.extend(after.refused.into_iter().map(trouble));
+        for window in closed {
+            self.conduct.afterwards(&mut Lead { validator: &self.validator, world, window })?;
+        }
         self.progress.closed = next;
         self.save(world)
     }

@@ -1,10 +1,18 @@
 //! Anchors of records that a node did not follow.
 
+use std::collections::BTreeMap;
+
 use gauntlet::Digest;
 use gauntlet::record::SignedRecord;
 
 use super::super::bundle;
+use super::super::conduct::Honest;
 use super::super::follower::Followed;
+use super::super::miner_node::MinerNode;
+use super::super::node::{Node, Part};
+use super::super::persist::Disk;
+use super::super::records::anchored;
+use super::super::validator_node::ValidatorNode;
 use super::*;
 use crate::chain::Anchor;
 
@@ -85,4 +93,60 @@ fn a_node_keeps_its_place_until_the_anchored_record_can_be_had() {
     twice.show(|t| &t.second);
     node.read_anchors(&twice.small.world()).unwrap();
     assert_eq!((node.window(), node.records().head()), (1, second));
+}
+
+#[test]
+fn an_anchor_counts_where_its_maker_was_not_barred_yet() {
+    let mut twice = twice();
+    let (first, leader) = (twice.first.0.record.hash().unwrap(), twice.validator.hotkey());
+    twice.anchor(first);
+    let mut found = |from: u64| {
+        let barred = BTreeMap::from([(leader, from)]);
+        anchored(&twice.small.world(), &barred, 0).unwrap()
+    };
+    assert_eq!(found(1), [(0, first)]);
+    assert_eq!(found(0), []);
+}
+
+/// Takes `parts` of the newest block.
+fn take(node: &mut dyn Node, small: &mut Small, parts: &[Part]) {
+    let block = small.height.load(Ordering::Acquire);
+    for part in parts {
+        node.take(&mut small.world(), block, *part, &mut Vec::new()).unwrap();
+    }
+}
+
+#[test]
+fn a_roll_back_to_the_same_window_is_kept_and_what_was_made_before_it_is_not_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let disk = |n: u8| Disk::new(folder.path(), &identity(n).hotkey()).unwrap();
+    let mut twice = twice();
+    let (first, second) = (twice.first.0.record.hash().unwrap(), twice.second.0.record.hash().unwrap());
+    twice.show(|t| &t.first);
+    let (peer, follower) = (twice.small.peer(1), twice.small.follower(3));
+    let mut world = twice.small.world();
+    let mut miner = MinerNode::new(&mut world, peer, Box::new(Honest), 1, Some(disk(1))).unwrap();
+    let validator = Validator::new(identity(3), follower);
+    let mut validator = ValidatorNode::new(&mut world, validator, Box::new(Honest), Some(disk(3))).unwrap();
+    take(&mut miner, &mut twice.small, &[Part::Follow, Part::Train]);
+    take(&mut validator, &mut twice.small, &[Part::Follow]);
+    assert_eq!(miner.peer.follower.position(), (1, first));
+    assert_eq!(validator.validator.follower.position(), (1, first));
+    assert!(miner.sent(1).is_some());
+    twice.show(|t| &t.second);
+    twice.anchor(second);
+    take(&mut miner, &mut twice.small, &[Part::CatchUp]);
+    take(&mut validator, &mut twice.small, &[Part::CatchUp]);
+    assert_eq!(miner.sent(1), None, "it was made on another state");
+    let (kept, shared) = (miner.killed().unwrap(), Shared::default());
+    let mut world = twice.small.world();
+    let miner = MinerNode::restore(&mut world, identity(1), Box::new(Honest), 1, kept, shared.clone());
+    let kept = validator.killed().unwrap();
+    let validator = ValidatorNode::restore(&mut world, identity(3), Box::new(Honest), kept, shared).unwrap();
+    let mut miner = miner.unwrap();
+    assert_eq!(miner.peer.follower.position(), (1, second));
+    assert_eq!(validator.validator.follower.position(), (1, second));
+    assert_eq!(miner.sent(1), None);
+    take(&mut miner, &mut twice.small, &[Part::Train]);
+    assert!(miner.sent(1).is_some(), "the window is still open");
 }
