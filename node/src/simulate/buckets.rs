@@ -49,7 +49,9 @@ impl SimBuckets {
         let bucket = open(name.clone())?;
         let second = two_faces.then(|| open(format!("{name}.second"))).transpose()?;
         if self.own.len() % 2 == 1 {
+        // What it does not say otherwise there is what it says to everybody.
             self.misled.insert(hotkey);
+        let second = second.map(|second| second.in_front_of(&bucket));
         }
         self.own.insert(hotkey, bucket);
         self.second.extend(second.map(|second| (hotkey, second)));

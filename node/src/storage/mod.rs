@@ -9,6 +9,7 @@
 mod fault;
 mod faulty;
 pub(crate) mod keys;
+mod layered;
 mod open;
 mod patience;
 mod read;
