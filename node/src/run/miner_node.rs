@@ -195,7 +195,7 @@ impl Node for MinerNode {
             }
             Part::Report => {
                 let reports = Reports::IfNobodyElse;
-                self.course.report(world, &self.peer.follower, block, reports, happened)
+                self.course.report(world, &mut self.peer.follower, block, reports, happened)
             }
             Part::Follow => {
                 self.course.follow(world, &mut self.peer.follower, block, happened)?;

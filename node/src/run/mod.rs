@@ -13,6 +13,7 @@ pub(crate) mod follower;
 pub(crate) mod identity;
 pub(crate) mod judgement;
 mod lease;
+mod listed;
 pub(crate) mod manifest;
 pub(crate) mod miner_node;
 pub(crate) mod node;

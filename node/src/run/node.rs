@@ -238,7 +238,7 @@ impl Course {
     pub(super) fn report(
         &mut self,
         world: &mut World<'_>,
-        follower: &Follower,
+        follower: &mut Follower,
         block: u64,
         reports: Reports,
         happened: &mut Vec<Happened>,

@@ -194,7 +194,7 @@ impl Node for ValidatorNode {
             Part::State => self.state(world, block, happened),
             Part::Report => {
                 let reports = if self.conduct.reports() { Reports::AtOnce } else { Reports::Never };
-                self.course.report(world, &self.validator.follower, block, reports, happened)
+                self.course.report(world, &mut self.validator.follower, block, reports, happened)
             }
             Part::Follow => {
                 self.course.follow(world, &mut self.validator.follower, block, happened)?;

@@ -24,7 +24,7 @@ pub(crate) use faulty::Trouble;
 pub(crate) use keys::Keys;
 pub(crate) use open::StoreOptions;
 pub(crate) use patience::Patience;
-pub(crate) use read::Fetched;
+pub(crate) use read::{Found, Heard, Wanted};
 
 use std::sync::{Arc, OnceLock};
 
