@@ -182,8 +182,8 @@ impl Follower {
         // Far behind after a start: what is older was deleted before it.
         for w in self.forgotten.max(until.saturating_sub(keep))..until {
             world.forget(&self.me, w)?;
+            self.forgotten = w.saturating_add(1);
         }
-        self.forgotten = until;
         Ok(())
     }
 

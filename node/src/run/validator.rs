@@ -449,10 +449,9 @@ impl Validator {
         Ok(Some(Stated { view, why }))
     }
 
-    /// Keeps the state of a window once its record is applied, and takes back what is old.
-    pub(crate) fn settle(&mut self, world: &World<'_>) -> Result<Option<State>> {
-        self.follower.forget(world)?;
-        Ok(self.settle_state().then(|| self.state.clone()))
+    /// Keeps the state of a window once its record is applied.
+    pub(crate) fn settle(&mut self) -> Option<State> {
+        self.settle_state().then(|| self.state.clone())
     }
 
     fn settle_state(&mut self) -> bool {
@@ -463,11 +462,10 @@ impl Validator {
         true
     }
 
-    /// What a validator does every so many windows, once window `w` is closed: weights, anchor, checkpoint. Gives the
+    /// What a validator does on chain every so many windows, once window `w` is closed: weights, anchor. Gives the
     /// weights it set, and what the chain refused: no permit yet, too soon; then the next time.
     pub(crate) fn afterwards(&self, world: &mut World<'_>, w: u64) -> Result<Afterwards> {
         let (window, mut after) = (&world.run.manifest.window, Afterwards::default());
-        let (anchors, checkpoints) = (window.anchor_every, window.checkpoint_every);
         if (w + 1).is_multiple_of(world.run.manifest.chain.windows_per_weights) {
             match self.set_weights(world) {
                 Ok(weights) => after.weights = weights,
@@ -477,13 +475,10 @@ impl Validator {
         if self.follower.window() != w + 1 {
             return Ok(after);
         }
-        if (w + 1).is_multiple_of(anchors)
+        if (w + 1).is_multiple_of(window.anchor_every)
             && let Err(error) = self.anchor(world, w)
         {
             after.refused.push(format!("anchor: {error:#}"));
-        }
-        if (w + 1).is_multiple_of(checkpoints) {
-            self.checkpoint(world)?;
         }
         Ok(after)
     }
@@ -510,7 +505,7 @@ impl Validator {
     }
 
     /// Publishes a checkpoint of where it stands.
-    fn checkpoint(&self, world: &World<'_>) -> Result<()> {
+    pub(crate) fn checkpoint(&self, world: &World<'_>) -> Result<()> {
         let me = self.hotkey();
         let Some(bucket) = world.buckets.of(&me, &me) else { bail!("{me}: has no bucket") };
         checkpoint::publish(world, &self.follower, &bucket)
