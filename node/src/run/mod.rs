@@ -19,6 +19,7 @@ pub(crate) mod miner_node;
 pub(crate) mod node;
 pub(crate) mod peer;
 pub(crate) mod persist;
+mod reach;
 pub(crate) mod reader;
 pub(crate) mod records;
 pub(crate) mod statement;

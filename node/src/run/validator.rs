@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
 use gauntlet::draw::order_key;
-use gauntlet::facts::{CheckFacts, PeerFacts, Reach, Role, RoundFacts, WindowFacts};
+use gauntlet::facts::{CheckFacts, PeerFacts, Role, RoundFacts, WindowFacts};
 use gauntlet::fast_check::{self, Check};
 use gauntlet::incentive::{Incentives, chain_weights};
 use gauntlet::record::agreement::{Difference, Seen, View, compare};
@@ -196,32 +196,6 @@ impl Validator {
         Ok(true)
     }
 
-    /// Whether its own network works, as far as it can tell: at least half of the other validators answer or, where there
-    /// are none, any peer does.
-    fn reaches_others(
-        &self,
-        world: &World<'_>,
-        commitments: &BTreeMap<Hotkey, Commitment>,
-        w: u64,
-    ) -> Result<bool> {
-        let me = self.hotkey();
-        if self.own_storage(world, w) == Reach::Unreachable {
-            return Ok(false);
-        }
-        let stakes = world.stakes(w)?;
-        let others: Vec<&Hotkey> = stakes.keys().filter(|other| **other != me).collect();
-        if others.is_empty() {
-            let unknown = |c: &Commitment| matches!(c, Commitment::Unknown(_));
-            return Ok(commitments.is_empty() || !commitments.values().all(unknown));
-        }
-        let key = world.run.keys.record(w);
-        let answers = |other: &&&Hotkey| {
-            let bucket = world.buckets.of(&me, other);
-            bucket.is_some_and(|bucket| !matches!(bucket.head(&key), Err(fault) if fault.unknown().is_some()))
-        };
-        Ok(2 * others.iter().filter(answers).count() >= others.len())
-    }
-
     /// Judges window `w`: fast evaluation, losses, scores. Only a validator that stands at `w` can. Save the node before
     /// it is announced.
     pub(crate) fn judge(&mut self, world: &mut World<'_>, w: u64) -> Result<Option<Judged>> {
@@ -292,17 +266,6 @@ impl Validator {
             }
         }
         Ok(())
-    }
-
-    /// Whether it reaches its own bucket: where it does not, it knows nothing of others either.
-    fn own_storage(&self, world: &World<'_>, w: u64) -> Reach {
-        let me = self.hotkey();
-        let found = world.buckets.of(&me, &me).map(|bucket| bucket.head(&world.run.keys.record(w)));
-        match found {
-            Some(Err(fault)) if fault.unknown().is_some() => Reach::Unreachable,
-            Some(_) => Reach::Reached,
-            None => Reach::Unreachable,
-        }
     }
 
     /// The gather set: by the record of two windows before or, before there is one, committed peers in the order of
