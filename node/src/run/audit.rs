@@ -16,8 +16,9 @@ use gauntlet::submission::Commitment;
 use gauntlet::{Digest, Finished, Hotkey, State, replay};
 use serde::{Deserialize, Serialize};
 
-use super::World;
 use super::judgement::{Judgement, limit};
+use super::{World, reader};
+use crate::storage::Patience;
 
 /// Windows after which a judgement that nobody saw in its time is not looked for any more.
 const LOOK_BACK: u64 = 64;
@@ -71,9 +72,13 @@ impl Audits {
             *self = Self { from: w, known: BTreeMap::new() };
         }
         let Some(before) = w.checked_sub(1) else { return Ok(()) };
-        for validator in world.stakes(before)?.into_keys().filter(|validator| validator != me) {
+        let others = world.stakes(before)?.into_keys().filter(|validator| validator != me);
+        let (key, limit) = (|validator: &Hotkey| world.run.keys.judgement(before, validator), limit(world));
+        let found = reader::fetch_all(world, me, others, key, limit, Patience::default().soon(limit));
+        for (validator, found) in found {
             // Who showed nothing need not have judged; who leads later must show where it comes from.
-            if let Ok(judgement) = read(world, me, &validator, before)
+            if let Ok(found) = found
+                && let Some(judgement) = Judgement::from_bytes(&found.bytes)
                 && let Ok(finished) = self.again(world, me, &validator, before, &judgement)?
                 && let Ok(after) = finished.state.to_bytes()
             {

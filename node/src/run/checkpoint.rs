@@ -69,20 +69,25 @@ pub(crate) fn publish(world: &World<'_>, follower: &Follower, bucket: &Storage) 
             .context("a file of the weights has no name")?
             .to_owned();
         let bytes = std::fs::read(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        bucket.put(&run.keys.checkpoint(window, &name), &bytes)?;
+        let key = run.keys.checkpoint(window, &name);
+        bucket.put(&key, &bytes).with_context(|| format!("cannot put {key}"))?;
         files.push(Part { name, size: bytes.len() as u64, hash: Digest::of(&bytes) });
     }
     files.sort_by(|a, b| a.name.cmp(&b.name));
     let manifest = Manifest { run: run.id, window, theta: follower.theta().hash, files };
     let bytes = serde_json::to_vec_pretty(&manifest)?;
-    bucket.put(&run.keys.checkpoint(window, MANIFEST), &bytes)?;
-    Ok(())
+    let key = run.keys.checkpoint(window, MANIFEST);
+    bucket.put(&key, &bytes).with_context(|| format!("cannot put {key}"))
 }
 
 /// Takes back the checkpoint of `window`; one that is not there is no error.
 pub(crate) fn withdraw(run: &Run, window: u64, bucket: &Storage) -> Result<()> {
     let key = run.keys.checkpoint(window, MANIFEST);
-    let Ok(bytes) = bucket.get(&key, MANIFEST_BYTES) else { return Ok(()) };
+    let bytes = match bucket.get(&key, MANIFEST_BYTES) {
+        Ok(bytes) => bytes,
+        Err(fault) if fault.unknown().is_some() => return Err(fault.into()),
+        Err(_) => return Ok(()),
+    };
     let Some(manifest) = read(&bytes) else { return Ok(()) };
     let files: Vec<String> =
         manifest.files.iter().map(|part| run.keys.checkpoint(window, &part.name)).collect();

@@ -14,7 +14,8 @@ use gauntlet_demo::{OuterStep, Submission};
 
 use super::stopwatch::Phase;
 use super::validator::{Closing, Validator};
-use super::{World, values};
+use super::{World, reader, values};
+use crate::storage::Patience;
 
 impl Validator {
     /// Values of θ that the checked peers published, beside our own.
@@ -25,18 +26,24 @@ impl Validator {
     ) -> Result<BTreeMap<Hotkey, SyncFact>> {
         let (me, w, run) = (self.hotkey(), closing.window, world.run);
         let ours = values::of(&self.follower.theta().values, &run.id, &world.opening(w)?);
+        let limit = values::LEN as u64;
+        let published =
+            closing.checks.keys().copied().filter(|hotkey| world.buckets.of(&me, hotkey).is_some());
+        let key = |hotkey: &Hotkey| run.keys.values(w, hotkey);
+        let found = reader::fetch_all(world, &me, published, key, limit, Patience::default().soon(limit));
         let mut sync = BTreeMap::new();
-        for hotkey in closing.checks.keys() {
-            let Some(bucket) = world.buckets.of(&me, hotkey) else { continue };
-            let fact = match bucket.get(&run.keys.values(w, hotkey), values::LEN as u64) {
-                Ok(bytes) => values::open(&bytes, &run.id, w, hotkey).map_or(SyncFact::Missing, |theirs| {
-                    SyncFact::Values { ours: ours.clone(), theirs, movement: Vec::new() }
-                }),
+        for (hotkey, found) in found {
+            let fact = match found {
+                Ok(found) => {
+                    values::open(&found.bytes, &run.id, w, &hotkey).map_or(SyncFact::Missing, |theirs| {
+                        SyncFact::Values { ours: ours.clone(), theirs, movement: Vec::new() }
+                    })
+                }
                 // What cannot be read says nothing.
                 Err(fault) if fault.unknown().is_some() => continue,
                 Err(_) => SyncFact::Missing,
             };
-            sync.insert(*hotkey, fact);
+            sync.insert(hotkey, fact);
         }
         Ok(sync)
     }

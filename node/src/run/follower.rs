@@ -1,7 +1,7 @@
 //! What every node does with records: check them, fetch exactly what they list, move θ, go back where it followed a
 //! wrong one (PROTOCOL 6.0).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -16,9 +16,9 @@ use gauntlet::{Digest, Hotkey};
 use gauntlet_demo::Submission;
 
 use super::identity::verify;
-use super::records::{Proofs, Standing, anchored, expected, named, served, stake_behind, statements};
+use super::records::{Proofs, Shown, Standing, anchored, expected, named, shown, shown_until, stake_behind};
 use super::theta::{Shared, Theta};
-use super::{World, bundle, checkpoint, statement};
+use super::{World, bundle, checkpoint, listed};
 
 /// Windows in which two records of one leader are looked for.
 const SEARCHED: u64 = 16;
@@ -42,6 +42,9 @@ pub(crate) struct Follower {
     serves: bool,
     /// Windows below it hold nothing of ours that may be deleted.
     forgotten: u64,
+    /// Where it looked last among older windows for two records of one leader, and a proof that the chain did not hold yet.
+    searched: u64,
+    proof: Option<Equivocation>,
 }
 
 /// θ and the records that lead to it.
@@ -84,6 +87,8 @@ impl Follower {
             proofs: Proofs::default(),
             serves: false,
             forgotten: 0,
+            searched: 0,
+            proof: None,
         }
     }
 
@@ -111,14 +116,12 @@ impl Follower {
             return Ok(());
         }
         for w in windows.rev() {
-            let found = self.records_of(world, w)?;
-            let named = |signed: &SignedRecord| signed.record.hash().is_ok_and(|hash| hash == wanted);
-            let Some(signed) = found.into_iter().find(named) else { break };
+            let Some(signed) = named(world, &self.me, w, wanted)? else { break };
             wanted = signed.record.previous;
             if self.accepted.contains_key(&w) {
                 continue;
             }
-            let Ok(found) = self.bytes(world, &signed)? else { continue };
+            let Ok(found) = listed::fetch(world, &self.me, &signed)? else { continue };
             let read = |(accepted, bytes): (&Accepted, &Vec<u8>)| {
                 Some((accepted.hotkey, self.shared.decode(world.run, bytes).1?))
             };
@@ -188,8 +191,8 @@ impl Follower {
         // Far behind after a start: what is older was deleted before it.
         for w in self.forgotten.max(until.saturating_sub(keep))..until {
             world.forget(&self.me, w)?;
+            self.forgotten = w.saturating_add(1);
         }
-        self.forgotten = until;
         Ok(())
     }
 
@@ -245,17 +248,17 @@ impl Follower {
         Ok(result)
     }
 
-    /// Records of window `w`: its leader's own, copies that other validators serve, and what their statements carry.
-    pub(super) fn records_of(&self, world: &World<'_>, w: u64) -> Result<Vec<SignedRecord>> {
-        let holders = world.stakes(w)?;
+    /// Records of window `w`: its leader's own, copies that other validators serve, and what their statements carry; with
+    /// these.
+    pub(super) fn records_of(&self, world: &World<'_>, w: u64) -> Result<(Vec<SignedRecord>, Shown)> {
+        let shown = shown(world, &self.me, w)?;
         let mut found: Vec<SignedRecord> = Vec::new();
-        let served = holders.keys().filter_map(|holder| served(world, &self.me, w, holder));
-        for signed in served.chain(self.statements(world, w)?.into_iter().map(|said| said.seen)) {
-            if !found.contains(&signed) && signed.check_signature(&verify).is_ok() {
-                found.push(signed);
+        for signed in shown.records() {
+            if !found.contains(signed) && signed.check_signature(&verify).is_ok() {
+                found.push(signed.clone());
             }
         }
-        Ok(found)
+        Ok((found, shown))
     }
 
     /// The record of window `w` by `leader`: from its own bucket, else from whoever serves a copy.
@@ -265,33 +268,32 @@ impl Follower {
         w: u64,
         leader: &Hotkey,
     ) -> Result<Option<SignedRecord>> {
-        let own = served(world, &self.me, w, leader).filter(|signed| signed.record.leader == *leader);
-        if own.is_some() {
-            return Ok(own);
-        }
-        Ok(self.records_of(world, w)?.into_iter().find(|signed| signed.record.leader == *leader))
+        let theirs = |signed: &SignedRecord| {
+            signed.record.leader == *leader && signed.check_signature(&verify).is_ok()
+        };
+        // Copies count where the leader shows none of its own.
+        let shown = shown_until(world, &self.me, w, |holder, signed| holder == leader && theirs(signed))?;
+        let own = shown.served.get(leader).filter(|signed| theirs(signed));
+        Ok(own.or_else(|| shown.records().find(|signed| theirs(signed))).cloned())
     }
 
     /// Records of an earlier window, those first that validators with most stake stand behind.
     fn candidates(&self, world: &World<'_>, w: u64) -> Result<Vec<SignedRecord>> {
+        let (records, shown) = self.records_of(world, w)?;
         let mut found = Vec::new();
-        for signed in self.records_of(world, w)? {
-            found.push((stake_behind(world, &self.me, self.place.records.barred(), &signed)?.0, signed));
+        for signed in records {
+            let (behind, _) = stake_behind(world, self.place.records.barred(), &shown.said, &signed)?;
+            found.push((behind, signed));
         }
         found.sort_by(|a, b| b.0.cmp(&a.0).then(a.1.record.leader.cmp(&b.1.record.leader)));
         Ok(found.into_iter().map(|(_, signed)| signed).collect())
-    }
-
-    /// Statements of all validators on window `w`.
-    fn statements(&self, world: &World<'_>, w: u64) -> Result<Vec<statement::Said>> {
-        statements(world, &self.me, w)
     }
 
     /// What stake says of the newest record followed.
     pub(crate) fn tally(&self, world: &World<'_>) -> Result<Tally> {
         let Some(w) = self.window().checked_sub(1) else { return Ok(Tally::default()) };
         let mut said: Vec<Statement> =
-            self.statements(world, w)?.into_iter().map(|said| said.statement).collect();
+            shown(world, &self.me, w)?.said.into_iter().map(|said| said.statement).collect();
         let (stakes, head) = (world.stakes(w)?, self.place.records.head());
         let leader = named(world, &self.me, w, head)?.map(|signed| signed.record.leader);
         // Who leads says so by leading, once, whatever it says besides.
@@ -306,22 +308,42 @@ impl Follower {
     }
 
     /// Two records of one leader that leads on, for a window since the last anchor, if any were seen.
-    pub(crate) fn equivocation(&self, world: &World<'_>) -> Result<Option<Equivocation>> {
-        // Where no anchor comes, older ones are of no more use.
-        let from = self.anchor.records.next_window().max(self.window().saturating_sub(SEARCHED));
-        for w in (from..=self.window()).rev() {
-            let found = self.equivocation_in(world, w)?;
-            let known = |e: &Equivocation| self.place.records.barred().contains_key(&e.first.record.leader);
-            if let Some(found) = found.filter(|e| !known(e)) {
-                return Ok(Some(found));
+    ///
+    /// The newest two windows are searched in every call, of the older ones one in turn: what is shown of them late is found
+    /// a few blocks later. A proof that was found is kept until its leader is barred.
+    pub(crate) fn equivocation(&mut self, world: &World<'_>) -> Result<Option<Equivocation>> {
+        let barred = self.place.records.barred().clone();
+        let known = |e: &Equivocation| barred.contains_key(&e.first.record.leader);
+        self.proof.take_if(|proof| known(proof));
+        if self.proof.is_none() {
+            for w in self.searching() {
+                self.proof = self.equivocation_in(world, w)?.filter(|found| !known(found));
+                if self.proof.is_some() {
+                    break;
+                }
             }
         }
-        Ok(None)
+        Ok(self.proof.clone())
+    }
+
+    /// Windows to search now.
+    fn searching(&mut self) -> Vec<u64> {
+        let newest = self.window();
+        // Where no anchor comes, older ones are of no more use.
+        let from = self.anchor.records.next_window().max(newest.saturating_sub(SEARCHED));
+        let mut windows: Vec<u64> = (from..=newest).rev().take(2).collect();
+        let older = from..newest.saturating_sub(1);
+        if !older.is_empty() {
+            let next = self.searched.checked_sub(1).filter(|w| older.contains(w));
+            self.searched = next.unwrap_or(older.end - 1);
+            windows.push(self.searched);
+        }
+        windows
     }
 
     fn equivocation_in(&self, world: &World<'_>, w: u64) -> Result<Option<Equivocation>> {
         let mut seen: BTreeMap<Hotkey, SignedRecord> = BTreeMap::new();
-        for signed in self.records_of(world, w)? {
+        for signed in self.records_of(world, w)?.0 {
             match seen.get(&signed.record.leader) {
                 Some(first) if first.record != signed.record => {
                     let proof = Equivocation { first: first.clone(), second: signed };
@@ -359,7 +381,8 @@ impl Follower {
         };
         let Some(newest) = newest else { return Ok(result) };
         // Any leader can make up a past, so it must be the majority's.
-        let (behind, all) = stake_behind(world, &self.me, self.place.records.barred(), &newest)?;
+        let said = shown(world, &self.me, newest.record.window)?.said;
+        let (behind, all) = stake_behind(world, self.place.records.barred(), &said, &newest)?;
         if behind <= all / 2 {
             return Ok(result);
         }
@@ -386,12 +409,12 @@ impl Follower {
     /// The leader of a record of window `w` that validators with more than half of the stake stand behind, if it signed
     /// no other.
     fn majority(&self, world: &World<'_>, w: u64) -> Result<Option<Hotkey>> {
-        let (found, barred) = (self.records_of(world, w)?, self.place.records.barred());
+        let ((found, shown), barred) = (self.records_of(world, w)?, self.place.records.barred());
         for signed in &found {
             let leader = signed.record.leader;
             let alone = found.iter().filter(|other| other.record.leader == leader).count() == 1;
             if alone && !barred.contains_key(&leader) {
-                let (behind, all) = stake_behind(world, &self.me, barred, signed)?;
+                let (behind, all) = stake_behind(world, barred, &shown.said, signed)?;
                 if behind > all / 2 {
                     return Ok(Some(leader));
                 }
@@ -440,9 +463,7 @@ impl Follower {
         let (last, mut wanted) = (newest.record.window, newest.record.previous);
         let mut trail = Trail::from([(last, (newest.record.hash()?, newest))]);
         for window in (self.anchor.records.next_window()..last).rev() {
-            let found = self.records_of(world, window)?;
-            let found = found.into_iter().find(|signed| signed.record.hash().is_ok_and(|h| h == wanted));
-            let Some(signed) = found else { break };
+            let Some(signed) = named(world, &self.me, window, wanted)? else { break };
             let previous = signed.record.previous;
             trail.insert(window, (wanted, signed));
             wanted = previous;
@@ -504,35 +525,12 @@ impl Follower {
         Ok(extends && self.objects(world, signed)?.is_ok())
     }
 
-    /// Exactly the bytes a record lists, by hash: from their owners, else from any validator's bundle.
-    fn bytes(&self, world: &World<'_>, signed: &SignedRecord) -> Result<Result<Vec<Vec<u8>>, Followed>> {
-        let record = &signed.record;
-        let own = |accepted: &Accepted| {
-            let bucket = world.buckets.of(&self.me, &accepted.hotkey)?;
-            let key = world.run.keys.submission(record.window, &accepted.hotkey);
-            let bytes = bucket.get(&key, accepted.size).ok()?;
-            (Digest::of(&bytes) == accepted.content).then_some(bytes)
-        };
-        let mut found: Vec<Option<Vec<u8>>> = record.accepted.iter().map(own).collect();
-        if found.iter().any(Option::is_none)
-            && let Some(bundle) = self.bundle(world, signed)?
-        {
-            found = bundle.into_iter().map(Some).collect();
-        }
-        let missing = record.accepted.iter().zip(&found).filter(|(_, bytes)| bytes.is_none());
-        let missing: Vec<Hotkey> = missing.map(|(accepted, _)| accepted.hotkey).collect();
-        if !missing.is_empty() {
-            return Ok(Err(Followed::Missing(missing)));
-        }
-        Ok(Ok(found.into_iter().flatten().collect()))
-    }
-
     /// Exactly the objects a record lists; each must pass the checks of PROTOCOL 5.
     fn objects(&self, world: &World<'_>, signed: &SignedRecord) -> Result<Result<Found, Followed>> {
         let (record, run) = (&signed.record, world.run);
-        let found = match self.bytes(world, signed)? {
+        let found = match listed::fetch(world, &self.me, signed)? {
             Ok(found) => found,
-            Err(missing) => return Ok(Err(missing)),
+            Err(missing) => return Ok(Err(Followed::Missing(missing))),
         };
         let opening = world.opening(record.window)?;
         let mut objects = Vec::with_capacity(found.len());
@@ -548,22 +546,6 @@ impl Follower {
             }
         }
         Ok(Ok((objects, found)))
-    }
-
-    fn bundle(&self, world: &World<'_>, signed: &SignedRecord) -> Result<Option<Vec<Vec<u8>>>> {
-        let record = &signed.record;
-        let key = world.run.keys.bundle(record.window);
-        let limit = bundle::limit(record.accepted.len(), world.run.max_object());
-        let holders: BTreeSet<Hotkey> = world.stakes(record.window)?.into_keys().collect();
-        let first = std::iter::once(record.leader).chain(holders.into_iter().filter(|h| *h != record.leader));
-        for holder in first {
-            let Some(bucket) = world.buckets.of(&self.me, &holder) else { continue };
-            let Ok(bytes) = bucket.get(&key, limit) else { continue };
-            if let Some(objects) = bundle::open(&bytes, record) {
-                return Ok(Some(objects.into_iter().map(<[u8]>::to_vec).collect()));
-            }
-        }
-        Ok(None)
     }
 }
 

@@ -32,6 +32,8 @@ struct Work {
     /// None: it sends nothing.
     draft: Option<Draft>,
     done: Done,
+    /// Whether everybody can read values of the state that it was made on.
+    published: bool,
 }
 
 /// What was done with a draft.
@@ -78,6 +80,7 @@ impl MinerNode {
             theta,
             draft: Some(Draft::new(object, None)),
             done: Done::Nothing,
+            published: false,
         });
         let (course, kept) = (Course::new(world, peer.hotkey(), Some(&disk))?, peer.follower.position());
         let disk = Some(disk);
@@ -126,11 +129,20 @@ impl MinerNode {
         if !phase.contains(&block) {
             return Ok(());
         }
-        self.once(world, Done::Committed, |behaviour, act, draft| {
-            let theta = draft.state.as_ref().unwrap_or(act.peer.follower.theta());
-            act.peer.publish_values(act.world, act.window, theta)?;
-            behaviour.commit(act, draft)
-        })
+        // Values pay nothing: where the store does not take them, the commitment must not be late because of it.
+        let published = self.publish_values(world);
+        self.once(world, Done::Committed, |behaviour, act, draft| behaviour.commit(act, draft))?;
+        published
+    }
+
+    fn publish_values(&mut self, world: &World<'_>) -> Result<()> {
+        let Some(work) = self.work.as_mut().filter(|work| !work.published) else { return Ok(()) };
+        if let Some(draft) = &work.draft {
+            let theta = draft.state.as_ref().unwrap_or(self.peer.follower.theta());
+            self.peer.publish_values(world, work.window, theta)?;
+        }
+        work.published = true;
+        Ok(())
     }
 
     fn reveal(&mut self, world: &mut World<'_>, block: u64) -> Result<()> {
@@ -178,14 +190,14 @@ impl MinerNode {
         };
         happened.push(Happened::Trained { loss: draft.as_ref().and_then(|draft| draft.loss) });
         let theta = self.peer.follower.theta().hash;
-        self.work = Some(Work { window, theta, draft, done: Done::Nothing });
+        self.work = Some(Work { window, theta, draft, done: Done::Nothing, published: false });
         // A restart must not make another object: it is kept before it is committed to.
         self.save(world)
     }
 }
 
-impl Node for MinerNode {
-    fn take(
+impl MinerNode {
+    fn do_part(
         &mut self,
         world: &mut World<'_>,
         block: u64,
@@ -208,7 +220,7 @@ impl Node for MinerNode {
             }
             Part::Report => {
                 let reports = Reports::IfNobodyElse;
-                self.course.report(world, &self.peer.follower, block, reports, happened)
+                self.course.report(world, &mut self.peer.follower, block, reports, happened)
             }
             Part::Follow => {
                 self.course.follow(world, &mut self.peer.follower, block, happened)?;
@@ -218,6 +230,19 @@ impl Node for MinerNode {
             Part::Train => self.train(world, block, happened),
             Part::Read | Part::Publish | Part::State => Ok(()),
         }
+    }
+}
+
+impl Node for MinerNode {
+    fn take(
+        &mut self,
+        world: &mut World<'_>,
+        block: u64,
+        part: Part,
+        happened: &mut Vec<Happened>,
+    ) -> Result<()> {
+        let done = self.do_part(world, block, part, happened);
+        self.course.excuse(done, self.peer.follower.window(), happened)
     }
 }
 

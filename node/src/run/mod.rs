@@ -13,11 +13,13 @@ pub(crate) mod follower;
 pub(crate) mod identity;
 pub(crate) mod judgement;
 mod lease;
+mod listed;
 pub(crate) mod manifest;
 pub(crate) mod miner_node;
 pub(crate) mod node;
 pub(crate) mod peer;
 pub(crate) mod persist;
+mod reach;
 pub(crate) mod reader;
 pub(crate) mod records;
 pub(crate) mod statement;
@@ -31,7 +33,7 @@ pub(crate) mod values;
 
 use std::collections::BTreeMap;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use gauntlet::{Digest, Hotkey};
 
 use crate::chain::{Chain, ChainError, Roster};
@@ -73,15 +75,16 @@ impl World<'_> {
     /// Puts an object into the bucket of `owner`, whose node this is.
     pub(crate) fn put(&self, owner: &Hotkey, key: &str, bytes: &[u8]) -> Result<()> {
         let Some(bucket) = self.buckets.of(owner, owner) else { bail!("{owner}: has no bucket") };
-        Ok(bucket.put(key, bytes)?)
+        bucket.put(key, bytes).with_context(|| format!("cannot put {key}"))
     }
 
     /// Deletes what `owner` put in window `old`, and its checkpoint; the record stays.
     pub(crate) fn forget(&self, owner: &Hotkey, old: u64) -> Result<()> {
         let Some(bucket) = self.buckets.of(owner, owner) else { return Ok(()) };
-        bucket.forget(&self.run.keys, owner, old)?;
+        let cannot = || format!("cannot take back what it put in window {old}");
+        bucket.forget(&self.run.keys, owner, old).with_context(cannot)?;
         // One that cannot be replayed from helps nobody.
-        checkpoint::withdraw(self.run, old, &bucket)
+        checkpoint::withdraw(self.run, old, &bucket).with_context(cannot)
     }
 
     /// When commitments to window `w` are put.

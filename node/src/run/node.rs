@@ -3,6 +3,7 @@
 //!
 //! All of it can be done any number of times in a block: what was done is not done again.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -19,7 +20,7 @@ use super::persist::Disk;
 use super::theta::{Shared, Theta};
 use super::validator::{Judged, Stated};
 use super::{World, checkpoint};
-use crate::storage::ss58;
+use crate::storage::{Fault, ss58};
 
 /// The parts of a block, in the order in which a node takes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -185,6 +186,8 @@ pub(super) struct Course {
     sought: Option<u64>,
     /// The newest trouble, which is said once.
     trouble: Option<String>,
+    /// What its own store refused in the newest window; said once too.
+    refused: (u64, BTreeSet<String>),
 }
 
 struct Suspect {
@@ -206,7 +209,30 @@ pub(crate) enum Reports {
 impl Course {
     /// Of a node that starts. Errors: another one works with its hotkey.
     pub(super) fn new(world: &mut World<'_>, hotkey: Hotkey, disk: Option<&Disk>) -> Result<Self> {
-        Ok(Self { lease: Lease::take(world, hotkey, disk)?, suspect: None, sought: None, trouble: None })
+        let lease = Lease::take(world, hotkey, disk)?;
+        Ok(Self { lease, suspect: None, sought: None, trouble: None, refused: Default::default() })
+    }
+
+    /// What a store refuses now it may take in the next block: the step is not done, and the node goes on. Other errors,
+    /// those of its own disk and of the chain, stay.
+    pub(super) fn excuse(
+        &mut self,
+        result: Result<()>,
+        window: u64,
+        happened: &mut Vec<Happened>,
+    ) -> Result<()> {
+        let Err(error) = result else { return Ok(()) };
+        if error.downcast_ref::<Fault>().is_none() {
+            return Err(error);
+        }
+        if self.refused.0 != window {
+            self.refused = (window, BTreeSet::new());
+        }
+        let what = format!("its store: {error:#}");
+        if self.refused.1.insert(what.clone()) {
+            happened.push(Happened::Trouble { window, what });
+        }
+        Ok(())
     }
 
     /// Reads the chain, and follows what was closed without this node; from a checkpoint where the objects are gone.
@@ -238,7 +264,7 @@ impl Course {
     pub(super) fn report(
         &mut self,
         world: &mut World<'_>,
-        follower: &Follower,
+        follower: &mut Follower,
         block: u64,
         reports: Reports,
         happened: &mut Vec<Happened>,

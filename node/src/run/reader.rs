@@ -1,6 +1,7 @@
 //! Reading what a peer put: bytes from a bucket to facts, with *unknown* kept apart from *failed* (PROTOCOL 7.1).
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use gauntlet::submission::{Commitment, Header, Object, PutTime, Signed, committed_in_time, put_time};
 use gauntlet::{Digest, Hotkey};
@@ -9,7 +10,7 @@ use gauntlet_demo::object::{self, KIND_DEMO};
 
 use super::context::Run;
 use super::{World, commitment};
-use crate::storage::{Fault, Fetched, Patience, Storage};
+use crate::storage::{Fault, Found, Patience, Storage};
 
 /// An object that decodes, and what it is checked by.
 pub(crate) struct Read {
@@ -38,16 +39,14 @@ impl Phase {
     }
 }
 
-/// What a read came to.
-pub(crate) type Found = Result<Fetched, Fault>;
-
-/// Reads one object of each owner, many at a time; an owner without a bucket has none.
+/// Reads one object of each owner, many at a time, all before one deadline; an owner without a bucket has none.
 pub(crate) fn fetch_all(
     world: &World<'_>,
     me: &Hotkey,
     owners: impl IntoIterator<Item = Hotkey>,
     key: impl Fn(&Hotkey) -> String,
     limit: u64,
+    deadline: Instant,
 ) -> BTreeMap<Hotkey, Found> {
     let mut found = BTreeMap::new();
     let (mut asked, mut wanted) = (Vec::new(), Vec::new());
@@ -62,7 +61,7 @@ pub(crate) fn fetch_all(
             }
         }
     }
-    let results = Storage::fetch_many(&wanted, Patience::default().deadline(limit));
+    let results = Storage::fetch_many(&wanted, deadline);
     found.extend(asked.into_iter().zip(results));
     found
 }
@@ -77,7 +76,9 @@ pub(crate) fn commitments(
     phase: Phase,
 ) -> BTreeMap<Hotkey, Commitment> {
     let run = world.run;
-    let found = fetch_all(world, me, peers, |hotkey| run.keys.commitment(w, hotkey), commitment::LEN as u64);
+    let limit = commitment::LEN as u64;
+    let deadline = Patience::default().deadline(limit);
+    let found = fetch_all(world, me, peers, |hotkey| run.keys.commitment(w, hotkey), limit, deadline);
     let judge = |(hotkey, found): (Hotkey, Found)| {
         let commitment = match found {
             Ok(found) => match commitment::open(&found.bytes, &run.id, w, &hotkey) {
@@ -102,7 +103,9 @@ pub(crate) fn objects(
     phase: Phase,
 ) -> BTreeMap<Hotkey, Read> {
     let run = world.run;
-    let found = fetch_all(world, me, peers, |hotkey| run.keys.submission(w, hotkey), run.max_object());
+    let limit = run.max_object();
+    let deadline = Patience::default().deadline(limit);
+    let found = fetch_all(world, me, peers, |hotkey| run.keys.submission(w, hotkey), limit, deadline);
     let read = |(hotkey, found): (Hotkey, Found)| {
         let read = match found {
             Ok(found) => decode(run, found.bytes, phase.of(found.meta.last_modified)),

@@ -15,24 +15,75 @@ use super::identity::verify;
 use super::theta::Theta;
 use super::{World, statement};
 use crate::chain::Anchor;
+use crate::storage::{Found, Heard, Patience, Storage};
 
-/// The record of window `w` that `holder` serves, its own or another's; not checked.
-pub(super) fn served(world: &World<'_>, me: &Hotkey, w: u64, holder: &Hotkey) -> Option<SignedRecord> {
-    let bucket = world.buckets.of(me, holder)?;
-    let bytes = bucket.get(&world.run.keys.record(w), record_limit(world)).ok()?;
-    SignedRecord::from_bytes(&bytes).ok().filter(|signed| signed.record.window == w)
+/// What validators show of a window, each in the order of hotkeys.
+pub(super) struct Shown {
+    /// Records that they serve, each its own or another's; not checked.
+    pub(super) served: BTreeMap<Hotkey, SignedRecord>,
+    pub(super) said: Vec<statement::Said>,
 }
 
-/// Statements of all validators on window `w`.
-pub(super) fn statements(world: &World<'_>, me: &Hotkey, w: u64) -> Result<Vec<statement::Said>> {
-    let read = |hotkey: &Hotkey| {
-        let bucket = world.buckets.of(me, hotkey)?;
-        let key = world.run.keys.agreement(w, hotkey);
-        let said =
-            statement::Said::from_bytes(&bucket.get(&key, statement::limit(record_limit(world))).ok()?)?;
-        (said.statement.validator == *hotkey && said.seen.record.window == w).then_some(said)
+impl Shown {
+    /// All records, those first that are served.
+    pub(super) fn records(&self) -> impl Iterator<Item = &SignedRecord> {
+        self.served.values().chain(self.said.iter().map(|said| &said.seen))
+    }
+}
+
+/// All that validators show of window `w`.
+pub(super) fn shown(world: &World<'_>, me: &Hotkey, w: u64) -> Result<Shown> {
+    shown_until(world, me, w, |_, _| false)
+}
+
+/// What validators show of window `w`, read at once, so that one that does not answer holds nobody up for longer than one
+/// request; up to a record that is `sought`, with its holder.
+pub(super) fn shown_until(
+    world: &World<'_>,
+    me: &Hotkey,
+    w: u64,
+    sought: impl Fn(&Hotkey, &SignedRecord) -> bool,
+) -> Result<Shown> {
+    let (keys, limit) = (&world.run.keys, record_limit(world));
+    let (mut holders, mut wanted) = (Vec::new(), Vec::new());
+    for holder in world.stakes(w)?.into_keys() {
+        let Some(bucket) = world.buckets.of(me, &holder) else { continue };
+        wanted.push((bucket.clone(), keys.record(w), limit));
+        wanted.push((bucket, keys.agreement(w, &holder), statement::limit(limit)));
+        holders.extend([holder, holder]);
+    }
+    let (mut served, mut said) = (BTreeMap::new(), BTreeMap::new());
+    let hear = |at: usize, found: Found| {
+        let (Ok(found), Some(holder)) = (found, holders.get(at)) else { return Heard::Bad };
+        let of_window = |signed: &SignedRecord| signed.record.window == w;
+        let enough = if at.is_multiple_of(2) {
+            let Some(record) = SignedRecord::from_bytes(&found.bytes).ok().filter(of_window) else {
+                return Heard::Bad;
+            };
+            let enough = sought(holder, &record);
+            served.insert(*holder, record);
+            enough
+        } else {
+            let theirs =
+                |said: &statement::Said| said.statement.validator == *holder && of_window(&said.seen);
+            let Some(statement) = statement::Said::from_bytes(&found.bytes).filter(theirs) else {
+                return Heard::Bad;
+            };
+            let enough = sought(holder, &statement.seen);
+            said.insert(*holder, statement);
+            enough
+        };
+        if enough { Heard::Enough } else { Heard::Good }
     };
-    Ok(world.stakes(w)?.keys().filter_map(read).collect())
+    // One that cannot be read shows nothing.
+    let _ = Storage::fetch_either(&wanted, &[], Patience::default().soon(limit), hear);
+    Ok(Shown { served, said: said.into_values().collect() })
+}
+
+/// The record of window `w` that `me` serves itself; not checked.
+pub(super) fn own(world: &World<'_>, me: &Hotkey, w: u64) -> Option<SignedRecord> {
+    let bytes = world.buckets.of(me, me)?.get(&world.run.keys.record(w), record_limit(world)).ok()?;
+    SignedRecord::from_bytes(&bytes).ok().filter(|signed| signed.record.window == w)
 }
 
 /// The stake that counts in window `w`: of validators that were not barred by then.
@@ -46,18 +97,18 @@ fn sum<'a>(stakes: impl IntoIterator<Item = &'a u64>) -> u64 {
     stakes.into_iter().fold(0, |sum, stake| sum.saturating_add(*stake))
 }
 
-/// Stake of the validators that stand behind a record: its leader's, and of all who say that they could follow it, and
+/// Stake of the validators that stand behind a record: its leader's, and of all who `said` that they could follow it, and
 /// all stake that counts. Somebody who differs on a submission still stands behind the record; a leader that was barred
 /// since does not, for it may have signed another one.
 pub(super) fn stake_behind(
     world: &World<'_>,
-    me: &Hotkey,
     barred: &BTreeMap<Hotkey, u64>,
+    said: &[statement::Said],
     signed: &SignedRecord,
 ) -> Result<(u64, u64)> {
     let stakes = counting(world, barred, signed.record.window)?;
-    let about = |said: &statement::Said| said.seen.record == signed.record;
-    let said = statements(world, me, signed.record.window)?.into_iter().filter(about);
+    let about = |said: &&statement::Said| said.seen.record == signed.record;
+    let said = said.iter().filter(about);
     let leader = signed.record.leader;
     let mut behind: BTreeSet<Hotkey> = said.map(|said| said.statement.validator).chain([leader]).collect();
     if barred.contains_key(&leader) {
@@ -95,14 +146,11 @@ pub(crate) fn anchored(
 
 /// The record of window `w` with hash `wanted`, from whoever serves it.
 pub(crate) fn named(world: &World<'_>, me: &Hotkey, w: u64, wanted: Digest) -> Result<Option<SignedRecord>> {
-    let stakes = world.stakes(w)?;
-    let is = |signed: &SignedRecord| signed.record.hash().is_ok_and(|hash| hash == wanted);
-    let copies = stakes.keys().filter_map(|holder| served(world, me, w, holder));
-    let found = copies.filter(is).find(|signed| signed.check_signature(&verify).is_ok());
-    if found.is_some() {
-        return Ok(found);
-    }
-    Ok(statements(world, me, w)?.into_iter().map(|said| said.seen).find(is))
+    let is = |signed: &SignedRecord| {
+        signed.record.hash().is_ok_and(|hash| hash == wanted) && signed.check_signature(&verify).is_ok()
+    };
+    let shown = shown_until(world, me, w, |_, signed| is(signed))?;
+    Ok(shown.records().find(|signed| is(signed)).cloned())
 }
 
 /// Proofs of equivocation on chain, as far as a node has read them.

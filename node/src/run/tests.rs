@@ -7,6 +7,7 @@ mod judgement;
 mod leaders;
 mod nodes;
 mod strangers;
+mod trouble;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -28,11 +29,17 @@ use crate::corpus::DataArgs;
 use crate::simulate::settings::of_flags;
 use crate::storage::ss58;
 
-struct OneBucket(Storage);
+/// One place for everybody.
+struct OneBucket {
+    place: Storage,
+    /// As what a reader sees an owner's, where it sees something else; none: the owner has none.
+    otherwise: BTreeMap<(Hotkey, Hotkey), Option<Storage>>,
+}
 
 impl Buckets for OneBucket {
-    fn of(&self, _: &Hotkey, _: &Hotkey) -> Option<Storage> {
-        Some(self.0.clone())
+    fn of(&self, reader: &Hotkey, owner: &Hotkey) -> Option<Storage> {
+        let otherwise = self.otherwise.get(&(*reader, *owner)).cloned();
+        otherwise.unwrap_or_else(|| Some(self.place.clone()))
     }
 }
 
@@ -78,13 +85,19 @@ impl Small {
         }
         let (now, block_ms) = (Arc::clone(&height), run.manifest.chain.ledger.block_time_ms);
         let bucket = Storage::memory().with_clock(move || now.load(Ordering::Acquire) * block_ms);
-        let small = Self { run, compute, chain, buckets: OneBucket(bucket), height };
+        let buckets = OneBucket { place: bucket, otherwise: BTreeMap::new() };
+        let small = Self { run, compute, chain, buckets, height };
         small.height.store(small.run.manifest.window.opens(0), Ordering::Release);
         small
     }
 
     pub(crate) fn world(&mut self) -> World<'_> {
         World { run: &self.run, compute: &mut self.compute, chain: &mut self.chain, buckets: &self.buckets }
+    }
+
+    /// What node `reader` sees of the bucket of `owner` from now on.
+    fn shows(&mut self, reader: u8, owner: u8, bucket: Option<Storage>) {
+        self.buckets.otherwise.insert((identity(reader).hotkey(), identity(owner).hotkey()), bucket);
     }
 
     fn follower(&self, n: u8) -> Follower {

@@ -19,7 +19,7 @@ use super::audit::{Audit, Audits, Public};
 use super::follower::Follower;
 use super::identity::{Identity, verify};
 use super::judgement::Judgement;
-use super::records::{expected, served};
+use super::records::{expected, own};
 use super::statement::Said;
 use super::{World, bundle, checkpoint, reader};
 use crate::chain::Anchor;
@@ -198,32 +198,6 @@ impl Validator {
         Ok(true)
     }
 
-    /// Whether its own network works, as far as it can tell: at least half of the other validators answer or, where there
-    /// are none, any peer does.
-    fn reaches_others(
-        &self,
-        world: &World<'_>,
-        commitments: &BTreeMap<Hotkey, Commitment>,
-        w: u64,
-    ) -> Result<bool> {
-        let me = self.hotkey();
-        if self.own_storage(world, w) == Reach::Unreachable {
-            return Ok(false);
-        }
-        let stakes = world.stakes(w)?;
-        let others: Vec<&Hotkey> = stakes.keys().filter(|other| **other != me).collect();
-        if others.is_empty() {
-            let unknown = |c: &Commitment| matches!(c, Commitment::Unknown(_));
-            return Ok(commitments.is_empty() || !commitments.values().all(unknown));
-        }
-        let key = world.run.keys.record(w);
-        let answers = |other: &&&Hotkey| {
-            let bucket = world.buckets.of(&me, other);
-            bucket.is_some_and(|bucket| !matches!(bucket.head(&key), Err(fault) if fault.unknown().is_some()))
-        };
-        Ok(2 * others.iter().filter(answers).count() >= others.len())
-    }
-
     /// Judges window `w`: fast evaluation, losses, scores. Only a validator that stands at `w` can. Save the node before
     /// it is announced.
     pub(crate) fn judge(&mut self, world: &mut World<'_>, w: u64) -> Result<Option<Judged>> {
@@ -294,17 +268,6 @@ impl Validator {
             }
         }
         Ok(())
-    }
-
-    /// Whether it reaches its own bucket: where it does not, it knows nothing of others either.
-    fn own_storage(&self, world: &World<'_>, w: u64) -> Reach {
-        let me = self.hotkey();
-        let found = world.buckets.of(&me, &me).map(|bucket| bucket.head(&world.run.keys.record(w)));
-        match found {
-            Some(Err(fault)) if fault.unknown().is_some() => Reach::Unreachable,
-            Some(_) => Reach::Reached,
-            None => Reach::Unreachable,
-        }
     }
 
     /// The gather set: by the record of two windows before or, before there is one, committed peers in the order of
@@ -409,8 +372,8 @@ impl Validator {
     /// as after a start in an empty folder, others may have it too. Another one would be a proof against it.
     fn signed_before(&self, world: &World<'_>, w: u64) -> Result<Option<SignedRecord>> {
         let found = match &self.signed {
-            Some(_) => served(world, &self.hotkey(), w, &self.hotkey()).into_iter().collect(),
-            None => self.follower.records_of(world, w)?,
+            Some(_) => own(world, &self.hotkey(), w).into_iter().collect(),
+            None => self.follower.records_of(world, w)?.0,
         };
         let ours = |r: &Record| r.leader == self.hotkey() && r.run == world.run.id;
         let signed = |found: &SignedRecord| ours(&found.record) && found.check_signature(&verify).is_ok();
@@ -470,10 +433,9 @@ impl Validator {
         Ok(Some(Stated { view, why }))
     }
 
-    /// Keeps the state of a window once its record is applied, and takes back what is old.
-    pub(crate) fn settle(&mut self, world: &World<'_>) -> Result<Option<State>> {
-        self.follower.forget(world)?;
-        Ok(self.settle_state().then(|| self.state.clone()))
+    /// Keeps the state of a window once its record is applied.
+    pub(crate) fn settle(&mut self) -> Option<State> {
+        self.settle_state().then(|| self.state.clone())
     }
 
     fn settle_state(&mut self) -> bool {
@@ -484,7 +446,7 @@ impl Validator {
         true
     }
 
-    /// What a validator does every so many windows, once the windows `closed` are: weights, anchors, a checkpoint. Gives the
+    /// What a validator does on chain every so many windows, once the windows `closed` are: weights, anchors. Gives the
     /// weights it set, and what the chain refused: no permit yet, too soon; then the next time.
     pub(crate) fn afterwards(&self, world: &mut World<'_>, closed: Range<u64>) -> Result<Afterwards> {
         let (run, mut after) = (world.run, Afterwards::default());
@@ -502,10 +464,6 @@ impl Validator {
             if let Err(error) = world.chain.anchor(self.hotkey(), Anchor { window: w, record: *record }) {
                 after.refused.push((w, format!("anchor: {error:#}")));
             }
-        }
-        // θ of an earlier window is gone; who did not have to catch up published it.
-        if due(run.manifest.window.checkpoint_every).next_back() == self.follower.window().checked_sub(1) {
-            self.checkpoint(world)?;
         }
         Ok(after)
     }
@@ -526,7 +484,7 @@ impl Validator {
     }
 
     /// Publishes a checkpoint of where it stands.
-    fn checkpoint(&self, world: &World<'_>) -> Result<()> {
+    pub(crate) fn checkpoint(&self, world: &World<'_>) -> Result<()> {
         let me = self.hotkey();
         let Some(bucket) = world.buckets.of(&me, &me) else { bail!("{me}: has no bucket") };
         checkpoint::publish(world, &self.follower, &bucket)

@@ -21,6 +21,8 @@ pub(crate) struct ValidatorNode {
     /// Where it keeps its state, if anywhere, and where it stood when it did so.
     disk: Option<Disk>,
     kept: (u64, Digest),
+    /// The window of a checkpoint that its store did not take.
+    owed: Option<u64>,
 }
 
 /// What it has done, so that it is not done again.
@@ -69,7 +71,7 @@ impl ValidatorNode {
     ) -> Result<Self> {
         let course = Course::new(world, validator.hotkey(), disk.as_ref())?;
         let kept = validator.follower.position();
-        Ok(Self { validator, conduct, course, progress, disk, kept })
+        Ok(Self { validator, conduct, course, progress, disk, kept, owed: None })
     }
 
     /// All that is left of it when it is killed.
@@ -156,11 +158,21 @@ impl ValidatorNode {
         Ok(())
     }
 
-    /// Settles the windows that were closed: the state, and where it moved on, weights, anchor and checkpoint.
+    /// Settles the windows that were closed: the state, and where it moved on, weights, anchor and checkpoint; and takes
+    /// back what is old.
     fn settle(&mut self, world: &mut World<'_>, happened: &mut Vec<Happened>) -> Result<()> {
-        if let Some(state) = self.validator.settle(world)? {
+        if let Some(state) = self.validator.settle() {
             happened.push(Happened::Settled(Box::new(state)));
         }
+        // A store that refuses one of them may take the others.
+        let steps =
+            [self.show_checkpoint(world), self.close(world, happened), self.validator.follower.forget(world)];
+        let window = self.validator.follower.window();
+        steps.into_iter().try_for_each(|step| self.course.excuse(step, window, happened))
+    }
+
+    /// Once for a window that was closed: weights, anchor and checkpoint.
+    fn close(&mut self, world: &mut World<'_>, happened: &mut Vec<Happened>) -> Result<()> {
         let next = self.validator.follower.window();
         if next <= self.progress.closed {
             return Ok(());
@@ -175,16 +187,30 @@ impl ValidatorNode {
         }
         let trouble = |(window, what)| Happened::Trouble { window, what };
         happened.extend(after.refused.into_iter().map(trouble));
+        // θ of an earlier window is gone; who did not have to catch up published it.
+        let every = world.run.manifest.window.checkpoint_every;
+        self.owed = Some(next).filter(|next| next.is_multiple_of(every));
         for window in closed {
             self.conduct.afterwards(&mut Lead { validator: &self.validator, world, window })?;
         }
+        let shown = self.show_checkpoint(world);
         self.progress.closed = next;
-        self.save(world)
+        self.save(world)?;
+        shown
+    }
+
+    /// Publishes the checkpoint that is owed, as long as it stands there.
+    fn show_checkpoint(&mut self, world: &World<'_>) -> Result<()> {
+        if self.owed == Some(self.validator.follower.window()) {
+            self.validator.checkpoint(world)?;
+        }
+        self.owed = None;
+        Ok(())
     }
 }
 
-impl Node for ValidatorNode {
-    fn take(
+impl ValidatorNode {
+    fn do_part(
         &mut self,
         world: &mut World<'_>,
         block: u64,
@@ -202,7 +228,7 @@ impl Node for ValidatorNode {
             Part::State => self.state(world, block, happened),
             Part::Report => {
                 let reports = if self.conduct.reports() { Reports::AtOnce } else { Reports::Never };
-                self.course.report(world, &self.validator.follower, block, reports, happened)
+                self.course.report(world, &mut self.validator.follower, block, reports, happened)
             }
             Part::Follow => {
                 self.course.follow(world, &mut self.validator.follower, block, happened)?;
@@ -211,5 +237,18 @@ impl Node for ValidatorNode {
             Part::Settle => self.settle(world, happened),
             Part::Commit | Part::Reveal | Part::Train => Ok(()),
         }
+    }
+}
+
+impl Node for ValidatorNode {
+    fn take(
+        &mut self,
+        world: &mut World<'_>,
+        block: u64,
+        part: Part,
+        happened: &mut Vec<Happened>,
+    ) -> Result<()> {
+        let done = self.do_part(world, block, part, happened);
+        self.course.excuse(done, self.validator.follower.window(), happened)
     }
 }

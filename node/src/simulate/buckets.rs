@@ -23,6 +23,8 @@ pub(crate) struct SimBuckets {
     offline: RefCell<BTreeSet<Hotkey>>,
     /// Owners whose judgements nobody else can read.
     mute: RefCell<BTreeSet<Hotkey>>,
+    /// Owners whose buckets answer nobody, not even them.
+    down: RefCell<BTreeSet<Hotkey>>,
     /// Chain time in milliseconds: what is put is stamped with it.
     now_ms: Arc<dyn Fn() -> u64 + Send + Sync>,
 }
@@ -30,8 +32,8 @@ pub(crate) struct SimBuckets {
 impl SimBuckets {
     pub(crate) fn new(root: Option<PathBuf>, now_ms: Arc<dyn Fn() -> u64 + Send + Sync>) -> Self {
         let (own, second) = (BTreeMap::new(), BTreeMap::new());
-        let (offline, mute) = (RefCell::default(), RefCell::default());
-        Self { root, own, second, misled: BTreeSet::new(), offline, mute, now_ms }
+        let (offline, mute, down) = (RefCell::default(), RefCell::default(), RefCell::default());
+        Self { root, own, second, misled: BTreeSet::new(), offline, mute, down, now_ms }
     }
 
     /// Gives a node its bucket, and an address. The address goes on chain and so into block hashes: it must not depend on
@@ -47,7 +49,9 @@ impl SimBuckets {
             Ok(Storage::open(&url(name), &StoreOptions::default())?.with_clock(move || now_ms()))
         };
         let bucket = open(name.clone())?;
+        // What it does not say otherwise there is what it says to everybody.
         let second = two_faces.then(|| open(format!("{name}.second"))).transpose()?;
+        let second = second.map(|second| second.in_front_of(&bucket));
         if self.own.len() % 2 == 1 {
             self.misled.insert(hotkey);
         }
@@ -70,6 +74,11 @@ impl SimBuckets {
     pub(crate) fn mute(&self, owner: Hotkey) {
         self.mute.borrow_mut().insert(owner);
     }
+
+    /// The bucket of `owner` fails for everybody from now on.
+    pub(crate) fn take_down(&self, owner: Hotkey) {
+        self.down.borrow_mut().insert(owner);
+    }
 }
 
 impl Buckets for SimBuckets {
@@ -77,6 +86,10 @@ impl Buckets for SimBuckets {
         if reader != owner && self.offline.borrow().contains(reader) {
             let bucket = self.own.get(owner)?.with_patience(Patience::none());
             return Some(bucket.with_trouble(|_| Some(Trouble::Drop)));
+        }
+        if self.down.borrow().contains(owner) {
+            let bucket = self.own.get(owner)?.with_patience(Patience::none());
+            return Some(bucket.with_trouble(|_| Some(Trouble::Status(503))));
         }
         if reader != owner && self.mute.borrow().contains(owner) {
             let bucket = self.own.get(owner)?.with_patience(Patience::none());

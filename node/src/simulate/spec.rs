@@ -101,6 +101,8 @@ pub(crate) enum ValidatorKind {
     ForgingLeader(u64),
     /// From this window on its store answers nobody who asks for its judgement.
     MuteJudge(u64),
+    /// Honest otherwise; from this window on its store answers nobody, not even itself.
+    BucketDown(u64),
     /// Honest otherwise; from this window on anchors hashes of no record.
     GarbageAnchors(u64),
     /// Honest; reaches nobody while this window is closed.
@@ -117,7 +119,7 @@ impl ValidatorKind {
 
     /// Whether it keeps to the rules: it may miss a window.
     pub(crate) fn is_honest(self) -> bool {
-        matches!(self, Self::Honest | Self::Offline(_) | Self::Restart(..))
+        matches!(self, Self::Honest | Self::BucketDown(_) | Self::Offline(_) | Self::Restart(..))
     }
 
     /// The window of its conduct.
@@ -131,6 +133,7 @@ impl ValidatorKind {
             | Self::FavouringLeader(w)
             | Self::ForgingLeader(w)
             | Self::MuteJudge(w)
+            | Self::BucketDown(w)
             | Self::GarbageAnchors(w)
             | Self::Offline(w)
             | Self::Restart(w, _) => Some(w),
@@ -142,7 +145,7 @@ impl ValidatorKind {
 type Make = fn(u64) -> ValidatorKind;
 
 /// What `--validators` knows beside `honest`: the name before `@W`, and what it makes of the window.
-const VALIDATORS: [(&str, Make); 10] = [
+const VALIDATORS: [(&str, Make); 11] = [
     ("silent-leader", ValidatorKind::SilentLeader),
     ("equivocating-leader", ValidatorKind::EquivocatingLeader),
     ("withholding-leader", ValidatorKind::WithholdingLeader),
@@ -150,6 +153,7 @@ const VALIDATORS: [(&str, Make); 10] = [
     ("favouring-leader", ValidatorKind::FavouringLeader),
     ("forging-leader", ValidatorKind::ForgingLeader),
     ("mute-judge", ValidatorKind::MuteJudge),
+    ("bucket-down", ValidatorKind::BucketDown),
     ("garbage-anchors", ValidatorKind::GarbageAnchors),
     ("offline", ValidatorKind::Offline),
     ("restart", |w| ValidatorKind::Restart(w, None)),
@@ -448,7 +452,7 @@ mod tests {
         assert_eq!(validators("2").unwrap(), [ValidatorKind::Honest; 2]);
         let all = known_validators().replace("@W", "@7");
         let written: Vec<String> = validators(&all).unwrap().iter().map(ToString::to_string).collect();
-        assert_eq!((written.len(), written.join(", ")), (11, all));
+        assert_eq!((written.len(), written.join(", ")), (12, all));
         let killed = "restart@3:publish".parse::<ValidatorKind>().unwrap();
         assert_eq!(
             (killed, killed.to_string()),

@@ -67,7 +67,7 @@ impl Simulation {
         self.advance_to(window.opens(w + 1));
         self.block(&CLOSING)?;
         self.advance_to(window.commit_deadline(w));
-        self.mute(w);
+        self.spoil_buckets(w);
         self.set_offline(w, true);
         self.block(&CLOSING)?;
         self.watch.at(w, "closing", (0, 1))?;
@@ -215,11 +215,14 @@ impl Simulation {
         }
     }
 
-    /// From now on the stores of these validators fail for those who ask for their judgements.
-    fn mute(&self, w: u64) {
+    /// From now on the stores of these validators fail, for those who ask for their judgements or for everybody.
+    fn spoil_buckets(&self, w: u64) {
         for judge in &self.judges {
-            if matches!(judge.kind, ValidatorKind::MuteJudge(from) if w >= from) {
-                self.buckets.mute(judge.validator().hotkey());
+            let hotkey = judge.validator().hotkey();
+            match judge.kind {
+                ValidatorKind::MuteJudge(from) if w >= from => self.buckets.mute(hotkey),
+                ValidatorKind::BucketDown(from) if w >= from => self.buckets.take_down(hotkey),
+                _ => {}
             }
         }
     }

@@ -9,6 +9,7 @@
 mod fault;
 mod faulty;
 pub(crate) mod keys;
+mod layered;
 mod open;
 mod patience;
 mod read;
@@ -23,7 +24,7 @@ pub(crate) use faulty::Trouble;
 pub(crate) use keys::Keys;
 pub(crate) use open::StoreOptions;
 pub(crate) use patience::Patience;
-pub(crate) use read::Fetched;
+pub(crate) use read::{Found, Heard, Wanted};
 
 use std::sync::{Arc, OnceLock};
 

@@ -43,6 +43,17 @@ impl Patience {
         Instant::now() + (self.request(bytes) + self.base) * self.tries.max(1)
     }
 
+    /// When objects of so many bytes that many owners have must have come: in the time of one request, however many there
+    /// are. Who has a copy elsewhere, or asks again in the next block, waits no longer for one that does not answer.
+    pub(crate) fn soon(&self, bytes: u64) -> Instant {
+        Instant::now() + self.request(bytes)
+    }
+
+    /// How long nothing may come before another way is tried as well.
+    pub(super) fn while_waiting(&self) -> Duration {
+        self.base / 4
+    }
+
     /// Tries until something certain is known, the tries are spent, or the deadline comes. `request` limits its own time.
     pub(super) async fn insist<T, F>(&self, deadline: Instant, request: impl Fn() -> F) -> Result<T, Fault>
     where

@@ -1,16 +1,20 @@
 //! Reading, within a size and a time.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use futures_util::stream::FuturesUnordered;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{GetResult, ObjectStore, ObjectStoreExt};
+use tokio::time::timeout;
 
 use super::patience::within;
 use super::{Cause, Fault, Meta, Storage, path};
 
 /// Downloads at a time in [`Storage::fetch_many`]: enough that a few stalled peers hold nobody up.
 const AT_ONCE: usize = 32;
+/// Longer than any deadline.
+const NEVER: Duration = Duration::from_secs(1 << 30);
 /// Most objects that a listing gives: a bucket of others may list for ever.
 #[allow(dead_code, reason = "for tools")]
 const MAX_LISTED: usize = 1_000_000;
@@ -20,6 +24,22 @@ const MAX_LISTED: usize = 1_000_000;
 pub(crate) struct Fetched {
     pub(crate) bytes: Vec<u8>,
     pub(crate) meta: Meta,
+}
+
+/// An object to read: where it lies, its key, and how many bytes it has at most.
+pub(crate) type Wanted = (Storage, String, u64);
+
+/// What came of reading one.
+pub(crate) type Found = Result<Fetched, Fault>;
+
+/// What a reader makes of an object that came, or did not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    Good,
+    /// It must be had elsewhere.
+    Bad,
+    /// No other is needed any more.
+    Enough,
 }
 
 impl Storage {
@@ -34,12 +54,9 @@ impl Storage {
     }
 
     /// Reads many objects at once. Results stand in the order of `wanted`; what is not there by `deadline` is unknown.
-    pub(crate) fn fetch_many(
-        wanted: &[(Self, String, u64)],
-        deadline: Instant,
-    ) -> Vec<Result<Fetched, Fault>> {
+    pub(crate) fn fetch_many(wanted: &[Wanted], deadline: Instant) -> Vec<Found> {
         let mut results = vec![Err(Fault::Unknown(Cause::TimeOut)); wanted.len()];
-        let read = |(at, (storage, key, limit)): (usize, &(Self, String, u64))| {
+        let read = |(at, (storage, key, limit)): (usize, &Wanted)| {
             let (storage, key, limit) = (storage.clone(), key.clone(), *limit);
             async move { (at, storage.read(&key, limit, deadline).await) }
         };
@@ -53,6 +70,53 @@ impl Storage {
             Err(fault) => results.fill(Err(fault)),
         }
         results
+    }
+
+    /// Reads all of `wanted` at once and, where one of them is not good or nothing comes for a while, of `instead` one
+    /// after the other. `hear` is told what came of each, by its place, those of `instead` behind those of `wanted`. Ends
+    /// when it has heard enough, when all have answered, or by `deadline`: what is slow and not needed holds nobody up.
+    pub(crate) fn fetch_either(
+        wanted: &[Wanted],
+        instead: &[Wanted],
+        deadline: Instant,
+        mut hear: impl FnMut(usize, Found) -> Heard,
+    ) -> Result<(), Fault> {
+        let read = |(at, (storage, key, limit)): (usize, &Wanted)| {
+            let (storage, key, limit) = (storage.clone(), key.clone(), *limit);
+            async move { (at, storage.read(&key, limit, deadline).await) }
+        };
+        let all = async {
+            let mut running: FuturesUnordered<_> = wanted.iter().enumerate().map(&read).collect();
+            let (mut held, mut trying) = (instead.iter(), 0_usize);
+            loop {
+                let after =
+                    held.as_slice().first().map_or(NEVER, |(storage, ..)| storage.patience.while_waiting());
+                let heard = match timeout(after, running.next()).await {
+                    Ok(Some((at, found))) => {
+                        trying = trying.saturating_sub(usize::from(at >= wanted.len()));
+                        hear(at, found)
+                    }
+                    Ok(None) if held.len() == 0 => break,
+                    Ok(None) | Err(_) => {
+                        trying = 0;
+                        Heard::Bad
+                    }
+                };
+                match heard {
+                    Heard::Enough => break,
+                    Heard::Bad if trying == 0 => {
+                        let at = wanted.len() + instead.len() - held.len();
+                        if let Some(next) = held.next() {
+                            trying += 1;
+                            running.push(read((at, next)));
+                        }
+                    }
+                    Heard::Good | Heard::Bad => {}
+                }
+            }
+        };
+        super::runtime()?.block_on(all);
+        Ok(())
     }
 
     /// Size and time of an object.

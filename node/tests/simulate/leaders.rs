@@ -31,8 +31,13 @@ fn honest_nodes_agree_whatever_others_do() {
         assert_eq!(peer(&summary, honest)["sync"], 0.0, "{honest}");
     }
     assert!(peer(&summary, "stale:2-1")["sync"].as_f64().unwrap() > 0.5);
+    // What these sent is listed, and can be had in bundles only: by half of the readers, by nobody later on.
+    for name in ["twoface-1", "eraser-1"] {
+        assert!(peer(&summary, name)["accepted"].as_u64().unwrap() > 0, "{name}");
+    }
     let events = std::fs::read_to_string(folder.path().join("run/events.jsonl")).unwrap();
     assert!(events.contains("\"kind\":\"equivocation\""));
+    assert!(!events.contains("its judgement cannot be read"), "who shows two records shows one judgement");
     let troubles: Vec<&str> = events.lines().filter(|line| line.contains("\"kind\":\"trouble\"")).collect();
     assert!(troubles.iter().all(|line| !line.contains("honest-")), "{troubles:?}");
 }

@@ -54,6 +54,21 @@ fn validators_that_reach_nobody_blame_nobody() {
 }
 
 #[test]
+fn a_validator_whose_bucket_is_down_is_succeeded() {
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["--peers", "honest:3", "--windows", "5", "--validators", "bucket-down@2,honest"];
+    let (summary, events) = run_of(folder.path(), &[], &args);
+    // The one that goes on has a third of the stake. The other one follows: it reads what others put.
+    assert_eq!((&summary["all_agree"], &summary["stalled"]), (&true.into(), &0.into()), "{summary:#}");
+    let led: Vec<u64> =
+        summary["validators"].as_array().unwrap().iter().map(|v| v["led"].as_u64().unwrap()).collect();
+    assert_eq!(led, [2, 3], "{summary:#}");
+    let accepted = events.iter().filter(|e| e["kind"] == "window").map(|e| e["accepted"].as_u64().unwrap());
+    assert_eq!(accepted.collect::<Vec<_>>(), [3; 5]);
+    assert!(failures(&summary, &events, "honest-").is_empty(), "and nobody's fault");
+}
+
+#[test]
 fn a_run_goes_on_when_its_validators_come_back() {
     for validators in ["offline@2", "offline@2,offline@2"] {
         let folder = tempfile::tempdir().unwrap();

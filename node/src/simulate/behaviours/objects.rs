@@ -35,17 +35,6 @@ impl Behaviour for TwoFace {
         }
         Ok(())
     }
-
-    /// The commitment is the same for everybody, or half of the readers would see none.
-    fn commit(&mut self, act: &mut Act<'_, '_>, draft: &Draft) -> Result<()> {
-        act.peer.commit(act.world, act.window, &draft.object)?;
-        let me = act.peer.hotkey();
-        let key = act.world.run.keys.commitment(act.window, &me);
-        if let (Some(own), Some(second)) = (act.world.buckets.of(&me, &me), act.world.buckets.second(&me)) {
-            second.put(&key, &own.get(&key, crate::run::commitment::LEN as u64)?)?;
-        }
-        Ok(())
-    }
 }
 
 /// Puts all its strength into the first chunk of every tensor, to own the signs there.

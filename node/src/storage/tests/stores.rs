@@ -42,6 +42,24 @@ fn life(storage: &Storage) -> Vec<String> {
 }
 
 #[test]
+fn what_a_second_face_does_not_say_the_first_does() {
+    let clock = Arc::new(AtomicU64::new(5_000));
+    let now = Arc::clone(&clock);
+    let own = memory().with_clock(move || now.load(Ordering::Acquire));
+    let second = memory().in_front_of(&own);
+    own.put("a", b"same").unwrap();
+    own.put("b", b"one").unwrap();
+    clock.store(7_000, Ordering::Release);
+    second.put("b", b"two").unwrap();
+    second.put("c", b"new").unwrap();
+    let times = |storage: &Storage, key| storage.head(key).map(|meta| meta.last_modified);
+    assert_eq!((second.get("a", 9).unwrap(), times(&second, "a")), (b"same".to_vec(), Ok(5)));
+    assert_eq!((own.get("b", 9).unwrap(), second.get("b", 9).unwrap()), (b"one".to_vec(), b"two".to_vec()));
+    assert_eq!((own.get("c", 9), times(&second, "c")), (Err(Fault::Absent), Ok(7)));
+    assert_eq!(second.get("d", 9), Err(Fault::Absent));
+}
+
+#[test]
 fn memory_and_directory_are_alike() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("peer one");

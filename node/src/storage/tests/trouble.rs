@@ -78,6 +78,44 @@ fn a_flipped_bit_goes_unnoticed_here() {
     assert_eq!(spoilt.get("k", 5).unwrap(), b"wiole", "only a hash tells");
 }
 
+/// Places of the objects that were heard of, good ones and bad, in this order.
+fn heard(wanted: &[Wanted], instead: &[Wanted], enough: usize) -> Vec<(usize, bool)> {
+    let mut heard = Vec::new();
+    let hear = |at, found: Found| {
+        heard.push((at, found.is_ok()));
+        match found {
+            Ok(_) if at == enough => Heard::Enough,
+            Ok(_) => Heard::Good,
+            Err(_) => Heard::Bad,
+        }
+    };
+    Storage::fetch_either(wanted, instead, Instant::now() + Duration::from_secs(600), hear).unwrap();
+    heard
+}
+
+#[test]
+fn what_is_slow_is_had_elsewhere() {
+    let storage = memory();
+    storage.put("k", b"whole").unwrap();
+    let of = |storage: &Storage, key: &str| (storage.clone(), key.to_owned(), 5);
+    let patient = Patience { base: Duration::from_secs(600), ..hasty() };
+    let silent =
+        storage.with_trouble(|_| Some(Trouble::Delay(Duration::from_secs(600)))).with_patience(patient);
+    let (good, absent) = (of(&storage, "k"), of(&storage, "none"));
+    let silent = of(&silent, "k");
+    // Nothing else is needed: nothing else is asked for, and what is slow is not waited for.
+    assert_eq!(heard(&[silent.clone(), good.clone()], std::slice::from_ref(&absent), 1), [(1, true)]);
+    // One that is not there: the next one instead, and the one after it where that is not there either.
+    let instead = [absent.clone(), good.clone(), good.clone()];
+    assert_eq!(heard(&[absent.clone()], &instead, 2), [(0, false), (1, false), (2, true)]);
+    // One that never answers.
+    let quick = of(&storage.with_patience(impatient()), "k");
+    assert_eq!(heard(&[silent.clone()], &[quick.clone()], 1), [(1, true)]);
+    let last = [of(&silent.0.with_patience(impatient()), "k"), quick];
+    assert_eq!(heard(&[silent], &last, 2).last(), Some(&(2, true)), "nor the next one");
+    assert_eq!(heard(&[], &[good], 9), [(0, true)]);
+}
+
 #[test]
 fn one_slow_peer_holds_nobody_up() {
     let storage = memory();

@@ -20,17 +20,14 @@ impl Conduct for Equivocating {
         bundle: Vec<u8>,
     ) -> Result<Option<SignedRecord>> {
         let (w, keys) = (lead.window, &lead.world.run.keys);
-        if let Some(second) = lead.world.buckets.second(&lead.validator.hotkey()) {
-            let (mut other, mut objects) = (signed.clone(), bundle.clone());
-            if w == self.at {
-                let mut record = signed.record.clone();
-                record.accepted.clear();
-                objects = bundle::seal(std::iter::empty::<&[u8]>());
-                record.bundle = Digest::of(&objects);
-                other = lead.validator.sign(record)?;
-            }
+        let second = lead.world.buckets.second(&lead.validator.hotkey());
+        if let Some(second) = second.filter(|_| w == self.at) {
+            let mut record = signed.record.clone();
+            record.accepted.clear();
+            let objects = bundle::seal(std::iter::empty::<&[u8]>());
+            record.bundle = Digest::of(&objects);
             second.put(&keys.bundle(w), &objects)?;
-            second.put(&keys.record(w), &other.to_bytes()?)?;
+            second.put(&keys.record(w), &lead.validator.sign(record)?.to_bytes()?)?;
         }
         lead.show(signed, &bundle)
     }

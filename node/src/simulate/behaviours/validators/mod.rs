@@ -18,7 +18,8 @@ pub(crate) fn conduct(kind: ValidatorKind) -> Box<dyn Conduct> {
         | ValidatorKind::Offline(_)
         | ValidatorKind::Restart(..)
         // Its store is what fails.
-        | ValidatorKind::MuteJudge(_) => Box::new(Honest),
+        | ValidatorKind::MuteJudge(_)
+        | ValidatorKind::BucketDown(_) => Box::new(Honest),
         ValidatorKind::SilentLeader(from) => Box::new(silent::Silent { from }),
         ValidatorKind::EquivocatingLeader(at) => Box::new(equivocating::Equivocating { at }),
         ValidatorKind::WithholdingLeader(at) => Box::new(withholding::Withholding { at }),
