@@ -146,6 +146,8 @@ impl Simulation {
             simulation.baseline = Some(Baseline::new(&simulation.compute, &simulation.initial)?);
         }
         simulation.enrol(settings)?;
+        // Who takes part can be read from the beginning.
+        simulation.log.flush()?;
         Ok(simulation)
     }
 
