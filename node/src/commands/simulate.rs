@@ -16,6 +16,7 @@ use crate::output::note;
 use crate::run::compute::Plan;
 use crate::run::context::Run;
 use crate::simulate::Simulation;
+use crate::simulate::needs::HostMemory;
 use crate::simulate::settings::{Settings, SimulateArgs};
 use crate::simulate::table::Table;
 use crate::simulate::watch::Watch;
@@ -29,6 +30,9 @@ pub(crate) const SUMMARY: &str = "summary.json";
 
 /// Name of the file of times in a run folder.
 const TIMING: &str = "timing.json";
+
+/// What to do where a run does not fit the machine's memory.
+const REMEDY: &str = "lower --peers or --windows, keep objects in files with --keep-objects, or choose a smaller --preset";
 
 pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
     let settings = args.settings()?;
@@ -55,7 +59,7 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
         None => args.manifest_of(&corpus)?,
     };
     let run = Run::new(manifest, corpus)?;
-    let peers: usize = settings.peers.iter().map(|entry| entry.count).sum();
+    let peers = settings.n_peers();
     let ledger = &run.manifest.chain.ledger;
     let nodes = peers + settings.validators.len() + usize::from(ledger.owner.is_some());
     let slots = ledger.subnet.registry.max_uids;
@@ -64,7 +68,7 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
             format!("--peers: {nodes} nodes with validators and owner; the chain has {slots} slots");
         return Err(Usage(format!("{problem} (chain.ledger.subnet.registry.max_uids)")).into());
     }
-    memory::check(host_bytes(&run, peers), "lower --peers or choose a smaller --preset")?;
+    memory::check(HostMemory::new(&run, &settings).total(), REMEDY)?;
     std::fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
     files::write(&out.join(MANIFEST), &toml::to_string(&run.manifest)?)?;
     let parameters = run.layout.total();
@@ -139,11 +143,6 @@ impl Drop for Fresh {
     }
 }
 
-/// Bytes of this machine's memory: θ, gradient, trial, a few results of outer steps, the baseline's three; a momentum each.
-fn host_bytes(run: &Run, peers: usize) -> usize {
-    (peers + 12).saturating_mul(4 * run.layout.total())
-}
-
 /// Prints what a run would take of this machine's memory and of the device's, whether it is there or not.
 fn plan(args: &SimulateArgs, settings: &Settings) -> Result<()> {
     let folder = tempfile::tempdir().context("no temporary folder for the text")?;
@@ -153,12 +152,15 @@ fn plan(args: &SimulateArgs, settings: &Settings) -> Result<()> {
     let corpus = args.data.open(folder.path(), cpu.threads(), seq)?;
     let manifest = named.map_or_else(|| args.manifest_of(&corpus), Ok)?;
     let run = Run::new(manifest, corpus)?;
-    let peers: usize = settings.peers.iter().map(|entry| entry.count).sum();
+    let peers = settings.n_peers();
     let known = device::known(args.device.device.or_cpu());
     let device = known.own_memory.then(|| Plan::new(known.footprint, &run, peers, known.free.device));
     let device = device.transpose()?;
     let parameters = run.layout.total();
-    let plan = json!({ "parameters": parameters, "host_bytes": host_bytes(&run, peers), "device": device });
+    let host = HostMemory::new(&run, settings);
+    let plan = json!({
+        "parameters": parameters, "host_bytes": host.total(), "host": host, "device": device,
+    });
     output::text(&format!("{plan:#}\n"))
 }
 

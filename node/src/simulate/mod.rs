@@ -16,6 +16,7 @@ mod baseline;
 pub(crate) mod behaviours;
 pub(crate) mod buckets;
 pub(crate) mod log;
+pub(crate) mod needs;
 pub(crate) mod node;
 mod report;
 pub(crate) mod settings;

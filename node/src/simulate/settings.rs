@@ -93,6 +93,13 @@ pub(crate) struct Settings {
     pub(crate) baseline: bool,
 }
 
+impl Settings {
+    /// Miners, whenever they join.
+    pub(crate) fn n_peers(&self) -> usize {
+        self.peers.iter().map(|entry| entry.count).sum()
+    }
+}
+
 impl SimulateArgs {
     /// Refuses values that no simulation can use; the message names the flag.
     pub(crate) fn settings(&self) -> Result<Settings> {

@@ -58,3 +58,23 @@ fn old_objects_are_forgotten_and_joiners_still_come() {
     assert_eq!(records, (0..12).collect(), "joiners follow them to the beginning");
     assert_eq!(checkpoints, [6, 8, 10, 12].into());
 }
+
+#[test]
+fn the_plan_counts_what_the_buckets_come_to_hold() {
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["--peers", "honest:4,twoface", "--windows", "5"];
+    let changes = [("checkpoint_every = 10", "checkpoint_every = 2")];
+    run_of(folder.path(), &changes, &[&args[..], &["--keep-objects"]].concat());
+    let held: u64 =
+        files(&folder.path().join("run/objects")).iter().map(|file| file.metadata().unwrap().len()).sum();
+    let manifest = folder.path().join("run.toml").display().to_string();
+    let plan = |more: &[&str]| -> Value {
+        let output = gauntlet(&[&["simulate", "--manifest", &manifest, "--plan"], &args[..], more].concat());
+        assert!(output.status.success(), "{}", stderr(&output));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let bytes = |plan: &Value| plan["host"]["bucket_bytes"].as_u64().unwrap();
+    let planned = bytes(&plan(&[]));
+    assert!((held..2 * held).contains(&planned), "{planned} are planned, {held} were held");
+    assert_eq!(bytes(&plan(&["--keep-objects"])), 0);
+}
