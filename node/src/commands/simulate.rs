@@ -2,7 +2,6 @@
 
 use std::cell::RefCell;
 use std::io::IsTerminal;
-use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -10,6 +9,7 @@ use anyhow::{Context, Result, bail};
 use gauntlet_model::engine::cpu::{Cpu, Path as CodePath};
 use serde_json::json;
 
+use crate::claim::{Claim, Leftovers};
 use crate::cli::Usage;
 use crate::device;
 use crate::output::note;
@@ -42,16 +42,13 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
     // A simulation is a function of manifest, seed and program: the machine's GPU has no say unless it is named.
     let opened = device::open(args.device.device.or_cpu())?;
     let cpu = Cpu::new(args.threads, CodePath::Best)?;
-    let out = match &args.out {
-        Some(out) => out.clone(),
-        None => super::train::next_free(Path::new("runs"), "simulate")?,
-    };
+    let named = args.named_manifest()?;
+    progress::catch_signals()?;
+    let mut claim = Claim::new(args.out.as_deref(), "simulate", Leftovers::Remove)?;
+    let out = claim.folder().to_path_buf();
     if out.join(crate::simulate::log::EVENTS).exists() {
         bail!("{}: holds a run already; name another --out", out.display());
     }
-    let named = args.named_manifest()?;
-    progress::catch_signals()?;
-    let fresh = Fresh::new(&out);
     let seq = named.as_ref().map_or(args.seq, |manifest| manifest.data.seq);
     let corpus = args.data.open(&out, cpu.threads(), seq)?;
     let manifest = match named {
@@ -69,7 +66,6 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
         return Err(Usage(format!("{problem} (chain.ledger.subnet.registry.max_uids)")).into());
     }
     memory::check(HostMemory::new(&run, &settings).total(), REMEDY)?;
-    std::fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
     files::write(&out.join(MANIFEST), &toml::to_string(&run.manifest)?)?;
     let parameters = run.layout.total();
     // On a GPU every outer step is made on the CPU too: that both give the same θ is what a simulation there shows.
@@ -81,7 +77,7 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
     let table = (!args.json && std::io::stdout().is_terminal())
         .then(|| Rc::new(RefCell::new(Table::new(settings.windows))));
     let mut simulation = Simulation::new(&settings, run, compute, &out)?;
-    fresh.keep();
+    claim.keep();
     if let Some(table) = table.clone() {
         simulation.watched(Watch::by(move |moment| table.borrow_mut().moment(moment)));
     }
@@ -121,28 +117,6 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
     Ok(())
 }
 
-/// The folder of a run that is being set up. Where that fails, what was not there before goes again.
-struct Fresh(Vec<PathBuf>);
-
-impl Fresh {
-    fn new(out: &Path) -> Self {
-        Self([out.to_path_buf(), out.join("data")].into_iter().filter(|path| !path.exists()).collect())
-    }
-
-    fn keep(mut self) {
-        self.0.clear();
-    }
-}
-
-impl Drop for Fresh {
-    fn drop(&mut self) {
-        for path in &self.0 {
-            // It may never have been made.
-            _ = std::fs::remove_dir_all(path);
-        }
-    }
-}
-
 /// Prints what a run would take of this machine's memory and of the device's, whether it is there or not.
 fn plan(args: &SimulateArgs, settings: &Settings) -> Result<()> {
     let folder = tempfile::tempdir().context("no temporary folder for the text")?;
@@ -162,31 +136,4 @@ fn plan(args: &SimulateArgs, settings: &Settings) -> Result<()> {
         "parameters": parameters, "host_bytes": host.total(), "host": host, "device": device,
     });
     output::text(&format!("{plan:#}\n"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_setup_that_fails_leaves_what_was_there() {
-        let folder = tempfile::tempdir().unwrap();
-        let out = folder.path().join("run");
-        let prepare = || std::fs::create_dir_all(out.join("data/train")).unwrap();
-        let fresh = Fresh::new(&out);
-        prepare();
-        drop(fresh);
-        assert!(!out.exists());
-        std::fs::create_dir(&out).unwrap();
-        let fresh = Fresh::new(&out);
-        prepare();
-        drop(fresh);
-        assert!(out.exists() && !out.join("data").exists());
-        prepare();
-        drop(Fresh::new(&out));
-        let fresh = Fresh::new(&folder.path().join("other"));
-        std::fs::create_dir(folder.path().join("other")).unwrap();
-        fresh.keep();
-        assert!(out.join("data/train").exists() && folder.path().join("other").exists());
-    }
 }
