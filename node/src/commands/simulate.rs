@@ -42,7 +42,7 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
     // A simulation is a function of manifest, seed and program: the machine's GPU has no say unless it is named.
     let opened = device::open(args.device.device.or_cpu())?;
     let cpu = Cpu::new(args.threads, CodePath::Best)?;
-    let named = args.named_manifest()?;
+    let named = args.named_manifest(&settings)?;
     progress::catch_signals()?;
     let mut claim = Claim::new(args.out.as_deref(), "simulate", Leftovers::Remove)?;
     let out = claim.folder().to_path_buf();
@@ -53,7 +53,7 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
     let corpus = args.data.open(&out, cpu.threads(), seq)?;
     let manifest = match named {
         Some(manifest) => manifest,
-        None => args.manifest_of(&corpus)?,
+        None => args.manifest_of(&settings, &corpus)?,
     };
     let run = Run::new(manifest, corpus)?;
     let peers = settings.n_peers();
@@ -121,10 +121,10 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
 fn plan(args: &SimulateArgs, settings: &Settings) -> Result<()> {
     let folder = tempfile::tempdir().context("no temporary folder for the text")?;
     let cpu = Cpu::new(args.threads, CodePath::Best)?;
-    let named = args.named_manifest()?;
+    let named = args.named_manifest(settings)?;
     let seq = named.as_ref().map_or(args.seq, |manifest| manifest.data.seq);
     let corpus = args.data.open(folder.path(), cpu.threads(), seq)?;
-    let manifest = named.map_or_else(|| args.manifest_of(&corpus), Ok)?;
+    let manifest = named.map_or_else(|| args.manifest_of(settings, &corpus), Ok)?;
     let run = Run::new(manifest, corpus)?;
     let peers = settings.n_peers();
     let known = device::known(args.device.device.or_cpu());

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use gauntlet::State;
 use gauntlet::record::SignedRecord;
+use gauntlet_demo::Optimizer;
 use gauntlet_model::engine::cpu::{Cpu, Path as CodePath};
 
 use super::compute::Compute;
@@ -56,7 +57,10 @@ impl Small {
     /// With more miners.
     pub(crate) fn of(seed: u64, more: &[u8]) -> Self {
         let corpus = DataArgs::default().open(Path::new(""), 1, 32).unwrap();
-        let manifest = of_flags("byte-1m", 32, (1e-3, 10), seed, &corpus);
+        let mut manifest = of_flags("byte-1m", 32, (1e-3, 10), seed, &corpus);
+        if let Optimizer::Demo(demo) = &mut manifest.optimizer {
+            demo.min_gather = 1;
+        }
         let run = Run::new(manifest, corpus).unwrap();
         let cpu = Cpu::new(1, CodePath::Best).unwrap();
         let compute = Compute::new(cpu, &run.config, 32).unwrap();

@@ -14,8 +14,10 @@ fn simulate(folder: &Path, args: &[&str]) -> Value {
     let text = std::fs::read_to_string(&path).unwrap();
     let owner = format!("[chain.ledger]\nowner = \"{}\"", "07".repeat(32));
     let burn = "profile = \"paper\"\n[gauntlet.incentive]\nburn = 0.25";
+    let few = "min_gather = 1";
     let changed = text.replace("[chain.ledger]", &owner).replace("profile = \"paper\"", burn);
-    assert!(changed.contains(&owner) && changed.contains(burn));
+    let changed = changed.replace("min_gather = 3", few);
+    assert!(changed.contains(&owner) && changed.contains(burn) && changed.contains(few));
     std::fs::write(&path, changed).unwrap();
     let out_text = out.display().to_string();
     let small =
