@@ -13,6 +13,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::cli::Usage;
+use crate::simulate::spec::ValidatorKind;
 use crate::storage::ss58;
 
 /// Whether a run has come to its end.
@@ -29,6 +30,8 @@ pub(super) struct Node {
     pub(super) hotkey: Hotkey,
     pub(super) name: String,
     pub(super) stake: u64,
+    /// Whether it is a validator that keeps to the rules.
+    pub(super) judges_honestly: bool,
 }
 
 /// An epoch's payout, and the neurons as it found them.
@@ -95,6 +98,8 @@ impl Events {
                 hotkey: ss58::decode(&text(&value, "hotkey"))?,
                 name: text(&value, "name"),
                 stake: value["stake"].as_u64().context("stake")?,
+                judges_honestly: value["stake"] != 0
+                    && text(&value, "behaviour").parse().is_ok_and(ValidatorKind::is_honest),
             }),
             Some("epoch") => self.epochs.push(serde_json::from_value(value)?),
             Some("weights") => {
@@ -139,6 +144,12 @@ impl Events {
         let found = self.nodes.iter().find(|n| n.name == wanted || Some(n.hotkey) == hotkey);
         let names = || self.nodes.iter().map(|n| n.name.as_str()).collect::<Vec<_>>().join(", ");
         found.ok_or_else(|| Usage(format!("{wanted}: nobody of this run; it had {}", names())).into())
+    }
+
+    /// The validator whose view the summary takes: the first that keeps to the rules, else the first.
+    pub(super) fn observer(&self) -> Option<&Node> {
+        let honest = self.nodes.iter().find(|n| n.judges_honestly);
+        honest.or_else(|| self.nodes.iter().find(|n| n.stake > 0))
     }
 
     /// Name of a hotkey, or its address.

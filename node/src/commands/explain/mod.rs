@@ -33,7 +33,7 @@ pub(crate) struct ExplainArgs {
     /// Window to explain [default: the last].
     #[arg(long)]
     window: Option<u64>,
-    /// Validator whose view is taken, by hotkey or name [default: the first].
+    /// Validator whose view is taken, by hotkey or name [default: the first that keeps to the rules, as in the summary].
     #[arg(long)]
     validator: Option<String>,
     /// JSON on standard output even on a terminal.
@@ -49,9 +49,7 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<()> {
     let peer = events.find(&args.hotkey)?;
     let validator = match &args.validator {
         Some(name) => events.find(name)?.hotkey,
-        None => {
-            events.nodes.iter().find(|n| n.stake > 0).map(|n| n.hotkey).context("the run has no validator")?
-        }
+        None => events.observer().context("the run has no validator")?.hotkey,
     };
     let rounds: Vec<Event> =
         events.rounds.iter().filter(|(by, _)| *by == validator).map(|(_, event)| event.clone()).collect();
