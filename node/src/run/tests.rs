@@ -106,7 +106,7 @@ impl Small {
         self.height.store(window.commit_deadline(0), Ordering::Release);
         let world = self.world();
         validator.read_commitments(&world, 0).unwrap();
-        peers.iter().zip(&objects).for_each(|(peer, object)| peer.reveal(&world, 0, object).unwrap());
+        peers.iter_mut().zip(&objects).for_each(|(peer, object)| peer.reveal(&world, 0, object).unwrap());
         self.height.store(window.record_opens(0), Ordering::Release);
         let mut world = self.world();
         validator.judge(&mut world, 0).unwrap().unwrap();

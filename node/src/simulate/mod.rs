@@ -94,7 +94,7 @@ pub(crate) struct WindowResult {
     pub(crate) train_loss: Option<f64>,
     /// Who led; none where nobody published in time.
     pub(crate) leader: Option<Hotkey>,
-    /// Submissions made, and those that moved θ.
+    /// Submissions put, and those that moved θ.
     pub(crate) submissions: u64,
     pub(crate) accepted: usize,
     #[serde(skip)]
@@ -103,7 +103,7 @@ pub(crate) struct WindowResult {
     pub(crate) theta: String,
     /// Nodes that stand elsewhere than it does.
     pub(crate) apart: Vec<Hotkey>,
-    /// Bytes of the objects that were drafted.
+    /// Bytes of the submissions that were put.
     pub(crate) bytes: u64,
     /// Honest sequences trained on.
     pub(crate) sequences: u64,

@@ -1,5 +1,6 @@
 //! A window of a simulation: the clock moves, and the nodes take the parts of each block, one after the other.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use anyhow::Result;
@@ -53,6 +54,8 @@ pub(super) struct Tally {
 }
 
 impl Simulation {
+    /// Bytes of the submission that each miner put, by its place.
+    put: BTreeMap<usize, u64>,
     /// Runs window `w` to its end: `train → commit → reveal → evaluate → record → apply`.
     pub(crate) fn window(&mut self, w: u64) -> Result<WindowResult> {
         let window = self.run.manifest.window.clone();
@@ -77,7 +80,8 @@ impl Simulation {
         self.watch.at(w, "measuring", (0, 1))?;
         let clock = self.compute.clock().clone();
         clock.during(Phase::Measure, || self.measure(&mut result))?;
-        self.times.close(w, result.submissions, self.compute.device_bytes()?);
+        let made = self.miners.iter().filter(|miner| miner.node.as_ref().is_some_and(|node| node.made(w)));
+        self.times.close(w, made.count() as u64, self.compute.device_bytes()?);
         self.log.payouts(&self.chain)?;
         self.log.window(&result)?;
         Ok(result)
@@ -169,6 +173,8 @@ impl Simulation {
             }
         }
         Ok(moved)
+            // Noted at once: a node that is killed does not know it any more.
+            self.tally.put.extend(node.peer.put(now).map(|bytes| (i, bytes)));
     }
 
     /// Nodes that are killed before `part` come back with nothing but what they kept.
@@ -238,9 +244,8 @@ impl Simulation {
         let miners = self.miners.iter().filter(|m| m.until > w).filter_map(|m| m.node.as_ref());
         let apart = miners.map(|node| &node.peer.follower).chain(followers());
         let apart = apart.filter(|follower| follower.theta().hash != theta).map(|f| f.hotkey()).collect();
-        let sizes = self.miners.iter().filter_map(|miner| miner.node.as_ref()?.sent(w));
-        let (bytes, submissions) = sizes.fold((0, 0), |(bytes, count), size| (bytes + size, count + 1));
-        let Tally { loss, ids, leader, .. } = &self.tally;
+        let Tally { loss, ids, leader, put, .. } = &self.tally;
+        let (bytes, submissions) = (put.values().sum(), put.len() as u64);
         #[allow(clippy::cast_precision_loss)] // a number of sequences
         let train_loss = (!ids.is_empty()).then(|| loss / ids.len() as f64);
         Ok(WindowResult {
