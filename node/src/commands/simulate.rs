@@ -109,11 +109,11 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
     if summary.interrupted {
         note(format_args!("interrupted after {} of {} windows", summary.windows, settings.windows));
     }
-    let (total, busy) = (started.elapsed().as_secs_f64(), simulation.busy().as_secs_f64());
-    let rest = 100.0 * (1.0 - busy / total.max(1e-9));
+    let (all, measured) = simulation.spent(started.elapsed());
     let peak =
         memory::peak_rss_bytes().map_or(String::new(), |bytes| format!(", {} MB at most", bytes / 1_000_000));
-    note(format_args!("{total:.1} s, {rest:.1} % of them not in forward and backward passes{peak}"));
+    note(format_args!("the run: {all}{peak}"));
+    note(format_args!("its windows, without baseline and held-out losses: {}", all.without(measured)));
     Ok(())
 }
 

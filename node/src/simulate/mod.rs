@@ -57,7 +57,7 @@ use log::Log;
 use node::{Judge, Miner};
 use settings::Settings;
 use spec::{Join, Kind, ValidatorKind};
-use timing::{Times, Timing};
+use timing::{Spent, Times, Timing};
 use watch::Watch;
 use window::Tally;
 
@@ -80,6 +80,8 @@ pub(crate) struct Simulation {
     baseline: Option<Baseline>,
     tally: Tally,
     times: Times,
+    /// Of what only a simulation does: the baseline and held-out losses.
+    measured: Spent,
     log: Log,
     /// Holds what nodes keep on their disks, as long as the simulation lasts.
     disks: Option<tempfile::TempDir>,
@@ -139,6 +141,7 @@ impl Simulation {
             baseline: None,
             tally: Tally::default(),
             times,
+            measured: Spent::default(),
             log: Log::create(out)?,
             disks: None,
             watch: Watch::default(),
@@ -277,9 +280,9 @@ impl Simulation {
         self.watch = watch;
     }
 
-    /// Time spent in forward and backward passes so far.
-    pub(crate) fn busy(&self) -> Duration {
-        self.compute.busy()
+    /// A run that has taken `total` so far; and of that what only a simulation does, the baseline and held-out losses.
+    pub(crate) fn spent(&self, total: Duration) -> (Spent, Spent) {
+        (Spent { total, passes: self.compute.busy() }, self.measured)
     }
 
     /// How long the windows so far took.

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use anyhow::Result;
 use gauntlet::Hotkey;
 
 use super::node::Miner;
 use super::spec::{Kind, ValidatorKind};
+use super::timing::Spent;
 use super::{Simulation, WindowResult};
 use crate::run::World;
 use crate::run::conduct::Honest;
@@ -92,8 +94,12 @@ impl Simulation {
         if let Some(baseline) = &mut self.baseline {
             baseline.step(&self.run, &mut self.compute, &self.tally.ids)?;
         }
-        self.validate(result)
+        self.validate(result)?;
+        let passes = self.compute.busy().saturating_sub(before);
+        self.measured = self.measured.with(Spent { total: started.elapsed(), passes });
+        Ok(())
     }
+        let (started, before) = (Instant::now(), self.compute.busy());
 
     /// Leaders have their turns until a validator has followed the record of window `w`, or the next window ends.
     fn close(&mut self, w: u64) -> Result<()> {
