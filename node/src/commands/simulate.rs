@@ -40,7 +40,7 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
         return plan(args, &settings);
     }
     // A simulation is a function of manifest, seed and program: the machine's GPU has no say unless it is named.
-    let opened = device::open(args.device.device.or_cpu())?;
+    let opened = device::open(args.device.or_cpu())?;
     let cpu = Cpu::new(args.threads, CodePath::Best)?;
     let named = args.named_manifest(&settings)?;
     progress::catch_signals()?;
@@ -127,7 +127,7 @@ fn plan(args: &SimulateArgs, settings: &Settings) -> Result<()> {
     let manifest = named.map_or_else(|| args.manifest_of(settings, &corpus), Ok)?;
     let run = Run::new(manifest, corpus)?;
     let peers = settings.n_peers();
-    let known = device::known(args.device.device.or_cpu());
+    let known = device::known(args.device.or_cpu());
     let device = known.own_memory.then(|| Plan::new(known.footprint, &run, peers, known.free.device));
     let device = device.transpose()?;
     let parameters = run.layout.total();

@@ -10,7 +10,7 @@ use gauntlet_demo::{DemoConfig, Optimizer, Schedule};
 use super::spec::{self, Entry, ValidatorKind};
 use crate::cli::Usage;
 use crate::corpus::{Corpus, DataArgs};
-use crate::device::DeviceArgs;
+use crate::device::Choice;
 use crate::run::manifest::{ChainSection, DataSection, Manifest, ModelSection, PROTOCOL, WindowSection};
 
 /// Peers unless told otherwise.
@@ -67,9 +67,9 @@ pub(crate) struct SimulateArgs {
     /// Threads; 0: one a core. Results do not depend on it.
     #[arg(long, default_value_t = 0)]
     pub(crate) threads: usize,
-    /// Where forward and backward passes are made; without it, or with auto, the CPU.
-    #[command(flatten)]
-    pub(crate) device: DeviceArgs,
+    /// Where forward and backward passes are made: cpu (so does auto), or cuda:N.
+    #[arg(long, value_name = "DEVICE", default_value_t = Choice::Cpu)]
+    pub(crate) device: Choice,
     /// Print the memory it would take, simulate nothing.
     #[arg(long)]
     pub(crate) plan: bool,
