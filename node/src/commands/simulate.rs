@@ -32,7 +32,8 @@ pub(crate) const SUMMARY: &str = "summary.json";
 const TIMING: &str = "timing.json";
 
 /// What to do where a run does not fit the machine's memory.
-const REMEDY: &str = "lower --peers or --windows, keep objects in files with --keep-objects, or choose a smaller --preset";
+const REMEDY: &str =
+    "lower --peers or --windows, keep objects in files with --keep-objects, or choose a smaller --preset";
 
 pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
     let settings = args.settings()?;
@@ -85,7 +86,7 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
         if progress::stopped() {
             break;
         }
-        let result = simulation.window(w)?;
+        let Some(result) = simulation.window(w)? else { break };
         match &table {
             Some(table) => table.borrow_mut().window(&simulation, &result)?,
             None => output::text(&format!("{}\n", serde_json::to_string(&result)?))?,

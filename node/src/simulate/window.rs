@@ -11,6 +11,7 @@ use super::node::Miner;
 use super::spec::{Kind, ValidatorKind};
 use super::timing::Spent;
 use super::{Simulation, WindowResult};
+use crate::progress;
 use crate::run::World;
 use crate::run::conduct::Honest;
 use crate::run::miner_node::MinerNode;
@@ -53,13 +54,14 @@ pub(super) struct Tally {
     loss: f64,
     ids: Vec<u64>,
     leader: Option<Hotkey>,
+    /// Bytes of the submission that each miner put, by its place.
+    put: BTreeMap<usize, u64>,
 }
 
 impl Simulation {
-    /// Bytes of the submission that each miner put, by its place.
-    put: BTreeMap<usize, u64>,
-    /// Runs window `w` to its end: `train → commit → reveal → evaluate → record → apply`.
-    pub(crate) fn window(&mut self, w: u64) -> Result<WindowResult> {
+    /// Runs window `w` to its end: `train → commit → reveal → evaluate → record → apply`. None where the user stopped it
+    /// while miners trained: nobody has shown anything of the window, so the run ends with the one before.
+    pub(crate) fn window(&mut self, w: u64) -> Result<Option<WindowResult>> {
         let window = self.run.manifest.window.clone();
         self.tally = Tally { window: w, ..Tally::default() };
         self.advance_to(window.opens(w));
@@ -68,6 +70,9 @@ impl Simulation {
         }
         // Who can only now follow what was missed can still train.
         while self.block(&Part::ALL)? {}
+        if progress::stopped() {
+            return Ok(None);
+        }
         self.enlist(w + 1)?;
         self.advance_to(window.opens(w + 1));
         self.block(&CLOSING)?;
@@ -86,11 +91,12 @@ impl Simulation {
         self.times.close(w, made.count() as u64, self.compute.device_bytes()?);
         self.log.payouts(&self.chain)?;
         self.log.window(&result)?;
-        Ok(result)
+        Ok(Some(result))
     }
 
     /// The baseline's step on the sequences of the window, and what both models have learned.
     fn measure(&mut self, result: &mut WindowResult) -> Result<()> {
+        let (started, before) = (Instant::now(), self.compute.busy());
         if let Some(baseline) = &mut self.baseline {
             baseline.step(&self.run, &mut self.compute, &self.tally.ids)?;
         }
@@ -99,7 +105,6 @@ impl Simulation {
         self.measured = self.measured.with(Spent { total: started.elapsed(), passes });
         Ok(())
     }
-        let (started, before) = (Instant::now(), self.compute.busy());
 
     /// Leaders have their turns until a validator has followed the record of window `w`, or the next window ends.
     fn close(&mut self, w: u64) -> Result<()> {
@@ -156,6 +161,9 @@ impl Simulation {
         }
         for (done, &i) in self.order.iter().enumerate() {
             if part == Part::Train {
+                if progress::stopped() {
+                    break;
+                }
                 self.watch.at(now, "training", (done, self.order.len()))?;
             }
             let Miner { name, kind, node, budget, until, .. } = &mut self.miners[i];
@@ -165,6 +173,8 @@ impl Simulation {
             };
             let mut happened = Vec::new();
             node.take(&mut world!(self), block, part, &mut happened)?;
+            // Noted at once: a node that is killed does not know it any more.
+            self.tally.put.extend(node.peer.put(now).map(|bytes| (i, bytes)));
             for event in happened {
                 match event {
                     Happened::Followed { .. } => moved = true,
@@ -179,8 +189,6 @@ impl Simulation {
             }
         }
         Ok(moved)
-            // Noted at once: a node that is killed does not know it any more.
-            self.tally.put.extend(node.peer.put(now).map(|bytes| (i, bytes)));
     }
 
     /// Nodes that are killed before `part` come back with nothing but what they kept.
