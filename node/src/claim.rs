@@ -60,7 +60,9 @@ impl Claim {
                     return Self::locked(&folder, leftovers, made);
                 }
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(error).with_context(|| format!("cannot create {}", folder.display())),
+                Err(error) => {
+                    return Err(error).with_context(|| format!("cannot create {}", folder.display()));
+                }
             }
         }
         bail!("{}: full; name a folder with --out", root.display())

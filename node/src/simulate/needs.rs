@@ -128,7 +128,8 @@ mod tests {
     fn what_lies_in_folders_or_twice_is_counted_so() {
         let run = tiny_run();
         let in_folders = Settings { keep_objects: true, ..settings("honest:4", 10) };
-        let (memory, folders) = (HostMemory::new(&run, &settings("honest:4", 10)), HostMemory::new(&run, &in_folders));
+        let (memory, folders) =
+            (HostMemory::new(&run, &settings("honest:4", 10)), HostMemory::new(&run, &in_folders));
         assert_eq!(folders, HostMemory { bucket_bytes: 0, ..memory });
         assert_eq!(folders.total(), folders.model_bytes + folders.history_bytes);
         let twofold = HostMemory::new(&run, &settings("honest:3,twoface", 10));
