@@ -3,6 +3,7 @@
 
 mod allocator;
 mod chain;
+mod claim;
 mod cli;
 mod commands;
 mod corpus;

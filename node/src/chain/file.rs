@@ -105,7 +105,8 @@ fn create(tx: &Transaction<'_>, path: &Path, rules: &LedgerRules, clock: &Clock)
     tx.pragma_update(None, "user_version", SCHEMA).map_err(database)?;
     let text = serde_json::to_string(rules).map_err(|e| file(e.to_string()))?;
     let genesis = match clock {
-        Clock::Wall(now) => now(),
+        // Stores stamp whole seconds: between blocks, too, nothing of one is lost.
+        Clock::Wall(now) => now().div_ceil(1000).saturating_mul(1000),
         Clock::Virtual { .. } => 0,
     };
     for (key, value) in [("rules", text.clone()), ("clock", kind(clock)), ("genesis_ms", genesis.to_string())]

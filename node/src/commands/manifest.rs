@@ -151,6 +151,7 @@ mod tests {
             let manifest = of_flags("byte-1m", 32, (lr, windows), seed, &corpus);
             let text = written(path, &manifest).unwrap();
             assert_eq!(Manifest::parse(path, &text).unwrap(), manifest);
+            assert!(text.contains("\nmin_gather = 3\n"), "the protocol's: {text}");
         }
         // A rule that the text does not carry.
         let mut other = of_flags("byte-1m", 32, (4e-3, 100), 42, &corpus);

@@ -2,12 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, anyhow, bail};
+use anyhow::{Result, anyhow, bail};
 use clap::Args;
 use gauntlet_model::engine::Mode;
 use gauntlet_model::engine::cpu::Path as CodePath;
 use serde_json::json;
 
+use crate::claim::{Claim, Leftovers};
 use crate::cli::Usage;
 use crate::device::{self, Devices, DevicesArgs, Others, Place, Products, Together};
 use crate::fit::Recompute;
@@ -51,15 +52,13 @@ pub(crate) fn run(args: &TrainArgs) -> Result<()> {
     }
     args.devices.devices.share(settings.batch)?;
     args.devices.devices.fix_order();
-    let out = match &args.out {
-        Some(out) => out.clone(),
-        None => next_free(Path::new("runs"), "train")?,
-    };
+    let claim = Claim::new(args.out.as_deref(), "train", Leftovers::Keep)?;
+    let out = claim.folder();
     if !args.resume && (out.join(SETTINGS).exists() || out.join("checkpoints").exists()) {
         bail!("{}: holds a run already; add --resume to go on with it or name another --out", out.display());
     }
     progress::catch_signals()?;
-    let training = Training { args, settings, out };
+    let training = Training { args, settings, claim };
     device::run_together((&args.devices.devices, Products::Auto), args.threads, CodePath::Best, training)
 }
 
@@ -67,21 +66,17 @@ pub(crate) fn run(args: &TrainArgs) -> Result<()> {
 struct Training<'a> {
     args: &'a TrainArgs,
     settings: Settings,
-    out: PathBuf,
+    claim: Claim,
 }
 
 impl Together for Training<'_> {
     type Out = ();
 
     fn on<P: Place>(self, first: P, others: Option<Others<P>>) -> Result<()> {
-        let Self { args, settings, out } = self;
-        std::fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
+        let Self { args, settings, claim } = self;
+        let out = claim.folder();
         let shown = if output::wants_json(args.json) { Shown::Json } else { Shown::Bar };
-        let opened = Run::open(&out, settings, args.resume, (first, others), shown);
-        let mut run = opened.inspect_err(|_| {
-            // Succeeds only where nothing was put into it.
-            let _ = std::fs::remove_dir(&out);
-        })?;
+        let mut run = Run::open(out, settings, args.resume, (first, others), shown)?;
         files::write(&out.join(SETTINGS), &toml::to_string(run.settings())?)?;
         run.greet();
         let summary = run.train()?;
@@ -141,15 +136,4 @@ fn plan(settings: &Settings, devices: &Devices) -> Result<()> {
         "peak_rss_bytes": peak_rss_bytes(),
     });
     output::text(&format!("{plan:#}\n"))
-}
-
-/// `runs/train-001` and so on.
-pub(super) fn next_free(root: &Path, name: &str) -> Result<PathBuf> {
-    for i in 1..10_000 {
-        let folder = root.join(format!("{name}-{i:03}"));
-        if !folder.exists() {
-            return Ok(folder);
-        }
-    }
-    bail!("{}: full; name a folder with --out", root.display())
 }

@@ -92,10 +92,10 @@ impl MinerNode {
         self.disk
     }
 
-    /// Bytes of the object it made for window `w`; none where it made none.
-    pub(crate) fn sent(&self, w: u64) -> Option<u64> {
-        let work = self.work.as_ref().filter(|work| work.window == w)?;
-        work.draft.as_ref().map(|draft| draft.object.len() as u64).filter(|size| *size > 0)
+    /// Whether it made an object for window `w`: copies are made when others can be read.
+    pub(crate) fn made(&self, w: u64) -> bool {
+        let work = self.work.as_ref().filter(|work| work.window == w);
+        work.and_then(|work| work.draft.as_ref()).is_some_and(|draft| !draft.object.is_empty())
     }
 
     /// Keeps where it stands, and what it made last.

@@ -22,13 +22,15 @@ pub(crate) struct Peer {
     momentum: Momentum,
     /// The window of the last submission, until it is known whether its record lists it.
     unsettled: Option<u64>,
+    /// Window and bytes of the object that this process put last.
+    put: Option<(u64, u64)>,
 }
 
 impl Peer {
     /// A miner at `follower`'s place, with momentum 0.
     pub(crate) fn new(world: &World<'_>, identity: Identity, follower: Follower) -> Result<Self> {
         let momentum = world.compute.momentum(&world.run.demo, &world.run.format)?;
-        Ok(Self { identity, follower, momentum, unsettled: None })
+        Ok(Self { identity, follower, momentum, unsettled: None, put: None })
     }
 
     pub(crate) fn hotkey(&self) -> Hotkey {
@@ -113,8 +115,15 @@ impl Peer {
     }
 
     /// Puts the object itself, once its commitment can no longer be used by anyone.
-    pub(crate) fn reveal(&self, world: &World<'_>, w: u64, object: &[u8]) -> Result<()> {
-        world.put(&self.hotkey(), &world.run.keys.submission(w, &self.hotkey()), object)
+    pub(crate) fn reveal(&mut self, world: &World<'_>, w: u64, object: &[u8]) -> Result<()> {
+        world.put(&self.hotkey(), &world.run.keys.submission(w, &self.hotkey()), object)?;
+        self.put = Some((w, object.len() as u64));
+        Ok(())
+    }
+
+    /// Bytes of the object that this process put for window `w`; none where it put none.
+    pub(crate) fn put(&self, w: u64) -> Option<u64> {
+        self.put.filter(|(window, _)| *window == w).map(|(_, bytes)| bytes)
     }
 
     /// Tells the momentum whether the record of the last submission lists it; whether it did. Call after following. What

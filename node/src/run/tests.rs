@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use gauntlet::State;
 use gauntlet::record::SignedRecord;
+use gauntlet_demo::Optimizer;
 use gauntlet_model::engine::cpu::{Cpu, Path as CodePath};
 
 use super::compute::Compute;
@@ -69,7 +70,10 @@ impl Small {
     /// With more nodes: validators where they have stake. Validator 3 has 5.
     fn staked(seed: u64, more: &[(u8, u64)]) -> Self {
         let corpus = DataArgs::default().open(Path::new(""), 1, 32).unwrap();
-        let manifest = of_flags("byte-1m", 32, (1e-3, 10), seed, &corpus);
+        let mut manifest = of_flags("byte-1m", 32, (1e-3, 10), seed, &corpus);
+        if let Optimizer::Demo(demo) = &mut manifest.optimizer {
+            demo.min_gather = 1;
+        }
         let run = Run::new(manifest, corpus).unwrap();
         let cpu = Cpu::new(1, CodePath::Best).unwrap();
         let compute = Compute::new(cpu, &run.config, 32).unwrap();
@@ -123,7 +127,7 @@ impl Small {
         self.height.store(window.commit_deadline(0), Ordering::Release);
         let world = self.world();
         validator.read_commitments(&world, 0).unwrap();
-        peers.iter().zip(&objects).for_each(|(peer, object)| peer.reveal(&world, 0, object).unwrap());
+        peers.iter_mut().zip(&objects).for_each(|(peer, object)| peer.reveal(&world, 0, object).unwrap());
         self.height.store(window.record_opens(0), Ordering::Release);
         let mut world = self.world();
         validator.judge(&mut world, 0).unwrap().unwrap();

@@ -2,7 +2,7 @@
 //! the window that ran it); and each validator's state.
 
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
@@ -32,13 +32,11 @@ pub(crate) struct Met {
     pub(crate) speed: f64,
 }
 
-/// Writes the file, and remembers what a summary is made of.
+/// Writes the files, and remembers what a summary is made of.
 pub(crate) struct Log {
-    path: PathBuf,
-    file: BufWriter<File>,
+    file: Lines,
     /// `facts.jsonl`: what each round was judged by, so that anyone can judge it again.
-    facts: BufWriter<File>,
-    facts_path: PathBuf,
+    facts: Lines,
     states: PathBuf,
     pub(crate) nodes: Vec<Met>,
     /// Events of each validator's rounds.
@@ -47,6 +45,34 @@ pub(crate) struct Log {
     pub(crate) troubles: Vec<(u64, String, String)>,
     /// The last epoch that is in the file.
     epoch: u64,
+}
+
+/// A file of JSON lines, to which what a window came to is added at once.
+struct Lines {
+    path: PathBuf,
+    file: File,
+    /// Lines of the window that is open.
+    open: Vec<u8>,
+}
+
+impl Lines {
+    fn create(path: PathBuf) -> Result<Self> {
+        let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
+        Ok(Self { path, file, open: Vec::new() })
+    }
+
+    fn add(&mut self, line: &impl Serialize) -> Result<()> {
+        serde_json::to_writer(&mut self.open, line)
+            .with_context(|| format!("cannot write {}", self.path.display()))?;
+        self.open.push(b'\n');
+        Ok(())
+    }
+
+    fn write(&mut self) -> Result<()> {
+        let written = self.file.write_all(&self.open);
+        self.open.clear();
+        written.with_context(|| format!("cannot write {}", self.path.display()))
+    }
 }
 
 /// A validator's event with its window.
@@ -58,24 +84,17 @@ struct Line<'a> {
 }
 
 impl Log {
-    /// Creates the file in `out`.
+    /// Creates the files in `out`.
     pub(crate) fn create(out: &Path) -> Result<Self> {
-        let path = out.join(EVENTS);
-        let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
-        let facts_path = out.join(FACTS);
-        let facts =
-            File::create(&facts_path).with_context(|| format!("cannot create {}", facts_path.display()))?;
+        let (file, facts) = (Lines::create(out.join(EVENTS))?, Lines::create(out.join(FACTS))?);
         let states = out.join("states");
         std::fs::create_dir_all(&states).with_context(|| format!("cannot create {}", states.display()))?;
         let (nodes, events, windows, troubles) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let (file, facts) = (BufWriter::new(file), BufWriter::new(facts));
-        Ok(Self { path, file, facts, facts_path, states, nodes, events, windows, troubles, epoch: 0 })
+        Ok(Self { file, facts, states, nodes, events, windows, troubles, epoch: 0 })
     }
 
     fn line(&mut self, line: &impl Serialize) -> Result<()> {
-        let cannot = || format!("cannot write {}", self.path.display());
-        serde_json::to_writer(&mut self.file, line).with_context(cannot)?;
-        self.file.write_all(b"\n").with_context(cannot)
+        self.file.add(line)
     }
 
     /// A node of the run.
@@ -112,9 +131,7 @@ impl Log {
 
     /// A round of a validator.
     fn judged(&mut self, validator: Hotkey, judged: &Judged) -> Result<()> {
-        let cannot = || format!("cannot write {}", self.facts_path.display());
-        serde_json::to_writer(&mut self.facts, &judged.facts).with_context(cannot)?;
-        self.facts.write_all(b"\n").with_context(cannot)?;
+        self.facts.add(&judged.facts)?;
         for event in &judged.finished.events {
             self.line(&Line { validator: ss58::encode(&validator), event })?;
             self.events.push((validator, event.clone()));
@@ -208,9 +225,9 @@ impl Log {
         crate::files::write(&path, state.to_bytes()?)
     }
 
-    /// Everything is in the file.
+    /// All that happened is in the files: facts first, so that a program that is killed leaves none out.
     pub(crate) fn flush(&mut self) -> Result<()> {
-        self.facts.flush().with_context(|| format!("cannot write {}", self.facts_path.display()))?;
-        self.file.flush().with_context(|| format!("cannot write {}", self.path.display()))
+        self.facts.write()?;
+        self.file.write()
     }
 }

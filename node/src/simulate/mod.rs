@@ -16,6 +16,7 @@ mod baseline;
 pub(crate) mod behaviours;
 pub(crate) mod buckets;
 pub(crate) mod log;
+pub(crate) mod needs;
 pub(crate) mod node;
 mod report;
 pub(crate) mod settings;
@@ -56,7 +57,7 @@ use log::Log;
 use node::{Judge, Miner};
 use settings::Settings;
 use spec::{Join, Kind, ValidatorKind};
-use timing::{Times, Timing};
+use timing::{Spent, Times, Timing};
 use watch::Watch;
 use window::Tally;
 
@@ -79,6 +80,8 @@ pub(crate) struct Simulation {
     baseline: Option<Baseline>,
     tally: Tally,
     times: Times,
+    /// Of what only a simulation does: the baseline and held-out losses.
+    measured: Spent,
     log: Log,
     /// Holds what nodes keep on their disks, as long as the simulation lasts.
     disks: Option<tempfile::TempDir>,
@@ -93,7 +96,7 @@ pub(crate) struct WindowResult {
     pub(crate) train_loss: Option<f64>,
     /// Who led; none where nobody published in time.
     pub(crate) leader: Option<Hotkey>,
-    /// Submissions made, and those that moved θ.
+    /// Submissions put, and those that moved θ.
     pub(crate) submissions: u64,
     pub(crate) accepted: usize,
     #[serde(skip)]
@@ -102,7 +105,7 @@ pub(crate) struct WindowResult {
     pub(crate) theta: String,
     /// Nodes that stand elsewhere than it does.
     pub(crate) apart: Vec<Hotkey>,
-    /// Bytes of the objects that were drafted.
+    /// Bytes of the submissions that were put.
     pub(crate) bytes: u64,
     /// Honest sequences trained on.
     pub(crate) sequences: u64,
@@ -138,6 +141,7 @@ impl Simulation {
             baseline: None,
             tally: Tally::default(),
             times,
+            measured: Spent::default(),
             log: Log::create(out)?,
             disks: None,
             watch: Watch::default(),
@@ -146,6 +150,8 @@ impl Simulation {
             simulation.baseline = Some(Baseline::new(&simulation.compute, &simulation.initial)?);
         }
         simulation.enrol(settings)?;
+        // Who takes part can be read from the beginning.
+        simulation.log.flush()?;
         Ok(simulation)
     }
 
@@ -274,9 +280,9 @@ impl Simulation {
         self.watch = watch;
     }
 
-    /// Time spent in forward and backward passes so far.
-    pub(crate) fn busy(&self) -> Duration {
-        self.compute.busy()
+    /// A run that has taken `total` so far; and of that what only a simulation does, the baseline and held-out losses.
+    pub(crate) fn spent(&self, total: Duration) -> (Spent, Spent) {
+        (Spent { total, passes: self.compute.busy() }, self.measured)
     }
 
     /// How long the windows so far took.

@@ -10,7 +10,7 @@ use gauntlet_demo::{DemoConfig, Optimizer, Schedule};
 use super::spec::{self, Entry, ValidatorKind};
 use crate::cli::Usage;
 use crate::corpus::{Corpus, DataArgs};
-use crate::device::DeviceArgs;
+use crate::device::Choice;
 use crate::run::manifest::{ChainSection, DataSection, Manifest, ModelSection, PROTOCOL, WindowSection};
 
 /// Peers unless told otherwise.
@@ -67,9 +67,9 @@ pub(crate) struct SimulateArgs {
     /// Threads; 0: one a core. Results do not depend on it.
     #[arg(long, default_value_t = 0)]
     pub(crate) threads: usize,
-    /// Where forward and backward passes are made; without it, or with auto, the CPU.
-    #[command(flatten)]
-    pub(crate) device: DeviceArgs,
+    /// Where forward and backward passes are made: cpu (so does auto), or cuda:N.
+    #[arg(long, value_name = "DEVICE", default_value_t = Choice::Cpu)]
+    pub(crate) device: Choice,
     /// Print the memory it would take, simulate nothing.
     #[arg(long)]
     pub(crate) plan: bool,
@@ -91,6 +91,20 @@ pub(crate) struct Settings {
     pub(crate) seed: u64,
     pub(crate) keep_objects: bool,
     pub(crate) baseline: bool,
+}
+
+impl Settings {
+    /// Miners, whenever they join.
+    pub(crate) fn n_peers(&self) -> usize {
+        self.peers.iter().map(|entry| entry.count).sum()
+    }
+
+    /// Submissions that make a step at least: the protocol's number, or fewer where not so many peers are honest from the
+    /// first window to the last, so that runs of one or two learn too.
+    fn min_gather(&self) -> usize {
+        let always = self.peers.iter().filter(|entry| entry.kind.is_always_honest());
+        always.map(|entry| entry.count).sum::<usize>().clamp(1, DemoConfig::default().min_gather)
+    }
 }
 
 impl SimulateArgs {
@@ -132,24 +146,28 @@ impl SimulateArgs {
     }
 
     /// The manifest that is named, if one is. Refuses what no text can mend, before any is prepared.
-    pub(crate) fn named_manifest(&self) -> Result<Option<Manifest>> {
+    pub(crate) fn named_manifest(&self, settings: &Settings) -> Result<Option<Manifest>> {
         if let Some(path) = &self.manifest {
             return Manifest::read(path).map(Some);
         }
         let none = Digest([0; 32]).to_string();
         let data = DataSection { hash: none.clone(), tokenizer: none, vocab: 256, eos: 0, seq: self.seq };
-        self.of_data(data).check().map(|()| None)
+        self.of_data(settings, data).check().map(|()| None)
     }
 
     /// The manifest of these flags.
-    pub(crate) fn manifest_of(&self, corpus: &Corpus) -> Result<Manifest> {
-        let manifest = self.of_data(DataSection::of(corpus, self.seq));
+    pub(crate) fn manifest_of(&self, settings: &Settings, corpus: &Corpus) -> Result<Manifest> {
+        let manifest = self.of_data(settings, DataSection::of(corpus, self.seq));
         manifest.check()?;
         Ok(manifest)
     }
 
-    fn of_data(&self, data: DataSection) -> Manifest {
-        of_section(&self.preset, (self.lr, self.windows), self.seed, data)
+    fn of_data(&self, settings: &Settings, data: DataSection) -> Manifest {
+        let mut manifest = of_section(&self.preset, (self.lr, self.windows), self.seed, data);
+        if let Optimizer::Demo(demo) = &mut manifest.optimizer {
+            demo.min_gather = settings.min_gather();
+        }
+        manifest
     }
 }
 
@@ -172,9 +190,37 @@ fn of_section(preset: &str, (lr, windows): (f64, u64), seed: u64, data: DataSect
         name: "simulation".into(),
         model: ModelSection { preset: preset.into(), seed },
         data,
-        optimizer: Optimizer::Demo(DemoConfig { schedule, min_gather: 1, ..DemoConfig::default() }),
+        optimizer: Optimizer::Demo(DemoConfig { schedule, ..DemoConfig::default() }),
         window: WindowSection::default(),
         gauntlet: rules,
         chain: ChainSection::default(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn few_peers_make_a_step_too() {
+        let of = |peers: &str| Settings {
+            peers: spec::peers(peers).unwrap(),
+            validators: Vec::new(),
+            stakes: Vec::new(),
+            windows: 1,
+            sequences: 1,
+            seed: 1,
+            keep_objects: false,
+            baseline: false,
+        };
+        for (peers, expected) in [
+            (PEERS, 3),
+            ("3", 3),
+            ("honest:2,offline@4", 3),
+            ("honest:2,joiner@9,leaver@3,lazy*2", 2),
+            ("lazy", 1),
+        ] {
+            assert_eq!(of(peers).min_gather(), expected, "{peers}");
+        }
     }
 }

@@ -370,6 +370,11 @@ impl Kind {
             Self::Honest | Self::Joiner(..) | Self::Leaver(_) | Self::Offline(_) | Self::Restart(..)
         )
     }
+
+    /// Whether it is so from the first window to the last.
+    pub(crate) fn is_always_honest(&self) -> bool {
+        self.is_honest() && !matches!(self, Self::Joiner(..) | Self::Leaver(_))
+    }
 }
 
 /// Reads `--validators`: a number, or a list of [`known_validators`].

@@ -28,7 +28,7 @@ fn nodes_on_a_device_hold_the_theta_that_the_cpu_gives() {
     let mut simulation = Simulation::new(&settings, run, compute, out.path()).unwrap();
     let mut thetas = Vec::new();
     for w in 0..settings.windows {
-        let result = simulation.window(w).unwrap();
+        let result = simulation.window(w).unwrap().unwrap();
         assert!(result.apart.is_empty() && result.accepted >= 2, "{result:?}");
         assert!(result.train_loss.is_some() && result.validation.is_some() && result.baseline.is_some());
         thetas.push(result.theta);

@@ -1,9 +1,39 @@
 //! `timing.json`: how long each phase took, what a device's memory held. Not in `summary.json`, which is the same
 //! whenever a run is repeated.
 
+use std::fmt;
+use std::time::Duration;
+
 use serde::Serialize;
 
 use crate::run::stopwatch::{Seconds, Stopwatch};
+
+/// Time, and how much of it went into forward and backward passes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Spent {
+    pub(crate) total: Duration,
+    pub(crate) passes: Duration,
+}
+
+impl Spent {
+    pub(crate) fn with(self, more: Self) -> Self {
+        Self { total: self.total + more.total, passes: self.passes + more.passes }
+    }
+
+    /// What is left without a part of it.
+    pub(crate) fn without(self, part: Self) -> Self {
+        let total = self.total.saturating_sub(part.total);
+        Self { total, passes: self.passes.saturating_sub(part.passes) }
+    }
+}
+
+impl fmt::Display for Spent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let total = self.total.as_secs_f64();
+        let rest = 100.0 * (1.0 - self.passes.as_secs_f64() / total.max(1e-9));
+        write!(f, "{total:.1} s, {rest:.1} % of them not in forward and backward passes")
+    }
+}
 
 /// Collects the times of a simulation.
 pub(crate) struct Times {
@@ -105,6 +135,20 @@ impl Times {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_only_a_simulation_does_is_taken_from_time_and_passes() {
+        let spent =
+            |total, passes| Spent { total: Duration::from_secs(total), passes: Duration::from_secs(passes) };
+        let (run, measured) = (spent(200, 184), spent(30, 30).with(spent(30, 30)));
+        assert_eq!(run.to_string(), "200.0 s, 8.0 % of them not in forward and backward passes");
+        assert_eq!(run.without(measured), spent(140, 124));
+        assert_eq!(
+            run.without(measured).to_string(),
+            "140.0 s, 11.4 % of them not in forward and backward passes"
+        );
+        assert_eq!(measured.without(run), spent(0, 0));
+    }
 
     #[test]
     fn means_leave_the_first_window_out_and_count_each_validators_peers() {

@@ -1,13 +1,17 @@
 //! A window of a simulation: the clock moves, and the nodes take the parts of each block, one after the other.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use anyhow::Result;
 use gauntlet::Hotkey;
 
 use super::node::Miner;
 use super::spec::{Kind, ValidatorKind};
+use super::timing::Spent;
 use super::{Simulation, WindowResult};
+use crate::progress;
 use crate::run::World;
 use crate::run::conduct::Honest;
 use crate::run::miner_node::MinerNode;
@@ -50,11 +54,14 @@ pub(super) struct Tally {
     loss: f64,
     ids: Vec<u64>,
     leader: Option<Hotkey>,
+    /// Bytes of the submission that each miner put, by its place.
+    put: BTreeMap<usize, u64>,
 }
 
 impl Simulation {
-    /// Runs window `w` to its end: `train → commit → reveal → evaluate → record → apply`.
-    pub(crate) fn window(&mut self, w: u64) -> Result<WindowResult> {
+    /// Runs window `w` to its end: `train → commit → reveal → evaluate → record → apply`. None where the user stopped it
+    /// while miners trained: nobody has shown anything of the window, so the run ends with the one before.
+    pub(crate) fn window(&mut self, w: u64) -> Result<Option<WindowResult>> {
         let window = self.run.manifest.window.clone();
         self.tally = Tally { window: w, ..Tally::default() };
         self.advance_to(window.opens(w));
@@ -63,6 +70,9 @@ impl Simulation {
         }
         // Who can only now follow what was missed can still train.
         while self.block(&Part::ALL)? {}
+        if progress::stopped() {
+            return Ok(None);
+        }
         self.enlist(w + 1)?;
         self.advance_to(window.opens(w + 1));
         self.block(&CLOSING)?;
@@ -77,18 +87,23 @@ impl Simulation {
         self.watch.at(w, "measuring", (0, 1))?;
         let clock = self.compute.clock().clone();
         clock.during(Phase::Measure, || self.measure(&mut result))?;
-        self.times.close(w, result.submissions, self.compute.device_bytes()?);
+        let made = self.miners.iter().filter(|miner| miner.node.as_ref().is_some_and(|node| node.made(w)));
+        self.times.close(w, made.count() as u64, self.compute.device_bytes()?);
         self.log.payouts(&self.chain)?;
         self.log.window(&result)?;
-        Ok(result)
+        Ok(Some(result))
     }
 
     /// The baseline's step on the sequences of the window, and what both models have learned.
     fn measure(&mut self, result: &mut WindowResult) -> Result<()> {
+        let (started, before) = (Instant::now(), self.compute.busy());
         if let Some(baseline) = &mut self.baseline {
             baseline.step(&self.run, &mut self.compute, &self.tally.ids)?;
         }
-        self.validate(result)
+        self.validate(result)?;
+        let passes = self.compute.busy().saturating_sub(before);
+        self.measured = self.measured.with(Spent { total: started.elapsed(), passes });
+        Ok(())
     }
 
     /// Leaders have their turns until a validator has followed the record of window `w`, or the next window ends.
@@ -146,6 +161,9 @@ impl Simulation {
         }
         for (done, &i) in self.order.iter().enumerate() {
             if part == Part::Train {
+                if progress::stopped() {
+                    break;
+                }
                 self.watch.at(now, "training", (done, self.order.len()))?;
             }
             let Miner { name, kind, node, budget, until, .. } = &mut self.miners[i];
@@ -155,6 +173,8 @@ impl Simulation {
             };
             let mut happened = Vec::new();
             node.take(&mut world!(self), block, part, &mut happened)?;
+            // Noted at once: a node that is killed does not know it any more.
+            self.tally.put.extend(node.peer.put(now).map(|bytes| (i, bytes)));
             for event in happened {
                 match event {
                     Happened::Followed { .. } => moved = true,
@@ -241,9 +261,8 @@ impl Simulation {
         let miners = self.miners.iter().filter(|m| m.until > w).filter_map(|m| m.node.as_ref());
         let apart = miners.map(|node| &node.peer.follower).chain(followers());
         let apart = apart.filter(|follower| follower.theta().hash != theta).map(|f| f.hotkey()).collect();
-        let sizes = self.miners.iter().filter_map(|miner| miner.node.as_ref()?.sent(w));
-        let (bytes, submissions) = sizes.fold((0, 0), |(bytes, count), size| (bytes + size, count + 1));
-        let Tally { loss, ids, leader, .. } = &self.tally;
+        let Tally { loss, ids, leader, put, .. } = &self.tally;
+        let (bytes, submissions) = (put.values().sum(), put.len() as u64);
         #[allow(clippy::cast_precision_loss)] // a number of sequences
         let train_loss = (!ids.is_empty()).then(|| loss / ids.len() as f64);
         Ok(WindowResult {

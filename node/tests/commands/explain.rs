@@ -1,10 +1,12 @@
 //! `gauntlet explain` accounts for all that was paid, and finds whatever was changed afterwards.
 
+use std::io::{BufRead, BufReader};
 use std::path::Path;
+use std::process::Stdio;
 
 use serde_json::{Value, json};
 
-use crate::{Place, run, stderr};
+use crate::{Place, assert_fails, command, fails, run, stderr};
 
 /// A small run whose owner burns a quarter; gives its summary.
 fn simulate(folder: &Path, args: &[&str]) -> Value {
@@ -14,8 +16,10 @@ fn simulate(folder: &Path, args: &[&str]) -> Value {
     let text = std::fs::read_to_string(&path).unwrap();
     let owner = format!("[chain.ledger]\nowner = \"{}\"", "07".repeat(32));
     let burn = "profile = \"paper\"\n[gauntlet.incentive]\nburn = 0.25";
+    let few = "min_gather = 1";
     let changed = text.replace("[chain.ledger]", &owner).replace("profile = \"paper\"", burn);
-    assert!(changed.contains(&owner) && changed.contains(burn));
+    let changed = changed.replace("min_gather = 3", few);
+    assert!(changed.contains(&owner) && changed.contains(burn) && changed.contains(few));
     std::fs::write(&path, changed).unwrap();
     let out_text = out.display().to_string();
     let small =
@@ -236,6 +240,7 @@ fn runs_in_which_much_goes_wrong_are_accounted_for() {
         let (code, stderr, said) = explain(&place.path("run"), node["name"].as_str().unwrap());
         assert_eq!((code, &said["accounted"]), (Some(0), &json!(true)), "{stderr}");
         assert_eq!(said["balance"], node["balance"]);
+        assert_eq!(said["validator"], summary["validators"][1]["hotkey"], "the first equivocates");
     }
 }
 
@@ -251,4 +256,84 @@ fn payouts_are_in_the_file_when_they_are_made() {
     assert_eq!(windows, 2);
     let last = kinds.iter().rposition(|kind| *kind == "window").unwrap();
     assert!(kinds.iter().rposition(|kind| *kind == "epoch").unwrap() < last);
+}
+
+/// Where the lines of a window end, in a file of events.
+fn ends(events: &[u8]) -> Vec<usize> {
+    let mut at = 0;
+    let lines = events.split_inclusive(|byte| *byte == b'\n').map(|line| {
+        at += line.len();
+        (at, line)
+    });
+    let is_window = |line: &[u8]| serde_json::from_slice::<Value>(line).unwrap()["kind"] == "window";
+    lines.filter(|(_, line)| is_window(line)).map(|(at, _)| at).collect()
+}
+
+#[test]
+fn a_run_that_broke_off_is_explained_up_to_its_last_whole_window() {
+    let place = Place::new();
+    simulate(&place.path(""), &["--peers", "honest:3,signflip", "--windows", "9"]);
+    let (folder, said_by) = (place.path("run"), |events: &[u8], facts: &[u8]| {
+        std::fs::write(place.path("run/events.jsonl"), events).unwrap();
+        std::fs::write(place.path("run/facts.jsonl"), facts).unwrap();
+        run(&["explain", "honest-1", "--run", &place.arg("run"), "--json"])
+    });
+    std::fs::remove_file(folder.join("summary.json")).unwrap();
+    let [events, facts] =
+        ["events.jsonl", "facts.jsonl"].map(|name| std::fs::read(folder.join(name)).unwrap());
+    let ends = ends(&events);
+    assert_eq!(ends.len(), 9);
+    for window in [0, 4, 7] {
+        let (end, next) = (ends[window], ends[window + 1]);
+        let whole = said_by(&events[..end], &facts);
+        let said: Value = serde_json::from_slice(&whole.stdout).unwrap();
+        assert_eq!((whole.status.code(), &said["accounted"]), (Some(0), &Value::Null), "{said:#}");
+        assert_eq!(said["explanation"]["window"], window);
+        let newline = end + events[end..].iter().position(|byte| *byte == b'\n').unwrap();
+        // In the middle of a line, between two lines, and where but the end of the window's last line is missing.
+        for cut in [end + 1, end + (next - end) / 3, newline, newline + 1, next - 2, next - 1] {
+            let output = said_by(&events[..cut], &facts);
+            assert_eq!(output.stdout, whole.stdout, "window {window}, {cut}: {}", stderr(&output));
+        }
+    }
+    // Facts break off too, in a window that has not ended.
+    let lines: Vec<&[u8]> = facts.split_inclusive(|byte| *byte == b'\n').collect();
+    let before: usize = lines[..lines.len() - 1].iter().map(|line| line.len()).sum();
+    let output = said_by(&events[..ends[7]], &facts[..before + 7]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    // Nobody has judged yet.
+    let output = said_by(&events[..events.len().min(ends[0] / 2)], &facts);
+    assert_fails(&output, 1, &["no window was judged"]);
+    // What is missing in between is found all the same, and so are facts that a window which ended lacks.
+    let damaged = [&events[..ends[3]], &events[ends[3] + 1..]].concat();
+    assert_fails(&said_by(&damaged, &facts), 1, &["events.jsonl, line ", "damaged"]);
+    let output = said_by(&events[..ends[7]], &facts[..facts.len() / 3]);
+    assert_fails(&output, 1, &["without facts"]);
+}
+
+#[test]
+fn a_run_is_explained_while_it_runs_and_when_it_was_killed() {
+    let place = Place::new();
+    let out = place.arg("run");
+    let args = ["simulate", "--out", &out, "--peers", "honest:2,lazy", "--windows", "100000", "--seq", "32"];
+    let args = [&args[..], &["--sequences", "1", "--no-baseline", "--json"]].concat();
+    let mut child = command(&args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let mut windows = |n: usize| lines.by_ref().take(n).for_each(|line| _ = line.unwrap());
+    let explained = || {
+        let (code, stderr, said) = explain(&place.path("run"), "lazy-1");
+        let unread = (&said["accounted"], &said["unread"]);
+        assert_eq!((code, unread), (Some(0), (&Value::Null, &json!(["summary.json"]))), "{stderr}");
+        said["explanation"]["window"].as_u64().unwrap()
+    };
+    windows(2);
+    let first = explained();
+    assert!(first >= 1);
+    // The folder is its own.
+    fails(1, &args, &["run: another process works in it"]);
+    windows(3);
+    let second = explained();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert!(second >= first + 3 && explained() >= second);
 }

@@ -41,6 +41,32 @@ fn ctrl_c_ends_a_run_with_all_that_it_came_to() {
 }
 
 #[test]
+fn ctrl_c_does_not_wait_for_all_miners_of_a_window() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_gauntlet"));
+    // One miner trains for a moment, all of them for long.
+    command.arg("simulate").arg("--out").arg(&out).args(["--peers", "honest:200", "--windows", "1"]);
+    command.args(["--seq", "32", "--sequences", "64", "--no-baseline", "--json"]);
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    while !line.starts_with("text: ") {
+        line.clear();
+        assert!(said.read_line(&mut line).unwrap() > 0, "it ended by itself");
+    }
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    let mut rest = String::new();
+    said.read_to_string(&mut rest).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{rest}");
+    assert!(rest.contains("interrupted after 0 of 1 windows"), "{rest}");
+    let summary = read_summary(&out);
+    assert_eq!((&summary["windows"], &summary["interrupted"]), (&0.into(), &true.into()));
+    assert_eq!((&summary["all_agree"], &summary["chain"]["adds_up"]), (&true.into(), &true.into()));
+}
+
+#[test]
 fn a_full_disk_is_named() {
     let folder = tempfile::tempdir().unwrap();
     // Files may grow so far and no further: first the facts do not fit any more, then the manifest.

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::{hotkey, peer, run_of, simulate};
+use super::{files, gauntlet, hotkey, peer, run_of, simulate, stderr};
 
 #[test]
 fn honest_nodes_agree_whatever_others_do() {
@@ -196,4 +196,25 @@ fn a_leader_cannot_replace_the_past() {
     assert_eq!(records(3).next_back().unwrap()["state_before"], theta(2));
     let led = |i: usize| summary["validators"][i]["led"].as_u64().unwrap();
     assert_eq!([led(0), led(1)], [5, 2], "windows 2 and 3 are the second's");
+}
+
+#[test]
+fn a_leader_with_more_than_half_of_the_stake_can_replace_the_past() {
+    let folder = tempfile::tempdir().unwrap();
+    let args = ["--peers", "honest:3", "--windows", "5", "--keep-objects"];
+    let validators = ["--validators", "forking-leader@2,honest"];
+    let (summary, events) = run_of(folder.path(), &[], &[&args[..], &validators].concat());
+    assert_eq!((&summary["all_agree"], &summary["stalled"]), (&true.into(), &0.into()), "{summary:#}");
+    let record = |w: u64| events.iter().find(|e| e["kind"] == "record" && e["window"] == w).unwrap();
+    let hotkey = |i: usize| &summary["validators"][i]["hotkey"];
+    assert_eq!([&record(2)["leader"], &record(3)["leader"]], [hotkey(1), hotkey(0)]);
+    // In the end both serve another record of window 2 than the one that was followed when it was closed.
+    let served = files(&folder.path().join("run/objects"));
+    let served: Vec<_> = served.iter().filter(|path| path.ends_with("w0000000002/record")).collect();
+    assert_eq!(served.len(), 2, "{served:?}");
+    for path in served {
+        let output = gauntlet(&["inspect", &path.display().to_string(), "--json"]);
+        let said: Value = serde_json::from_slice(&output.stdout).unwrap();
+        assert_ne!(said["hash"], record(2)["hash"], "{}", stderr(&output));
+    }
 }

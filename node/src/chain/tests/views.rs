@@ -163,3 +163,18 @@ fn wall_clock_blocks_have_fresh_hashes_and_chain_time() {
     assert_eq!(a.time_ms, 1_700_000_005_000);
     assert_ne!(a.hash, b.hash);
 }
+
+#[test]
+fn blocks_of_a_wall_clock_begin_on_whole_seconds() {
+    // Stores stamp whole seconds: a commit phase of one block would last a millisecond otherwise.
+    let now = Arc::new(AtomicU64::new(1_700_000_000_999));
+    let ledger = Ledger::open(Path::new(":memory:"), &LedgerRules::default(), wall(&now)).unwrap();
+    assert_eq!(ledger.block(0).unwrap().time_ms, 1_700_000_001_000);
+    now.store(1_700_000_001_999, Ordering::Release);
+    assert_eq!(ledger.head().unwrap().number, 0);
+    now.store(1_700_000_002_000, Ordering::Release);
+    assert_eq!(ledger.head().unwrap().number, 1);
+    let commit = (ledger.block(0).unwrap().time_ms, 1_000);
+    let in_time = |put_ms: u64| gauntlet::submission::committed_in_time(put_ms / 1000, commit.0, commit.1);
+    assert!(in_time(1_700_000_001_000) && in_time(1_700_000_001_999) && !in_time(1_700_000_002_000));
+}

@@ -11,7 +11,7 @@ use gauntlet::{Event, Hotkey, RoundFacts, State};
 use serde_json::Value;
 
 use super::epoch::Audit;
-use super::events::Events;
+use super::events::{Events, Stage};
 use super::payouts::Again;
 use crate::run::manifest::Manifest;
 use crate::storage::ss58;
@@ -23,6 +23,7 @@ const KEPT: usize = 4;
 pub(super) struct Account<'a> {
     pub(super) manifest: &'a Manifest,
     pub(super) events: &'a Events,
+    pub(super) stage: Stage,
     /// The epochs computed again.
     pub(super) again: &'a [Again],
     /// In words; empty where all follows.
@@ -40,6 +41,11 @@ impl Account<'_> {
         let mut states: BTreeMap<Hotkey, Vec<State>> = BTreeMap::new();
         for facts in facts {
             let (validator, window) = (facts.window.validator, facts.window.window);
+            let all = told.get(&validator).map_or(0, Vec::len);
+            if self.stage == Stage::Open && read.get(&validator).copied().unwrap_or_default() >= all {
+                // Of a window that has not ended.
+                continue;
+            }
             let states = states.entry(validator).or_default();
             // A validator that was killed judges its window again, from what it had kept before.
             let before = states.iter().rev().find(|state| state.next_window <= window);

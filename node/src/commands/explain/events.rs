@@ -13,13 +13,25 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use crate::cli::Usage;
+use crate::simulate::spec::ValidatorKind;
 use crate::storage::ss58;
+
+/// Whether a run has come to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// There is a summary, and every line counts.
+    Ended,
+    /// Files grow, or broke off where the run was killed: what counts are the windows that ended.
+    Open,
+}
 
 /// A node of the run, as the events name it.
 pub(super) struct Node {
     pub(super) hotkey: Hotkey,
     pub(super) name: String,
     pub(super) stake: u64,
+    /// Whether it is a validator that keeps to the rules.
+    pub(super) judges_honestly: bool,
 }
 
 /// An epoch's payout, and the neurons as it found them.
@@ -69,9 +81,13 @@ pub(super) struct Events {
 }
 
 impl Events {
-    pub(super) fn read(path: &Path) -> Result<Self> {
-        let mut events = Self::default();
-        lines(path, |line: Value| events.take(line))?;
+    pub(super) fn read(path: &Path, stage: Stage) -> Result<Self> {
+        let (mut events, mut open) = (Self::default(), Vec::new());
+        lines(path, stage, |line: Value| {
+            let closes = stage == Stage::Ended || matches!(line["kind"].as_str(), Some("window" | "node"));
+            open.push(line);
+            if closes { open.drain(..).try_for_each(|line| events.take(line)) } else { Ok(()) }
+        })?;
         Ok(events)
     }
 
@@ -82,6 +98,8 @@ impl Events {
                 hotkey: ss58::decode(&text(&value, "hotkey"))?,
                 name: text(&value, "name"),
                 stake: value["stake"].as_u64().context("stake")?,
+                judges_honestly: value["stake"] != 0
+                    && text(&value, "behaviour").parse().is_ok_and(ValidatorKind::is_honest),
             }),
             Some("epoch") => self.epochs.push(serde_json::from_value(value)?),
             Some("weights") => {
@@ -128,6 +146,12 @@ impl Events {
         found.ok_or_else(|| Usage(format!("{wanted}: nobody of this run; it had {}", names())).into())
     }
 
+    /// The validator whose view the summary takes: the first that keeps to the rules, else the first.
+    pub(super) fn observer(&self) -> Option<&Node> {
+        let honest = self.nodes.iter().find(|n| n.judges_honestly);
+        honest.or_else(|| self.nodes.iter().find(|n| n.stake > 0))
+    }
+
     /// Name of a hotkey, or its address.
     pub(super) fn name(&self, hotkey: &Hotkey) -> String {
         let named = self.nodes.iter().find(|n| n.hotkey == *hotkey);
@@ -136,23 +160,34 @@ impl Events {
 }
 
 /// The facts of all rounds, in the order in which they were judged.
-pub(super) fn facts(path: &Path) -> Result<Vec<RoundFacts>> {
+pub(super) fn facts(path: &Path, stage: Stage) -> Result<Vec<RoundFacts>> {
     let mut all = Vec::new();
-    lines(path, |facts: RoundFacts| {
+    lines(path, stage, |facts: RoundFacts| {
         all.push(facts);
         Ok(())
     })?;
     Ok(all)
 }
 
-/// Hands every line of a file of JSON lines on. Errors name the line.
-fn lines<T: DeserializeOwned>(path: &Path, mut take: impl FnMut(T) -> Result<()>) -> Result<()> {
+/// Hands every line of a file of JSON lines on, but for one at the end of an open run's that is not whole. Errors name the
+/// line.
+fn lines<T: DeserializeOwned>(
+    path: &Path,
+    stage: Stage,
+    mut take: impl FnMut(T) -> Result<()>,
+) -> Result<()> {
     let file = std::fs::File::open(path)
         .with_context(|| format!("cannot read {}; name the folder of a run with --run", path.display()))?;
-    for (number, line) in BufReader::new(file).lines().enumerate() {
-        let line = line.with_context(|| format!("cannot read {}", path.display()))?;
-        let damaged = || format!("{}, line {}: damaged, or of another version", path.display(), number + 1);
-        take(serde_json::from_str(&line).with_context(damaged)?).with_context(damaged)?;
+    let (mut file, mut line) = (BufReader::new(file), Vec::new());
+    for number in 1_u64.. {
+        line.clear();
+        file.read_until(b'\n', &mut line).with_context(|| format!("cannot read {}", path.display()))?;
+        let whole = line.ends_with(b"\n");
+        if line.is_empty() || (stage == Stage::Open && !whole) {
+            break;
+        }
+        let damaged = || format!("{}, line {number}: damaged, or of another version", path.display());
+        take(serde_json::from_slice(&line).with_context(damaged)?).with_context(damaged)?;
     }
     Ok(())
 }

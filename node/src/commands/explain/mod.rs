@@ -19,7 +19,7 @@ use crate::run::manifest::Manifest;
 use crate::simulate::log::{EVENTS, FACTS};
 use crate::storage::ss58;
 use account::Account;
-use events::Events;
+use events::{Events, Stage};
 use payouts::{Again, Line};
 
 /// Say why a peer earned what it earned, and what would raise it; fails where the account does not follow.
@@ -33,7 +33,7 @@ pub(crate) struct ExplainArgs {
     /// Window to explain [default: the last].
     #[arg(long)]
     window: Option<u64>,
-    /// Validator whose view is taken, by hotkey or name [default: the first].
+    /// Validator whose view is taken, by hotkey or name [default: the first that keeps to the rules, as in the summary].
     #[arg(long)]
     validator: Option<String>,
     /// JSON on standard output even on a terminal.
@@ -43,13 +43,13 @@ pub(crate) struct ExplainArgs {
 
 pub(crate) fn run(args: &ExplainArgs) -> Result<()> {
     let manifest = Manifest::read(&args.run.join(MANIFEST))?;
-    let events = Events::read(&args.run.join(EVENTS))?;
+    // Asked first: a run may end while its files are read.
+    let stage = if args.run.join(SUMMARY).exists() { Stage::Ended } else { Stage::Open };
+    let events = Events::read(&args.run.join(EVENTS), stage)?;
     let peer = events.find(&args.hotkey)?;
     let validator = match &args.validator {
         Some(name) => events.find(name)?.hotkey,
-        None => {
-            events.nodes.iter().find(|n| n.stake > 0).map(|n| n.hotkey).context("the run has no validator")?
-        }
+        None => events.observer().context("the run has no validator")?.hotkey,
     };
     let rounds: Vec<Event> =
         events.rounds.iter().filter(|(by, _)| *by == validator).map(|(_, event)| event.clone()).collect();
@@ -62,7 +62,7 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<()> {
     let again: Vec<Again> = events.epochs.iter().map(|epoch| Again::new(ledger, epoch)).collect();
     let lines = payouts::of(ledger, &events, &again, &peer.hotkey);
     let total = lines.iter().fold(0_u64, |sum, line| sum.saturating_add(line.paid));
-    let (strange, unread) = audit(args, &manifest, &events, &again)?;
+    let (strange, unread) = audit(args, &manifest, (&events, stage), &again)?;
     if output::wants_json(args.json) {
         let payouts = lines.iter().map(|l| {
             json!({
@@ -94,20 +94,20 @@ pub(crate) fn run(args: &ExplainArgs) -> Result<()> {
 fn audit(
     args: &ExplainArgs,
     manifest: &Manifest,
-    events: &Events,
+    (events, stage): (&Events, Stage),
     again: &[Again],
 ) -> Result<(Vec<String>, Vec<&'static str>)> {
-    let mut account = Account { manifest, events, again, strange: Vec::new() };
+    let mut account = Account { manifest, events, stage, again, strange: Vec::new() };
     let (facts, summary) = (args.run.join(FACTS), args.run.join(SUMMARY));
     let mut unread = Vec::new();
     if facts.exists() {
-        account.rounds(&events::facts(&facts)?);
+        account.rounds(&events::facts(&facts, stage)?);
     } else {
         unread.push(FACTS);
     }
     account.splits();
     account.epochs();
-    if summary.exists() {
+    if stage == Stage::Ended {
         let text = crate::files::read(&summary)?;
         let summary = serde_json::from_str(&text).with_context(|| format!("{}", summary.display()))?;
         account.balances(&summary);

@@ -28,6 +28,7 @@ pub(crate) fn tiny_run() -> Run {
     run.config = LlamaConfig { n_layers: 1, n_heads: 2, n_kv_heads: 1, ..config };
     run.layout = Layout::new(&run.config);
     run.demo.topk = 8;
+    run.demo.min_gather = 1;
     run.format = run.demo.format(demo_layout(&run.layout).unwrap()).unwrap();
     run
 }

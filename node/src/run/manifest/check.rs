@@ -68,11 +68,13 @@ impl Manifest {
         }
     }
 
-    /// Stores stamp whole seconds.
+    /// Stores stamp whole seconds, and what is put in the second of a deadline is late: where blocks begin within seconds,
+    /// up to one of the phase is lost.
     fn check_put_times(&self) -> Result<()> {
         let (commit, block_ms) = (self.window.commit, self.chain.ledger.block_time_ms);
-        if commit.saturating_mul(block_ms) < 1000 {
-            let problem = "stores stamp whole seconds, so commitments need one at least; raise it";
+        if !block_ms.is_multiple_of(1000) && commit.saturating_mul(block_ms) < 2000 {
+            let problem = "stores stamp whole seconds, so commitments need two where blocks begin within one; raise it, or make \
+                           chain.ledger.block_time_ms whole seconds";
             return wrong("window.commit", format!("{commit} blocks of {block_ms} ms: {problem}"));
         }
         Ok(())
@@ -210,6 +212,8 @@ mod tests {
             ("window.blocks", change(|m| m.window.blocks = 3)),
             ("window.anchor_every", change(|m| m.window.anchor_every = MOST + 1)),
             ("window.keep", change(|m| m.window.keep = 5)),
+            ("window.commit", change(|m| m.chain.ledger.block_time_ms = 1_500)),
+            ("window.commit", change(|m| m.chain.ledger.block_time_ms = 999)),
             ("window.max_sequences", change(|m| m.window.max_sequences = 0)),
             ("gauntlet.proof.decay", change(|m| m.gauntlet.proof.decay = 7.0)),
             (
@@ -245,6 +249,12 @@ mod tests {
             let found = key.split('.').try_fold(&table, |table, part| table.get(part));
             assert!(found.is_some(), "{key}");
         }
+        // Two seconds of commitments do where blocks begin within one, and one where they do not.
+        let mut long = good.clone();
+        (long.window.commit, long.chain.ledger.block_time_ms) = (2, 1_250);
+        long.check().unwrap();
+        (long.window.commit, long.chain.ledger.block_time_ms) = (1, 3_000);
+        long.check().unwrap();
         let mut most = good;
         demo(|d| d.min_gather = 18)(&mut most);
         most.gauntlet.selection.reserve = 3;

@@ -1,4 +1,4 @@
-//! Those who read instead of training. Commit, then reveal leaves them nothing to read in time (PROTOCOL 8).
+//! Reads others' commitments instead of training. Commit, then reveal leaves it nothing to read in time (PROTOCOL 8).
 
 use anyhow::Result;
 use gauntlet::Hotkey;
@@ -34,60 +34,5 @@ impl Behaviour for Copycat {
         };
         let object = tools::seal(act, &submission, count)?;
         act.peer.reveal(act.world, act.window, &object)
-    }
-}
-
-/// Waits until another shows its object, and then commits to that as its own and reveals it.
-pub(super) struct LateCopycat;
-
-impl Behaviour for LateCopycat {
-    fn draft(&mut self, _act: &mut Act<'_, '_>) -> Result<Option<Draft>> {
-        Ok(Some(Draft::new(Vec::new(), None)))
-    }
-
-    fn commit(&mut self, _act: &mut Act<'_, '_>, _draft: &Draft) -> Result<()> {
-        Ok(())
-    }
-
-    fn reveal(&mut self, act: &mut Act<'_, '_>, _draft: &Draft) -> Result<()> {
-        let Some((_, submission, count)) = tools::objects(act, act.window)?.into_iter().next() else {
-            return Ok(());
-        };
-        let object = tools::seal(act, &submission, count)?;
-        act.peer.commit(act.world, act.window, &object)?;
-        act.peer.reveal(act.world, act.window, &object)
-    }
-}
-
-/// Looks for the others' objects before commitments close, to send their mean.
-#[derive(Default)]
-pub(super) struct EarlyReader {
-    made: Option<Vec<u8>>,
-}
-
-impl Behaviour for EarlyReader {
-    fn draft(&mut self, _act: &mut Act<'_, '_>) -> Result<Option<Draft>> {
-        Ok(Some(Draft::new(Vec::new(), None)))
-    }
-
-    fn commit(&mut self, act: &mut Act<'_, '_>, _draft: &Draft) -> Result<()> {
-        let seen = tools::objects(act, act.window)?;
-        self.made = None;
-        if seen.is_empty() {
-            return Ok(());
-        }
-        let mean = tools::mean(act, &seen)?;
-        let submission = tools::compress(act, &mean)?;
-        let object = tools::seal(act, &submission, act.budget)?;
-        act.peer.commit(act.world, act.window, &object)?;
-        self.made = Some(object);
-        Ok(())
-    }
-
-    fn reveal(&mut self, act: &mut Act<'_, '_>, _draft: &Draft) -> Result<()> {
-        match &self.made {
-            Some(object) => act.peer.reveal(act.world, act.window, object),
-            None => Ok(()),
-        }
     }
 }

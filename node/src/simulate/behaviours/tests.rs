@@ -149,7 +149,7 @@ fn noise_stands_to_the_gradient_as_asked() {
     assert!(mean.abs() < 5e-3 && (rms(&noise) - 1.0).abs() < 5e-3, "{mean}, {}", rms(&noise));
     for x in [0.5, 2.0] {
         let mut noisy = grads.clone();
-        gradient::add_noise(&mut noisy, &noise, x);
+        noise::add_noise(&mut noisy, &noise, x);
         let added: Vec<f32> = noisy.iter().zip(&grads).map(|(noisy, g)| noisy - g).collect();
         let ratio = rms(&added) / rms(&grads);
         assert!((ratio / f64::from(x) - 1.0).abs() < 5e-3, "{x}: {ratio}");

@@ -42,6 +42,26 @@ pub(super) fn seal(act: &Act<'_, '_>, submission: &Submission, count: u32) -> Re
     act.peer.seal(act.world, act.window, act.peer.follower.theta(), submission, count)
 }
 
+/// Sends the mean of what was seen, with or without one sequence of its own work.
+pub(super) fn with_own(act: &mut Act<'_, '_>, seen: &[Seen], own: bool) -> Result<Option<Draft>> {
+    if seen.is_empty() {
+        return Ok(None);
+    }
+    let mut mean = mean(act, seen)?;
+    let mut loss = None;
+    if own {
+        let ids = act.peer.assigned(act.world, act.window, 1)?;
+        let (mut grads, own_loss) = gradient(act, &ids)?;
+        normalise(&mut mean);
+        normalise(&mut grads);
+        mean.iter_mut().zip(grads).for_each(|(m, g)| *m += g);
+        loss = Some(own_loss);
+    }
+    let submission = compress(act, &mean)?;
+    let object = seal(act, &submission, act.budget)?;
+    Ok(Some(Draft::new(object, loss)))
+}
+
 /// A digest of its own for each peer, window and purpose.
 pub(super) fn seed(act: &Act<'_, '_>, purpose: &str) -> Digest {
     let mut hasher = blake3::Hasher::new_derive_key("gauntlet simulate v1 behaviour");

@@ -92,7 +92,13 @@ pub(super) fn of_traffic(course: &Course) -> Vec<Chart> {
         Chart { id, title, description, x: numbered("window"), y, series, legend: None }
     };
     vec![
-        chart("bytes", "Bytes a window", "bytes", "Of all submissions.", &[("Bytes", 6, &course.bytes)]),
+        chart(
+            "bytes",
+            "Bytes a window",
+            "bytes",
+            "Of all submissions that were put.",
+            &[("Bytes", 6, &course.bytes)],
+        ),
         chart(
             "mean-bytes",
             "Bytes a submission",
@@ -104,8 +110,8 @@ pub(super) fn of_traffic(course: &Course) -> Vec<Chart> {
             "submissions",
             "Submissions",
             "submissions",
-            "Made, and accepted into the step.",
-            &[("Made", 7, &course.submissions), ("Accepted", 2, &course.accepted)],
+            "Put, and accepted into the step.",
+            &[("Put", 7, &course.submissions), ("Accepted", 2, &course.accepted)],
         ),
     ]
 }

@@ -53,7 +53,7 @@ pub(super) fn tiles(summary: &Summary) -> Html {
         };
         (compact(summary.submission_bytes), size)
     } else {
-        (NONE.to_owned(), "none was made".to_owned())
+        (NONE.to_owned(), "none was put".to_owned())
     };
     let yes = |value: bool| if value { "Yes" } else { "No" }.to_owned();
     let hash: String = summary.theta_hash.chars().take(12).collect();

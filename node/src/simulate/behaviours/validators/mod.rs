@@ -1,4 +1,5 @@
-//! How validators behave: one file each, against [`Conduct`]. To add one, write a file and name it in [`conduct`].
+//! How validators behave: one file each, against [`Conduct`]. To add one, write a file, name it in [`conduct`], and give it a
+//! name to be typed in `../../spec.rs`: in `ValidatorKind`, its `window`, and `VALIDATORS`.
 
 mod equivocating;
 mod favouring;

@@ -1,25 +1,12 @@
-//! Honest work on something else than what was assigned.
+//! Honest work on an old state.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use anyhow::Result;
-use gauntlet_data::Assignment;
 
-use super::{Act, Behaviour, Draft, tools};
+use super::{Act, Behaviour, Draft};
 use crate::run::theta::Theta;
-
-/// Trains on data of its own choice, new in every window.
-pub(super) struct Lazy;
-
-impl Behaviour for Lazy {
-    fn draft(&mut self, act: &mut Act<'_, '_>) -> Result<Option<Draft>> {
-        let key = tools::seed(act, "its own data");
-        let own = Assignment::from_key(key.0, act.world.run.sequences)?;
-        let ids: Vec<u64> = (0..u64::from(act.budget)).map(|i| own.at(i)).collect();
-        tools::train(act, &ids).map(Some)
-    }
-}
 
 /// Trains on the state of k windows ago, and says so in its state tag.
 pub(super) struct Stale {
