@@ -64,7 +64,9 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
             format!("--peers: {nodes} nodes with validators and owner; the chain has {slots} slots");
         return Err(Usage(format!("{problem} (chain.ledger.subnet.registry.max_uids)")).into());
     }
-    memory::check(host_bytes(&run, peers), "lower --peers or choose a smaller --preset")?;
+    let there = there(args, &run, peers)?;
+    let needed = host_bytes(&run, &settings, there.as_ref());
+    memory::check(needed, "lower --peers or choose a smaller --preset")?;
     std::fs::create_dir_all(&out).with_context(|| format!("cannot create {}", out.display()))?;
     files::write(&out.join(MANIFEST), &toml::to_string(&run.manifest)?)?;
     let parameters = run.layout.total();
@@ -139,9 +141,21 @@ impl Drop for Fresh {
     }
 }
 
-/// Bytes of this machine's memory: θ, gradient, trial, a few results of outer steps, the baseline's three; a momentum each.
-fn host_bytes(run: &Run, peers: usize) -> usize {
-    (peers + 12).saturating_mul(4 * run.layout.total())
+/// Bytes of this machine's memory: θ, gradient, trial, a few results of outer steps; the baseline's three where it runs; a
+/// momentum each where they are not on the device.
+fn host_bytes(run: &Run, settings: &Settings, there: Option<&Plan>) -> usize {
+    let momenta = match there {
+        Some(plan) if plan.momenta_on_device => 0,
+        _ => settings.peers.iter().map(|entry| entry.count).sum(),
+    };
+    let baseline = if settings.baseline { 3 } else { 0 };
+    (9 + baseline + momenta).saturating_mul(4 * run.layout.total())
+}
+
+/// What is computed on a device with memory of its own, where one is named.
+fn there(args: &SimulateArgs, run: &Run, peers: usize) -> Result<Option<Plan>> {
+    let known = device::known(args.device.device.or_cpu());
+    known.own_memory.then(|| Plan::new(known.footprint, run, peers, known.free.device)).transpose()
 }
 
 /// Prints what a run would take of this machine's memory and of the device's, whether it is there or not.
@@ -154,11 +168,9 @@ fn plan(args: &SimulateArgs, settings: &Settings) -> Result<()> {
     let manifest = named.map_or_else(|| args.manifest_of(&corpus), Ok)?;
     let run = Run::new(manifest, corpus)?;
     let peers: usize = settings.peers.iter().map(|entry| entry.count).sum();
-    let known = device::known(args.device.device.or_cpu());
-    let device = known.own_memory.then(|| Plan::new(known.footprint, &run, peers, known.free.device));
-    let device = device.transpose()?;
-    let parameters = run.layout.total();
-    let plan = json!({ "parameters": parameters, "host_bytes": host_bytes(&run, peers), "device": device });
+    let device = there(args, &run, peers)?;
+    let (parameters, host_bytes) = (run.layout.total(), host_bytes(&run, settings, device.as_ref()));
+    let plan = json!({ "parameters": parameters, "host_bytes": host_bytes, "device": device });
     output::text(&format!("{plan:#}\n"))
 }
 
