@@ -182,8 +182,9 @@ fn cross_entropy<P: Precision>() {
 
 /// One NaN among a row's logits, wherever it lies, makes the row's loss and gradient NaN, and no other's.
 fn nan_logits_show<P: Precision>(cuda: &Cuda<Chosen, P>, random: &mut Random) {
-    let (rows, vocab) = (3, 1300);
-    for at in [0, 7, 600, vocab - 1] {
+    // More than a block has threads, so that some read two logits.
+    let (rows, vocab) = (3, 600);
+    for at in [7, vocab - 1] {
         let mut z = random.values(rows * vocab, 8.0);
         z[vocab + at] = f32::NAN;
         let mut ids = cuda.alloc_ids(rows).unwrap();
