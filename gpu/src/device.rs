@@ -68,6 +68,10 @@ pub struct Counts {
     pub copies: u64,
     /// Times the host waited for the device.
     pub waits: u64,
+    /// Products that the vendor's library took.
+    pub library_products: u64,
+    /// Products that it did not take, or that had none: our own kernels compute them.
+    pub own_products: u64,
 }
 
 impl std::ops::Sub for Counts {
@@ -79,6 +83,8 @@ impl std::ops::Sub for Counts {
             launches: self.launches.saturating_sub(earlier.launches),
             copies: self.copies.saturating_sub(earlier.copies),
             waits: self.waits.saturating_sub(earlier.waits),
+            library_products: self.library_products.saturating_sub(earlier.library_products),
+            own_products: self.own_products.saturating_sub(earlier.own_products),
         }
     }
 }
@@ -90,6 +96,8 @@ pub(crate) struct Counter {
     launches: AtomicU64,
     copies: AtomicU64,
     waits: AtomicU64,
+    library_products: AtomicU64,
+    own_products: AtomicU64,
 }
 
 #[cfg(not(target_feature = "crt-static"))]
@@ -106,11 +114,24 @@ impl Counter {
         self.waits.fetch_add(1, Ordering::Relaxed);
     }
 
+    /// A product of the library, which is a launch.
+    pub(crate) fn library_product(&self) {
+        self.library_products.fetch_add(1, Ordering::Relaxed);
+        self.launch();
+    }
+
+    /// A product that is left to our own kernels, whose launch counts itself.
+    pub(crate) fn own_product(&self) {
+        self.own_products.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn counts(&self) -> Counts {
         Counts {
             launches: self.launches.load(Ordering::Relaxed),
             copies: self.copies.load(Ordering::Relaxed),
             waits: self.waits.load(Ordering::Relaxed),
+            library_products: self.library_products.load(Ordering::Relaxed),
+            own_products: self.own_products.load(Ordering::Relaxed),
         }
     }
 }
@@ -225,16 +246,14 @@ pub trait Device: Send + Sync {
     unsafe fn copy(&self, from: u64, to: u64, bytes: usize) -> Result<()>;
 
     /// Queues a matrix product by the vendor's library; `false` where the device has none, or none for this
-    /// product, and nothing was queued.
+    /// product, and nothing was queued: it counts as one of our own.
     ///
     /// # Safety
     /// The matrices lie in live memory of this device.
     ///
     /// # Errors
     /// When the library fails.
-    unsafe fn library_product(&self, _: &LibraryProduct) -> Result<bool> {
-        Ok(false)
-    }
+    unsafe fn library_product(&self, product: &LibraryProduct) -> Result<bool>;
 
     /// Bytes of shared memory a block may have, of its own and asked for at a launch together.
     fn shared_memory(&self) -> u32;

@@ -12,7 +12,7 @@ use std::sync::Mutex;
 
 use libloading::{Library, Symbol};
 
-use crate::device::{Arg, Counter, Counts, Device, Grid, Kernel};
+use crate::device::{Arg, Counter, Counts, Device, Grid, Kernel, LibraryProduct};
 use crate::error::{GpuError, Result};
 
 type Launch = unsafe extern "C" fn(
@@ -180,6 +180,11 @@ impl Device for Emulated {
         unsafe { std::ptr::copy_nonoverlapping(from as *const u8, to as *mut u8, bytes) };
         self.counter.copy();
         Ok(())
+    }
+
+    unsafe fn library_product(&self, _: &LibraryProduct) -> Result<bool> {
+        self.counter.own_product();
+        Ok(false)
     }
 
     fn shared_memory(&self) -> u32 {

@@ -27,7 +27,8 @@ __device__ __forceinline__ RowSum row_sum(const float* z, unsigned vocab) {
         }
     }
     float all = block_max<LOSS_THREADS / 32>(top, scratch);
-    float part = sum > 0 ? sum * expf(top - all) : 0.0f;
+    // A thread without logits adds nothing; one that read a NaN adds it, so that the row's loss shows it.
+    float part = sum != 0.0f ? sum * expf(top - all) : 0.0f;
     return {all, block_sum<LOSS_THREADS / 32>(part, scratch)};
 }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Packs what tests/gpu/run.sh runs on a machine with a GPU, where nothing is built: the program and the test binaries,
-# stripped, in one archive below target/, which git ignores.
+# Packs what tests/gpu/run.sh runs on a machine with a GPU, where nothing is built: the program, the test binaries,
+# stripped, and a tokenizer of 32,000 ids, in one archive below target/, which git ignores.
 #
 #   tests/gpu/bundle.sh [--whole] [--dev] [ARCHIVE]      target/gpu/bundle.tar.xz unless named
 #
@@ -58,6 +58,16 @@ TESTS
 program=$(built node gauntlet program)
 [ $profile = debug ] || program=${program%/debug/gauntlet}/release/gauntlet
 cp "$program" "$out/gauntlet"
+# The 1.2B has 32,000 ids, more than the project's own text makes: reserved ones follow those it does make. Models have
+# rows and logits for them as for any other.
+"$program" data prepare --vocab-size 4096 --out "$work/text" --json >/dev/null
+python3 - "$work/text/tokenizer.json" "$out/tokenizer.json" <<'PYTHON'
+import json, sys
+tokenizer = json.load(open(sys.argv[1]))
+vocab = tokenizer["model"]["vocab"]
+vocab.update({f"<|reserved_{id}|>": id for id in range(max(vocab.values()) + 1, 32000)})
+json.dump(tokenizer, open(sys.argv[2], "w"))
+PYTHON
 strip "$out/gauntlet" "$out"/tests/*
 echo "$(git rev-parse HEAD)$(git diff --quiet HEAD || echo ', changed'), profile $profile" >"$out/commit"
 if [ -n "$whole" ]; then

@@ -6,12 +6,17 @@ norm 1, fused AdamW: what our step does. Needs PyTorch alone; the model is writt
 
     python3 tests/peers/gpu_step.py path/to/gauntlet [--device cuda:0] [--preset 1b] [--seq 2048] [--batch 8]
                                     [--rounds 3] [--runs 5] [--eager-only] [--peak-tflops X] [--first FILE]
+                                    [--peak-only]
 
-Every round runs eager, gauntlet, compile, gauntlet. One JSON object a measurement, then a summary of medians.
+Every round runs eager, gauntlet, compile, gauntlet, all without recomputing activations. One JSON object a measurement,
+then a summary of medians. A side that fails is reported, the others are measured all the same, and the exit code is 1.
 `--first` names what `gauntlet bench step` printed for the same shape, which gives shape and peak rate without a run.
+MFU is a share of the larger of two peak rates, ours and PyTorch's, each the best of several products of 8192 x 8192
+matrices in bf16; `--peak-only` measures PyTorch's alone.
 `--device cpu` runs the same code on the CPU with a small preset, to see that it works.
 """
 import argparse
+import gc
 import json
 import statistics
 import subprocess
@@ -90,12 +95,12 @@ class Llama(nn.Module):
 
 def ours(args):
     command = [args.gauntlet, "bench", "step", "--preset", args.preset, "--seq", str(args.seq), "--batch",
-               str(args.batch), "--runs", str(args.runs), "--device", args.device]
+               str(args.batch), "--runs", str(args.runs), "--device", args.device, "--recompute", "off"]
     if args.peak_tflops:
         command += ["--peak-tflops", str(args.peak_tflops)]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode != 0:
-        sys.exit(f"{' '.join(command)}: {done.stderr.strip()}")
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
     return json.loads(done.stdout)
 
 
@@ -133,19 +138,43 @@ class Theirs:
             torch.cuda.synchronize(self.device)
 
 
+def forget(device):
+    """Gives back what nothing refers to any more; models refer to themselves."""
+    torch.compiler.reset()  # what it compiled holds the model
+    gc.collect()
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()
+
+
+def torch_peak_tflops(device):
+    """The best of several products, measured as `gauntlet bench step` measures its own."""
+    on_gpu = device.startswith("cuda")
+    edge, in_a_row = (8192, 10) if on_gpu else (512, 1)
+    a, b = (torch.randn(edge, edge, device=device, dtype=torch.bfloat16) for _ in range(2))
+    wait = (lambda: torch.cuda.synchronize(device)) if on_gpu else (lambda: None)
+    best = float("inf")
+    for i in range(7):
+        wait()
+        began = time.perf_counter()
+        for _ in range(in_a_row):
+            a @ b.T
+        wait()
+        if i >= 2:
+            best = min(best, (time.perf_counter() - began) / in_a_row)
+    return 2 * edge**3 / best / 1e12
+
+
 def theirs(name, shape, args):
     on_gpu = args.device.startswith("cuda")
+    forget(args.device)
     if on_gpu:
-        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(args.device)
     side = Theirs(shape, args.device)
     times, loss = side.seconds(name == "compile", 3, args.runs)
     peak = torch.cuda.max_memory_allocated(args.device) if on_gpu else None
     parameters = sum(p.numel() for p in side.model.parameters())
     del side
-    torch.compiler.reset()  # what it compiled holds the model
-    if on_gpu:
-        torch.cuda.empty_cache()
+    forget(args.device)  # for the other side, which runs in a process of its own
     tokens = shape["batch"] * shape["seq"]
     return {"side": f"torch {name}", "tokens_per_s": tokens / statistics.median(times), "seconds": times,
             "loss": loss, "peak_bytes": peak, "parameters": parameters}
@@ -163,41 +192,56 @@ def main():
     parser.add_argument("--eager-only", action="store_true")
     parser.add_argument("--peak-tflops", type=float)
     parser.add_argument("--first")
+    parser.add_argument("--peak-only", action="store_true")
     args = parser.parse_args()
     torch.backends.cuda.matmul.allow_tf32 = True
+    peak = torch_peak_tflops(args.device)
+    if args.peak_only:
+        return print(json.dumps({"torch": torch.__version__, "torch_peak_tflops": peak}))
     names = ["eager"] if args.eager_only else ["eager", "compile"]
-    found = {}
+    found, errors = {}, []
     # Gives the shape, and does not count.
     first = json.load(open(args.first)) if args.first else ours(args)
     shape = first["shape"]
     args.peak_tflops = args.peak_tflops or first["peak_tflops"]
     print(json.dumps({"torch": torch.__version__, "device": first.get("device_name", first["device"]), "shape": shape,
-                      "peak_tflops": args.peak_tflops}), flush=True)
+                      "gauntlet_peak_tflops": args.peak_tflops, "torch_peak_tflops": peak}), flush=True)
     for round_ in range(args.rounds):
         for name in names:
-            result = theirs(name, shape, args)
-            if result["parameters"] != first["parameters"]:
-                sys.exit(f"{result['parameters']} parameters in PyTorch, {first['parameters']} in gauntlet")
-            one = ours(args)
-            one = {"side": "gauntlet", "tokens_per_s": one["tokens_per_s"], "mfu": one["mfu"], "loss": one["loss"],
-                   "seconds": one["seconds"], "peak_bytes": one["device_bytes"]}
-            for r in (result, one):
-                found.setdefault(r["side"], []).append(r)
-                print(json.dumps({"round": round_, **r}), flush=True)
+            for side, measure in ((f"torch {name}", lambda: theirs(name, shape, args)), ("gauntlet", lambda: mine(args))):
+                try:
+                    result = measure()
+                    if result["parameters"] != first["parameters"]:
+                        raise RuntimeError(f"{result['parameters']} parameters, {first['parameters']} in the first run")
+                    found.setdefault(side, []).append(result)
+                except Exception as error:  # the other side is measured all the same
+                    result = {"side": side, "error": f"{type(error).__name__}: {error}"}
+                    errors.append(f"{side}: {result['error']}")
+                print(json.dumps({"round": round_, **result}), flush=True)
     # The flops of a step are those gauntlet counts, so that both sides' MFU is a share of the same work.
     flops_a_token = first["gflops"] * 1e9 / first["tokens_per_s"]
+    largest = max(peak, args.peak_tflops or 0)
     summary = {}
     for side, results in found.items():
         rate = statistics.median(r["tokens_per_s"] for r in results)
         summary[side] = {
             "tokens_per_s": rate,
-            "mfu": rate * flops_a_token / (args.peak_tflops * 1e12) if args.peak_tflops else None,
+            "mfu": rate * flops_a_token / (largest * 1e12),
             "peak_bytes": max((r["peak_bytes"] or 0 for r in results), default=0) or None,
             "spread": [min(r["tokens_per_s"] for r in results), max(r["tokens_per_s"] for r in results)],
         }
-    mine = summary["gauntlet"]["tokens_per_s"]
-    ratios = {f"gauntlet over {side}": mine / s["tokens_per_s"] for side, s in summary.items() if side != "gauntlet"}
+    own = summary.get("gauntlet", {}).get("tokens_per_s")
+    ratios = {f"gauntlet over {side}": own / s["tokens_per_s"] for side, s in summary.items() if own and side != "gauntlet"}
     print(json.dumps({"summary": summary, **ratios}, indent=2))
+    if errors:
+        sys.exit("\n".join(errors))
+
+
+def mine(args):
+    one = ours(args)
+    return {"side": "gauntlet", **{name: one[name] for name in ("tokens_per_s", "mfu", "loss", "seconds", "parameters",
+                                                               "recompute", "library_products", "own_products")},
+            "peak_bytes": one["device_bytes"]}
 
 
 main()

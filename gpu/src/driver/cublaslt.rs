@@ -16,12 +16,17 @@ use super::search;
 /// Names the library goes by.
 const NAMES: [&str; 3] = ["libcublasLt.so.13", "libcublasLt.so.12", "libcublasLt.so"];
 
+/// Gives back what another function made.
+type Destroy<T> = unsafe extern "C" fn(T) -> cublasStatus_t;
+
 /// As `cublasLt.h` declares them.
 #[derive(Clone, Copy)]
 pub(super) struct Functions {
     version: unsafe extern "C" fn() -> usize,
     pub(super) create: unsafe extern "C" fn(*mut cublasLtHandle_t) -> cublasStatus_t,
     pub(super) destroy: unsafe extern "C" fn(cublasLtHandle_t) -> cublasStatus_t,
+    pub(super) destroy_layout: Destroy<cublasLtMatrixLayout_t>,
+    pub(super) destroy_description: Destroy<cublasLtMatmulDesc_t>,
     pub(super) layout:
         unsafe extern "C" fn(*mut cublasLtMatrixLayout_t, cudaDataType, u64, u64, i64) -> cublasStatus_t,
     pub(super) description:
@@ -39,7 +44,7 @@ pub(super) struct Functions {
         *const c_void,
         usize,
     ) -> cublasStatus_t,
-    pub(super) destroy_preference: unsafe extern "C" fn(cublasLtMatmulPreference_t) -> cublasStatus_t,
+    pub(super) destroy_preference: Destroy<cublasLtMatmulPreference_t>,
     pub(super) heuristic: unsafe extern "C" fn(
         cublasLtHandle_t,
         cublasLtMatmulDesc_t,
@@ -95,6 +100,8 @@ impl Functions {
                 describe: *library.get(b"cublasLtMatmulDescSetAttribute\0")?,
                 preference: *library.get(b"cublasLtMatmulPreferenceCreate\0")?,
                 prefer: *library.get(b"cublasLtMatmulPreferenceSetAttribute\0")?,
+                destroy_layout: *library.get(b"cublasLtMatrixLayoutDestroy\0")?,
+                destroy_description: *library.get(b"cublasLtMatmulDescDestroy\0")?,
                 destroy_preference: *library.get(b"cublasLtMatmulPreferenceDestroy\0")?,
                 heuristic: *library.get(b"cublasLtMatmulAlgoGetHeuristic\0")?,
                 matmul: *library.get(b"cublasLtMatmul\0")?,
@@ -107,6 +114,34 @@ impl Functions {
         let code = unsafe { (self.version)() };
         // 10000 major + 100 minor + patch.
         format!("{}.{}.{}", code / 10_000, code % 10_000 / 100, code % 100)
+    }
+}
+
+/// What a function of the library made, given back when it is dropped.
+pub(super) struct Owned<T: Copy> {
+    handle: T,
+    destroy: Destroy<T>,
+}
+
+impl<T: Copy> Owned<T> {
+    /// Has `make` make it; `destroy` belongs to that function.
+    pub(super) fn new(
+        make: impl FnOnce(*mut T) -> cublasStatus_t,
+        destroy: Destroy<T>,
+    ) -> Result<Self, CublasError> {
+        Ok(Self { handle: made(make)?, destroy })
+    }
+
+    /// For calls while this lives.
+    pub(super) fn get(&self) -> T {
+        self.handle
+    }
+}
+
+impl<T: Copy> Drop for Owned<T> {
+    fn drop(&mut self) {
+        // SAFETY: made by the function that `destroy` belongs to, and given back once.
+        let _ = unsafe { (self.destroy)(self.handle) };
     }
 }
 

@@ -4,6 +4,7 @@
 //! `outᵀ = bᵀ · aᵀ`, whose factors are the same memory read column by column.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::c_void;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,7 +13,7 @@ use cudarc::cublaslt::result::CublasError;
 use cudarc::cublaslt::sys;
 use cudarc::driver::sys::CUstream;
 
-use super::cublaslt::{Functions, made};
+use super::cublaslt::{Functions, Owned, made};
 use super::{Context, Memory};
 use crate::device::{Factor, LibraryProduct, Number};
 use crate::error::{GpuError, Result};
@@ -40,13 +41,12 @@ struct Shape {
     add: bool,
 }
 
-/// A product's descriptors, and the algorithm the library chose; kept as long as the process runs.
-#[derive(Clone, Copy)]
+/// A product's descriptors, and the algorithm the library chose.
 struct Plan {
-    description: sys::cublasLtMatmulDesc_t,
-    first: sys::cublasLtMatrixLayout_t,
-    second: sys::cublasLtMatrixLayout_t,
-    out: sys::cublasLtMatrixLayout_t,
+    description: Owned<sys::cublasLtMatmulDesc_t>,
+    first: Owned<sys::cublasLtMatrixLayout_t>,
+    second: Owned<sys::cublasLtMatrixLayout_t>,
+    out: Owned<sys::cublasLtMatrixLayout_t>,
     algorithm: sys::cublasLtMatmulAlgo_t,
 }
 
@@ -81,16 +81,11 @@ impl Library {
             output: p.output,
             add: p.add,
         };
-        let plan = {
-            let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
-            match plans.get(&shape) {
-                Some(plan) => *plan,
-                None => {
-                    let plan = self.plan(p, &shape)?;
-                    plans.insert(shape, plan);
-                    plan
-                }
-            }
+        // Held while the product is queued, which takes microseconds: plans stay where they are.
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        let plan = match plans.entry(shape) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(unknown) => unknown.insert(self.plan(p, &shape)?),
         };
         let Some(plan) = plan else { return Ok(false) };
         let (alpha, beta) = (1.0f32, if p.add { 1.0f32 } else { 0.0 });
@@ -99,17 +94,17 @@ impl Library {
         unsafe {
             (self.functions.matmul)(
                 self.handle,
-                plan.description,
+                plan.description.get(),
                 std::ptr::from_ref(&alpha).cast(),
                 address(p.b.address),
-                plan.first,
+                plan.first.get(),
                 address(p.a.address),
-                plan.second,
+                plan.second.get(),
                 std::ptr::from_ref(&beta).cast(),
                 address(p.out),
-                plan.out,
+                plan.out.get(),
                 address(p.out),
-                plan.out,
+                plan.out.get(),
                 &raw const plan.algorithm,
                 address(self.workspace.address),
                 WORKSPACE,
@@ -124,6 +119,7 @@ impl Library {
     fn plan(&self, p: &LibraryProduct, shape: &Shape) -> Result<Option<Plan>> {
         use sys::cublasLtMatmulDescAttributes_t::{CUBLASLT_MATMUL_DESC_TRANSA, CUBLASLT_MATMUL_DESC_TRANSB};
         use sys::cublasLtMatmulPreferenceAttributes_t as Preference;
+        use sys::cublasStatus_t as Status;
         let number = |number| match number {
             Number::F32 => sys::cudaDataType::CUDA_R_32F,
             Number::Bf16 => sys::cudaDataType::CUDA_R_16BF,
@@ -133,7 +129,8 @@ impl Library {
             let stride = i64::try_from(stride).unwrap_or(i64::MAX);
             let (rows, columns) = (rows as u64, columns as u64);
             // SAFETY: the library writes the layout it makes.
-            made(|layout| unsafe { (f.layout)(layout, number(kind), rows, columns, stride) }).map_err(refused)
+            let make = |layout| unsafe { (f.layout)(layout, number(kind), rows, columns, stride) };
+            Owned::new(make, f.destroy_layout).map_err(refused)
         };
         // A factor stored [rows, columns] is a column-major [columns, rows].
         let factor = |f: &Factor, rows: usize, columns: usize| {
@@ -145,9 +142,11 @@ impl Library {
         let sums = sys::cublasComputeType_t::CUBLAS_COMPUTE_32F;
         let scale = sys::cudaDataType::CUDA_R_32F;
         // SAFETY: the library writes the description it makes.
-        let description = made(|made| unsafe { (f.description)(made, sums, scale) }).map_err(refused)?;
+        let make = |made| unsafe { (f.description)(made, sums, scale) };
+        let description = Owned::new(make, f.destroy_description).map_err(refused)?;
         // SAFETY: as above.
-        let preference = made(|made| unsafe { (f.preference)(made) }).map_err(refused)?;
+        let make = |made| unsafe { (f.preference)(made) };
+        let preference = Owned::new(make, f.destroy_preference).map_err(refused)?;
         let orders = [
             (CUBLASLT_MATMUL_DESC_TRANSA, i32::from(p.b.transposed)),
             (CUBLASLT_MATMUL_DESC_TRANSB, i32::from(p.a.transposed)),
@@ -156,7 +155,7 @@ impl Library {
             // SAFETY: the description was just made; the attribute is an i32.
             unsafe {
                 let value = std::ptr::from_ref(&order).cast();
-                (f.describe)(description, attribute, value, size_of::<i32>())
+                (f.describe)(description.get(), attribute, value, size_of::<i32>())
             }
             .result()
             .map_err(refused)?;
@@ -166,7 +165,7 @@ impl Library {
         unsafe {
             let (value, attribute) =
                 (std::ptr::from_ref(&workspace).cast(), Preference::CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES);
-            (f.prefer)(preference, attribute, value, size_of::<usize>())
+            (f.prefer)(preference.get(), attribute, value, size_of::<usize>())
         }
         .result()
         .map_err(refused)?;
@@ -180,7 +179,7 @@ impl Library {
             // SAFETY: the preference was just made; the attribute is a u32.
             unsafe {
                 let value = std::ptr::from_ref(&bytes).cast();
-                (f.prefer)(preference, attribute, value, size_of::<u32>())
+                (f.prefer)(preference.get(), attribute, value, size_of::<u32>())
             }
             .result()
             .map_err(refused)?;
@@ -191,24 +190,29 @@ impl Library {
             let (handle, one) = (self.handle, 1);
             let status = (f.heuristic)(
                 handle,
-                description,
-                first,
-                second,
-                out,
-                out,
-                preference,
+                description.get(),
+                first.get(),
+                second.get(),
+                out.get(),
+                out.get(),
+                preference.get(),
                 one,
                 chosen,
                 &raw mut found,
             );
             // Nothing is written where nothing is found.
-            if found == 0 { sys::cublasStatus_t::CUBLAS_STATUS_NOT_SUPPORTED } else { status }
+            if status == Status::CUBLAS_STATUS_SUCCESS && found == 0 {
+                Status::CUBLAS_STATUS_NOT_SUPPORTED
+            } else {
+                status
+            }
         });
-        // SAFETY: made above, and used no more.
-        let _ = unsafe { (f.destroy_preference)(preference) };
-        let chosen = chosen.ok().filter(|chosen| chosen.state.result().is_ok());
-        // None for this shape and alignment: our own kernel computes it.
-        Ok(chosen.map(|chosen| Plan { description, first, second, out, algorithm: chosen.algo }))
+        match chosen.and_then(|chosen| chosen.state.result().map(|()| chosen.algo)) {
+            Ok(algorithm) => Ok(Some(Plan { description, first, second, out, algorithm })),
+            // None for this shape and alignment: our own kernel computes it. Anything else would be slow unseen.
+            Err(CublasError(Status::CUBLAS_STATUS_NOT_SUPPORTED)) => Ok(None),
+            Err(e) => Err(failed("choosing how to compute a matrix product", e)),
+        }
     }
 }
 
@@ -219,9 +223,10 @@ impl Drop for Library {
     }
 }
 
-/// Largest power of two up to 256 that divides an address.
+/// Largest power of two up to 16 that divides an address: as much as kernels ask for. More would let the choice of an
+/// algorithm, and so the sums' order, depend on where memory was allocated.
 fn alignment(address: u64) -> u32 {
-    1 << address.trailing_zeros().min(8)
+    1 << address.trailing_zeros().min(4)
 }
 
 fn failed(what: &str, error: CublasError) -> GpuError {

@@ -85,7 +85,17 @@ pub struct Driver {
     modules: Vec<sys::CUmodule>,
     functions: Mutex<Vec<Function>>,
     library: Option<Box<Library>>,
+    left_over: LeftOver,
     counter: Counter,
+}
+
+/// What becomes of a product that the library has no algorithm for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum LeftOver {
+    /// Our own kernel computes it.
+    Own,
+    /// It fails: only the library's products are wanted.
+    Refused,
 }
 
 /// Memory of a GPU; keeps the context alive.
@@ -147,7 +157,7 @@ impl Driver {
         let modules = images.iter().map(load).collect::<Result<_>>()?;
         let library = Library::open(folders, &context)?.map(Box::new);
         let (functions, counter) = (Mutex::default(), Counter::default());
-        Ok(Self { context, found, modules, functions, library, counter })
+        Ok(Self { context, found, modules, functions, library, left_over: LeftOver::Own, counter })
     }
 
     /// The device.
@@ -177,6 +187,11 @@ impl Driver {
         self.library = None;
     }
 
+    /// Refuses products that the library does not compute from here on.
+    pub fn without_own_products(&mut self) {
+        self.left_over = LeftOver::Refused;
+    }
+
     fn functions(&self) -> MutexGuard<'_, Vec<Function>> {
         self.functions.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -192,8 +207,15 @@ impl Context {
         let device = result::device::get(ordinal).map_err(|e| failed("opening the device", e))?;
         // A host thread that waits sleeps, so that it takes no core from data loading and the network.
         let flags = sys::CUctx_flags_enum::CU_CTX_SCHED_BLOCKING_SYNC as u32;
-        // SAFETY: the device was given by the driver. Refused where the context is active already: no harm.
-        let _ = unsafe { sys::cuDevicePrimaryCtxSetFlags_v2(device, flags) };
+        let (mut current, mut active) = (0, 0);
+        // SAFETY: the device was given by the driver, which writes two numbers.
+        unsafe { sys::cuDevicePrimaryCtxGetState(device, &raw mut current, &raw mut active) }
+            .result()
+            .map_err(|e| failed("asking for the device's context", e))?;
+        if active == 0 {
+            // SAFETY: the device was given by the driver. Without the flag a wait takes a core: no harm.
+            let _ = unsafe { sys::cuDevicePrimaryCtxSetFlags_v2(device, flags) };
+        }
         // SAFETY: the device was given by the driver.
         let context =
             unsafe { result::primary_ctx::retain(device) }.map_err(|e| failed("opening the device", e))?;
@@ -271,6 +293,10 @@ impl Device for Driver {
             |&module: &sys::CUmodule| unsafe { result::module::get_function(module, c_name.clone()) }.ok();
         let handle = self.modules.iter().find_map(get).ok_or_else(missing)?;
         let mut functions = self.functions();
+        // What was asked for a kernel holds for its handle, whoever looks it up again.
+        if let Some(known) = functions.iter().position(|f| f.handle == handle) {
+            return Ok(Kernel(known));
+        }
         functions.push(Function { name: name.into(), handle, shared: AtomicU32::new(FREE_SHARED) });
         Ok(Kernel(functions.len() - 1))
     }
@@ -331,12 +357,22 @@ impl Device for Driver {
     }
 
     unsafe fn library_product(&self, product: &LibraryProduct) -> Result<bool> {
-        let Some(library) = &self.library else { return Ok(false) };
         let stream = self.stream()?;
-        // SAFETY: by this function's contract.
-        let taken = unsafe { library.product(product, stream) }?;
+        let taken = match &self.library {
+            // SAFETY: by this function's contract.
+            Some(library) => unsafe { library.product(product, stream) }?,
+            None => false,
+        };
         if taken {
-            self.counter.launch();
+            self.counter.library_product();
+        } else if self.left_over == LeftOver::Refused {
+            let LibraryProduct { m, n, k, .. } = product;
+            return Err(GpuError::Failed(format!(
+                "cuBLASLt has no algorithm for a product of {m} × {n} × {k}, and our own kernels are ruled out; choose \
+                 --products auto"
+            )));
+        } else {
+            self.counter.own_product();
         }
         Ok(taken)
     }

@@ -1,6 +1,5 @@
 //! Causal attention, forward and backward: lengths around the tiles, grouped heads, every width of heads.
 
-use gauntlet_gpu::emulated::Emulated;
 use gauntlet_model::engine::cuda::{Bf16, F32, Precision};
 use gauntlet_model::engine::{Backend, Engine, EngineOptions, Heads, Mode};
 use gauntlet_model::{LlamaConfig, preset};
@@ -140,9 +139,7 @@ fn widths_that_no_kernel_takes_are_refused() {
 #[test]
 fn heads_too_wide_for_the_shared_memory_are_refused_before_anything_is_allocated() {
     fn made<P: Precision>(shared: u32, head_dim: usize) -> Result<(), String> {
-        let kernels = Path::new(env!("CARGO_MANIFEST_DIR")).join("kernels");
-        let device = Emulated::new(&[&kernels], Path::new(env!("CARGO_TARGET_TMPDIR"))).unwrap();
-        let cuda = Cuda::<_, P>::new(Arc::new(device.with_shared_memory(shared))).unwrap();
+        let cuda = Cuda::<_, P>::new(Arc::new(open().with_shared_memory(shared))).unwrap();
         let config = LlamaConfig {
             hidden_size: 2 * head_dim,
             n_layers: 1,

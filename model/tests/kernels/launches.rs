@@ -14,6 +14,9 @@ use super::cuda;
 const LAYER: u64 = 35;
 /// Forward once more, without its last product, where activations are computed again.
 const LAYER_AGAIN: u64 = 11;
+/// Products of a layer, by the library or our own: forward 6, backward 12; forward once more 5.
+const LAYER_PRODUCTS: u64 = 18;
+const LAYER_PRODUCTS_AGAIN: u64 = 5;
 /// Both residual additions of a layer begin with a copy, of which one is made again.
 const LAYER_COPIES: u64 = 2;
 /// Token losses, and the gradient's norm.
@@ -59,6 +62,8 @@ fn bounds<P: Precision>() {
         assert!(two.launches > 0 && each.launches > 0);
         assert!(each.launches <= layer, "{mode:?}: {} launches a layer, at most {layer}", each.launches);
         assert!(two.launches <= 2 * layer + STEP, "{mode:?}: {} launches, two layers", two.launches);
+        let again = if mode == Mode::TrainRecompute { LAYER_PRODUCTS_AGAIN } else { 0 };
+        assert_eq!(each.library_products + each.own_products, LAYER_PRODUCTS + again, "{mode:?}");
         let copies = LAYER_COPIES + u64::from(mode == Mode::TrainRecompute);
         assert!(each.copies <= copies, "{mode:?}: {} copies a layer, at most {copies}", each.copies);
         assert_eq!((three.waits, each.waits), (WAITS, 0), "{mode:?}");

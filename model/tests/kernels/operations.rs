@@ -177,6 +177,29 @@ fn cross_entropy<P: Precision>() {
         close("dlogits", &dz, &dz_ref, 1e-5);
         assert!(dz[rows / 2 * vocab..][..vocab].iter().all(|&v| v == 0.0));
     }
+    nan_logits_show(&cuda, &mut random);
+}
+
+/// One NaN among a row's logits, wherever it lies, makes the row's loss and gradient NaN, and no other's.
+fn nan_logits_show<P: Precision>(cuda: &Cuda<Chosen, P>, random: &mut Random) {
+    // More than a block has threads, so that some read two logits.
+    let (rows, vocab) = (3, 600);
+    for at in [7, vocab - 1] {
+        let mut z = random.values(rows * vocab, 8.0);
+        z[vocab + at] = f32::NAN;
+        let mut ids = cuda.alloc_ids(rows).unwrap();
+        cuda.upload_ids(&[1, 2, 3], &mut ids).unwrap();
+        let ids = View { buf: &ids, start: 0, len: rows };
+        let (mut logits, mut losses) = (put(cuda, &z), put(cuda, &vec![0.0; rows]));
+        cuda.cross_entropy_forward(vocab, ids, all(&logits), all_mut(&mut losses));
+        let shows = |losses: &[f32]| losses.iter().map(|loss| loss.is_nan()).collect::<Vec<_>>();
+        assert_eq!(shows(&get(cuda, &losses)), [false, true, false], "loss, NaN at {at}");
+        cuda.cross_entropy_backward(vocab, ids, 1.0, all_mut(&mut logits), all_mut(&mut losses));
+        assert_eq!(shows(&get(cuda, &losses)), [false, true, false], "loss again, NaN at {at}");
+        let dz = get(cuda, &logits);
+        let wrong = |(i, v): (usize, &f32)| v.is_nan() != (i / vocab == 1);
+        assert!(!dz.iter().enumerate().any(wrong), "gradient, NaN at {at}");
+    }
 }
 
 /// f32 values as products read them: exactly the nearest, ties to even.

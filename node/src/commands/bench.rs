@@ -1,4 +1,4 @@
-//! `gauntlet bench step|gemm|demo`: how fast this machine trains, as JSON.
+//! `gauntlet bench step|gemm|attention|demo`: how fast this machine trains, as JSON.
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
@@ -6,7 +6,7 @@ use gauntlet_model::engine::cpu::Path;
 use gauntlet_model::{LlamaConfig, preset};
 use serde_json::json;
 
-use super::{bench_demo, bench_gemm, bench_step};
+use super::{bench_attention, bench_demo, bench_gemm, bench_step};
 use crate::cli::Usage;
 use crate::output;
 
@@ -17,6 +17,8 @@ pub(crate) enum Bench {
     Step(bench_step::Args),
     /// The matrix products of one training step, alone.
     Gemm(bench_gemm::Args),
+    /// Attention of one layer, with heads of 256 and of 64, alone.
+    Attention(bench_attention::Args),
     /// Submissions: encode, decode + aggregate + apply, trial.
     Demo(bench_demo::DemoArgs),
 }
@@ -108,6 +110,7 @@ pub(crate) fn run(bench: Bench) -> Result<()> {
     let result = match bench {
         Bench::Step(args) => bench_step::step(&args)?,
         Bench::Gemm(args) => bench_gemm::gemm(&args)?,
+        Bench::Attention(args) => bench_attention::attention(&args)?,
         Bench::Demo(args) => bench_demo::demo(&args)?,
     };
     output::text(&format!("{result:#}\n"))

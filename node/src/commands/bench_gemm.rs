@@ -53,16 +53,19 @@ impl Work for Gemm<'_> {
         let (args, c) = (self.shape, &self.config);
         let (n, runs) = (args.batch * args.seq, args.runs.max(1));
         let in_a_row = if place.has_matrix_units() { IN_A_ROW } else { 1 };
+        let layers = c.n_layers;
         let linear = [
-            ("q_proj", c.hidden_size, c.q_size()),
-            ("kv_proj", c.hidden_size, c.kv_size()),
-            ("o_proj", c.q_size(), c.hidden_size),
-            ("gate_up_proj", c.hidden_size, 2 * c.intermediate_size),
-            ("down_proj", c.intermediate_size, c.hidden_size),
-            ("lm_head", c.hidden_size, c.tokenizer_vocab_size),
+            ("q_proj", layers, c.hidden_size, c.q_size()),
+            ("kv_proj", 2 * layers, c.hidden_size, c.kv_size()),
+            ("o_proj", layers, c.q_size(), c.hidden_size),
+            ("gate_up_proj", layers, c.hidden_size, 2 * c.intermediate_size),
+            ("down_proj", layers, c.intermediate_size, c.hidden_size),
+            ("lm_head", 1, c.hidden_size, c.tokenizer_vocab_size),
         ];
         let mut rows = Vec::new();
-        for (name, width_in, width_out) in linear {
+        let (mut step_flops, mut step_seconds) = (0.0, 0.0);
+        let before = place.counts();
+        for (name, times, width_in, width_out) in linear {
             for (pass, product) in products(n, width_in, width_out) {
                 let output = match (name, pass) {
                     ("lm_head", "forward") | (_, "weight gradient") => Output::F32,
@@ -71,14 +74,23 @@ impl Work for Gemm<'_> {
                 let seconds = time_product(&place, product, output, (runs, in_a_row))?;
                 rows.push(json!({
                     "product": name, "pass": pass, "m": product.m, "n": product.n, "k": product.k,
-                    "seconds": spread(&seconds), "gflops": flops(product) / median(&seconds) / 1e9,
+                    "times": times, "seconds": spread(&seconds), "gflops": flops(product) / median(&seconds) / 1e9,
                 }));
+                #[allow(clippy::cast_precision_loss)] // a count
+                let times = times as f64;
+                step_flops += times * flops(product);
+                step_seconds += times * median(&seconds);
             }
         }
         let facts = place.facts();
         let threads = facts.get("threads").and_then(Value::as_u64).and_then(|n| usize::try_from(n).ok());
+        let asked = place.counts().zip(before).map(|(now, before)| now - before);
         let mut result = json!({
             "bench": "gemm", "shape": args.shape(c, threads), "runs": runs, "products": rows,
+            // All products of a step, each as often as a step makes it.
+            "step_seconds": step_seconds, "step_tflops": step_flops / step_seconds / 1e12,
+            "library_products": asked.map(|asked| asked.library_products),
+            "own_products": asked.map(|asked| asked.own_products),
             "peak_rss_bytes": peak_rss_bytes(),
         });
         if let Value::Object(result) = &mut result {

@@ -112,6 +112,8 @@ impl Together for Step<'_> {
             "launches": each(|asked| asked.launches),
             "copies": each(|asked| asked.copies),
             "waits": each(|asked| asked.waits),
+            "library_products": each(|asked| asked.library_products),
+            "own_products": each(|asked| asked.own_products),
             "recompute": Recompute::from(fit.mode),
             "planned_bytes": fit.plan.total_bytes,
             // All buffers live from the first step on.

@@ -1,6 +1,7 @@
 //! One file a command.
 
 mod bench;
+mod bench_attention;
 mod bench_demo;
 mod bench_gemm;
 mod bench_step;

@@ -66,7 +66,8 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
             format!("--peers: {nodes} nodes with validators and owner; the chain has {slots} slots");
         return Err(Usage(format!("{problem} (chain.ledger.subnet.registry.max_uids)")).into());
     }
-    memory::check(HostMemory::new(&run, &settings).total(), REMEDY)?;
+    let there = there(args, &run, peers)?;
+    memory::check(HostMemory::new(&run, &settings, there.as_ref()).total(), REMEDY)?;
     files::write(&out.join(MANIFEST), &toml::to_string(&run.manifest)?)?;
     let parameters = run.layout.total();
     // On a GPU every outer step is made on the CPU too: that both give the same θ is what a simulation there shows.
@@ -118,6 +119,12 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
     Ok(())
 }
 
+/// What is computed on a device with memory of its own, where one is named.
+fn there(args: &SimulateArgs, run: &Run, peers: usize) -> Result<Option<Plan>> {
+    let known = device::known(args.device.or_cpu());
+    known.own_memory.then(|| Plan::new(known.footprint, run, peers, known.free.device)).transpose()
+}
+
 /// Prints what a run would take of this machine's memory and of the device's, whether it is there or not.
 fn plan(args: &SimulateArgs, settings: &Settings) -> Result<()> {
     let folder = tempfile::tempdir().context("no temporary folder for the text")?;
@@ -127,12 +134,8 @@ fn plan(args: &SimulateArgs, settings: &Settings) -> Result<()> {
     let corpus = args.data.open(folder.path(), cpu.threads(), seq)?;
     let manifest = named.map_or_else(|| args.manifest_of(settings, &corpus), Ok)?;
     let run = Run::new(manifest, corpus)?;
-    let peers = settings.n_peers();
-    let known = device::known(args.device.or_cpu());
-    let device = known.own_memory.then(|| Plan::new(known.footprint, &run, peers, known.free.device));
-    let device = device.transpose()?;
-    let parameters = run.layout.total();
-    let host = HostMemory::new(&run, settings);
+    let device = there(args, &run, settings.n_peers())?;
+    let (parameters, host) = (run.layout.total(), HostMemory::new(&run, settings, device.as_ref()));
     let plan = json!({
         "parameters": parameters, "host_bytes": host.total(), "host": host, "device": device,
     });

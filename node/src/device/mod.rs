@@ -93,7 +93,7 @@ pub(crate) enum Products {
     /// The library where it is found, else our kernels.
     #[default]
     Auto,
-    /// cuBLASLt.
+    /// cuBLASLt, for every product: one that it has no algorithm for is an error.
     Library,
     /// Our kernels.
     Own,
@@ -176,7 +176,8 @@ fn open_gpu(ordinal: usize, products: Products) -> Result<Opened, GpuError> {
                     .into(),
             ));
         }
-        Products::Library | Products::Auto => {}
+        Products::Library => driver.without_own_products(),
+        Products::Auto => {}
     }
     Ok(Opened::Gpu(Arc::new(driver)))
 }

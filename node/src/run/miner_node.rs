@@ -98,6 +98,13 @@ impl MinerNode {
         work.and_then(|work| work.draft.as_ref()).is_some_and(|draft| !draft.object.is_empty())
     }
 
+    /// Bytes of the object it made for window `w`; none where it made none.
+    #[cfg(test)]
+    pub(super) fn made(&self, w: u64) -> Option<usize> {
+        let work = self.work.as_ref().filter(|work| work.window == w)?;
+        work.draft.as_ref().map(|draft| draft.object.len()).filter(|size| *size > 0)
+    }
+
     /// Keeps where it stands, and what it made last.
     fn save(&mut self, world: &World<'_>) -> Result<()> {
         self.kept = self.peer.follower.position();

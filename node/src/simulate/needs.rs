@@ -5,6 +5,7 @@
 use serde::Serialize;
 
 use super::settings::Settings;
+use crate::run::compute::Plan;
 use crate::run::context::Run;
 use crate::run::{commitment, values};
 
@@ -23,7 +24,8 @@ const ROWS: usize = 256;
 /// Bytes, by what holds them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct HostMemory {
-    /// θ, gradient, trial, a few results of outer steps, the baseline's three; a momentum each.
+    /// θ, gradient, trial, a few results of outer steps; the baseline's three where it runs; a momentum each where they
+    /// are not on a device.
     pub(crate) model_bytes: usize,
     /// What the buckets hold in the end.
     pub(crate) bucket_bytes: usize,
@@ -32,13 +34,16 @@ pub(crate) struct HostMemory {
 }
 
 impl HostMemory {
-    pub(crate) fn new(run: &Run, settings: &Settings) -> Self {
+    /// For what is computed `there`, on a device with memory of its own, or here.
+    pub(crate) fn new(run: &Run, settings: &Settings, there: Option<&Plan>) -> Self {
         let (peers, validators) = (settings.n_peers(), settings.validators.len());
         let windows = length(settings.windows);
         let theta = 4 * run.layout.total();
+        let momenta = if there.is_some_and(|plan| plan.momenta_on_device) { 0 } else { peers };
+        let baseline = if settings.baseline { 3 } else { 0 };
         let history = peers.saturating_mul(validators * EVENTS + ROWS).saturating_add(OF_WINDOW);
         Self {
-            model_bytes: (peers + 12).saturating_mul(theta),
+            model_bytes: (momenta + baseline + 9).saturating_mul(theta),
             bucket_bytes: if settings.keep_objects { 0 } else { buckets(run, settings) },
             history_bytes: windows.saturating_mul(history),
         }
@@ -108,7 +113,7 @@ mod tests {
     #[test]
     fn what_grows_with_the_windows_is_counted() {
         let mut run = tiny_run();
-        let of = |run: &Run, windows| HostMemory::new(run, &settings("honest:4", windows));
+        let of = |run: &Run, windows| HostMemory::new(run, &settings("honest:4", windows), None);
         let (ten, thousand) = (of(&run, 10), of(&run, 1_000));
         assert_eq!(ten.model_bytes, thousand.model_bytes);
         assert_eq!(thousand.bucket_bytes, 100 * ten.bucket_bytes);
@@ -128,13 +133,15 @@ mod tests {
     fn what_lies_in_folders_or_twice_is_counted_so() {
         let run = tiny_run();
         let in_folders = Settings { keep_objects: true, ..settings("honest:4", 10) };
-        let (memory, folders) =
-            (HostMemory::new(&run, &settings("honest:4", 10)), HostMemory::new(&run, &in_folders));
+        let (memory, folders) = (
+            HostMemory::new(&run, &settings("honest:4", 10), None),
+            HostMemory::new(&run, &in_folders, None),
+        );
         assert_eq!(folders, HostMemory { bucket_bytes: 0, ..memory });
         assert_eq!(folders.total(), folders.model_bytes + folders.history_bytes);
-        let twofold = HostMemory::new(&run, &settings("honest:3,twoface", 10));
+        let twofold = HostMemory::new(&run, &settings("honest:3,twoface", 10), None);
         assert!(twofold.bucket_bytes > memory.bucket_bytes + 10 * usize::try_from(run.max_object()).unwrap());
-        let endless = HostMemory::new(&run, &settings("honest:4096", u64::MAX));
+        let endless = HostMemory::new(&run, &settings("honest:4096", u64::MAX), None);
         assert_eq!(endless.total(), usize::MAX);
     }
 }

@@ -45,7 +45,7 @@ fn look_for_work(ended: &AtomicBool) {
             continue;
         }
         looks = looks.wrapping_add(1);
-        if looks % LOOKS == 0 {
+        if looks.is_multiple_of(LOOKS) {
             std::thread::yield_now();
         }
         for _ in 0..looks % LOOKS {

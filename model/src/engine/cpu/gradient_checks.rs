@@ -144,6 +144,21 @@ fn cross_entropy() {
 }
 
 #[test]
+fn one_nan_among_the_logits_shows_in_loss_and_gradient() {
+    let vocab = 83;
+    for (level, at) in PATHS.map(Simd::new).into_iter().flat_map(|level| [0, 7, 82].map(|at| (level, at))) {
+        let mut z = values(2 * vocab, 1);
+        z[at] = f32::NAN;
+        let mut losses = [0.0; 2];
+        super::cross_entropy::forward(level, vocab, &[1, 2], &z, &mut losses);
+        assert_eq!(losses.map(f32::is_nan), [true, false], "loss, NaN at {at}");
+        super::cross_entropy::backward(level, vocab, &[1, 2], 1.0, &mut z, &mut losses);
+        assert_eq!(losses.map(f32::is_nan), [true, false], "loss again, NaN at {at}");
+        assert!(z.iter().enumerate().all(|(i, g)| g.is_nan() == (i < vocab)), "gradient, NaN at {at}");
+    }
+}
+
+#[test]
 fn embedding() {
     let (ids, width, vocab) = ([3u32, 0, 3, 5], 7, 6);
     let (table, w) = (values(vocab * width, 1), values(ids.len() * width, 2));
