@@ -118,7 +118,7 @@ impl MinerNode {
         Ok(())
     }
 
-    fn commit(&mut self, world: &mut World<'_>, block: u64) -> Result<()> {
+    fn commit(&mut self, world: &mut World<'_>, block: u64, happened: &mut Vec<Happened>) -> Result<()> {
         let (Some(work), rules) = (&self.work, &world.run.manifest.window) else { return Ok(()) };
         let phase = rules.opens(work.window.saturating_add(1))..rules.commit_deadline(work.window);
         if !phase.contains(&block) {
@@ -126,8 +126,8 @@ impl MinerNode {
         }
         // Values pay nothing: where the store does not take them, the commitment must not be late because of it.
         let published = self.publish_values(world);
-        self.once(world, Done::Committed, |behaviour, act, draft| behaviour.commit(act, draft))?;
-        published
+        self.course.excuse(published, self.peer.follower.window(), happened)?;
+        self.once(world, Done::Committed, |behaviour, act, draft| behaviour.commit(act, draft))
     }
 
     fn publish_values(&mut self, world: &World<'_>) -> Result<()> {
@@ -196,7 +196,7 @@ impl MinerNode {
                 self.course.catch_up(world, &mut self.peer.follower, block, happened)?;
                 self.settle(world)
             }
-            Part::Commit => self.commit(world, block),
+            Part::Commit => self.commit(world, block, happened),
             Part::Reveal => self.reveal(world, block),
             Part::Judge => {
                 let judged = |work: &Work| block >= world.run.manifest.window.record_opens(work.window);
