@@ -98,13 +98,6 @@ impl MinerNode {
         work.and_then(|work| work.draft.as_ref()).is_some_and(|draft| !draft.object.is_empty())
     }
 
-    /// Bytes of the object it made for window `w`; none where it made none.
-    #[cfg(test)]
-    pub(super) fn made(&self, w: u64) -> Option<usize> {
-        let work = self.work.as_ref().filter(|work| work.window == w)?;
-        work.draft.as_ref().map(|draft| draft.object.len()).filter(|size| *size > 0)
-    }
-
     /// Keeps where it stands, and what it made last.
     fn save(&mut self, world: &World<'_>) -> Result<()> {
         self.kept = self.peer.follower.position();
@@ -130,7 +123,7 @@ impl MinerNode {
         Ok(())
     }
 
-    fn commit(&mut self, world: &mut World<'_>, block: u64) -> Result<()> {
+    fn commit(&mut self, world: &mut World<'_>, block: u64, happened: &mut Vec<Happened>) -> Result<()> {
         let (Some(work), rules) = (&self.work, &world.run.manifest.window) else { return Ok(()) };
         let phase = rules.opens(work.window.saturating_add(1))..rules.commit_deadline(work.window);
         if !phase.contains(&block) {
@@ -138,8 +131,8 @@ impl MinerNode {
         }
         // Values pay nothing: where the store does not take them, the commitment must not be late because of it.
         let published = self.publish_values(world);
-        self.once(world, Done::Committed, |behaviour, act, draft| behaviour.commit(act, draft))?;
-        published
+        self.course.excuse(published, self.peer.follower.window(), happened)?;
+        self.once(world, Done::Committed, |behaviour, act, draft| behaviour.commit(act, draft))
     }
 
     fn publish_values(&mut self, world: &World<'_>) -> Result<()> {
@@ -216,7 +209,7 @@ impl MinerNode {
                 self.course.catch_up(world, &mut self.peer.follower, block, happened)?;
                 self.settle(world)
             }
-            Part::Commit => self.commit(world, block),
+            Part::Commit => self.commit(world, block, happened),
             Part::Reveal => self.reveal(world, block),
             Part::Judge => {
                 let judged = |work: &Work| block >= world.run.manifest.window.record_opens(work.window);

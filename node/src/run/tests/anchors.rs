@@ -132,12 +132,12 @@ fn a_roll_back_to_the_same_window_is_kept_and_what_was_made_before_it_is_not_sen
     take(&mut validator, &mut twice.small, &[Part::Follow]);
     assert_eq!(miner.peer.follower.position(), (1, first));
     assert_eq!(validator.validator.follower.position(), (1, first));
-    assert!(miner.made(1).is_some());
+    assert!(miner.made(1));
     twice.show(|t| &t.second);
     twice.anchor(second);
     take(&mut miner, &mut twice.small, &[Part::CatchUp]);
     take(&mut validator, &mut twice.small, &[Part::CatchUp]);
-    assert_eq!(miner.made(1), None, "it was made on another state");
+    assert!(!miner.made(1), "it was made on another state");
     let (kept, shared) = (miner.killed().unwrap(), Shared::default());
     let mut world = twice.small.world();
     let miner = MinerNode::restore(&mut world, identity(1), Box::new(Honest), 1, kept, shared.clone());
@@ -146,7 +146,7 @@ fn a_roll_back_to_the_same_window_is_kept_and_what_was_made_before_it_is_not_sen
     let mut miner = miner.unwrap();
     assert_eq!(miner.peer.follower.position(), (1, second));
     assert_eq!(validator.validator.follower.position(), (1, second));
-    assert_eq!(miner.made(1), None);
+    assert!(!miner.made(1));
     take(&mut miner, &mut twice.small, &[Part::Train]);
-    assert!(miner.made(1).is_some(), "the window is still open");
+    assert!(miner.made(1), "the window is still open");
 }

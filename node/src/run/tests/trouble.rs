@@ -10,6 +10,11 @@ use super::super::validator_node::ValidatorNode;
 use super::*;
 use crate::storage::{Patience, Trouble};
 
+/// Miners 1 and 2, validators 3 and 4, and stake of one that does nothing: 3 leads, and has no majority by itself.
+fn small() -> Small {
+    Small::staked(1, &[(4, 2), (5, 4)])
+}
+
 /// Miners 1 and 2 and validators 3 and 4 after two windows: their θ hashes and all trouble that they told.
 fn two_windows(small: &mut Small) -> ([Digest; 4], Vec<String>) {
     let (peers, judges) = ([small.peer(1), small.peer(2)], [3, 4].map(|n| (n, small.follower(n))));
@@ -51,7 +56,7 @@ fn two_windows(small: &mut Small) -> ([Digest; 4], Vec<String>) {
 
 /// The θ that all four have where nothing fails.
 fn without_trouble() -> Digest {
-    let (thetas, told) = two_windows(&mut Small::staked(1, &[(4, 2)]));
+    let (thetas, told) = two_windows(&mut small());
     assert_eq!((thetas, told), ([thetas[0]; 4], Vec::new()));
     thetas[0]
 }
@@ -59,7 +64,7 @@ fn without_trouble() -> Digest {
 #[test]
 fn a_node_outlives_what_its_own_store_refuses() {
     let theta = without_trouble();
-    let mut small = Small::staked(1, &[(4, 2)]);
+    let mut small = small();
     // Not in the id of the run: the same blocks and keys as without trouble.
     (small.run.manifest.window.checkpoint_every, small.run.manifest.window.keep) = (1, 1);
     for n in 1..=4 {
@@ -97,7 +102,7 @@ fn who_cannot_have_one_listed_object_takes_the_bundle() {
     let theta = without_trouble();
     let hours = std::time::Duration::from_secs(36_000);
     for trouble in [Trouble::Status(503), Trouble::Status(404), Trouble::Flip(100), Trouble::Delay(hours)] {
-        let mut small = Small::staked(1, &[(4, 2)]);
+        let mut small = small();
         // Miner 2 cannot read what miner 1 sends; from the leader's bucket it has the bundle, soon after it asks.
         let patience = Patience { base: hours, ..Patience::none() };
         let bucket = small.buckets.place.with_patience(patience);
