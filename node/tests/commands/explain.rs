@@ -315,7 +315,7 @@ fn a_run_that_broke_off_is_explained_up_to_its_last_whole_window() {
 fn a_run_is_explained_while_it_runs_and_when_it_was_killed() {
     let place = Place::new();
     let out = place.arg("run");
-    let args = ["simulate", "--out", &out, "--peers", "honest:2,lazy", "--windows", "100000", "--seq", "32"];
+    let args = ["simulate", "--out", &out, "--peers", "honest:2,lazy", "--windows", "2000", "--seq", "32"];
     let args = [&args[..], &["--sequences", "1", "--no-baseline", "--json"]].concat();
     let mut child = command(&args).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();

@@ -50,7 +50,7 @@ fn the_help_names_every_kind_of_validator() {
     let unknown = stderr(&run(&["simulate", "--validators", "loud"]));
     let (_, known) = unknown.trim_end().split_once("known are ").unwrap();
     let known: Vec<&str> = known.split(", ").collect();
-    assert_eq!(known.len(), 11, "{unknown}");
+    assert_eq!(known.len(), 12, "{unknown}");
     let words: String = help.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(words.contains(&known.join(", ")), "{help}");
 }
