@@ -1,3 +1,5 @@
+use std::slice::from_ref;
+
 use super::*;
 use gauntlet::fast_check::UnknownCause;
 use gauntlet::submission::Object;
@@ -104,13 +106,13 @@ fn what_is_slow_is_had_elsewhere() {
     let (good, absent) = (of(&storage, "k"), of(&storage, "none"));
     let silent = of(&silent, "k");
     // Nothing else is needed: nothing else is asked for, and what is slow is not waited for.
-    assert_eq!(heard(&[silent.clone(), good.clone()], std::slice::from_ref(&absent), 1), [(1, true)]);
+    assert_eq!(heard(&[silent.clone(), good.clone()], from_ref(&absent), 1), [(1, true)]);
     // One that is not there: the next one instead, and the one after it where that is not there either.
     let instead = [absent.clone(), good.clone(), good.clone()];
-    assert_eq!(heard(&[absent.clone()], &instead, 2), [(0, false), (1, false), (2, true)]);
+    assert_eq!(heard(&[absent], &instead, 2), [(0, false), (1, false), (2, true)]);
     // One that never answers.
     let quick = of(&storage.with_patience(impatient()), "k");
-    assert_eq!(heard(&[silent.clone()], &[quick.clone()], 1), [(1, true)]);
+    assert_eq!(heard(from_ref(&silent), from_ref(&quick), 1), [(1, true)]);
     let last = [of(&silent.0.with_patience(impatient()), "k"), quick];
     assert_eq!(heard(&[silent], &last, 2).last(), Some(&(2, true)), "nor the next one");
     assert_eq!(heard(&[], &[good], 9), [(0, true)]);
