@@ -196,7 +196,7 @@ impl MinerNode {
     }
 }
 
-impl MinerNode {
+impl Node for MinerNode {
     fn do_part(
         &mut self,
         world: &mut World<'_>,
@@ -231,18 +231,8 @@ impl MinerNode {
             Part::Read | Part::Publish | Part::State => Ok(()),
         }
     }
-}
-
-impl Node for MinerNode {
-    fn take(
-        &mut self,
-        world: &mut World<'_>,
-        block: u64,
-        part: Part,
-        happened: &mut Vec<Happened>,
-    ) -> Result<()> {
-        let done = self.do_part(world, block, part, happened);
-        self.course.excuse(done, self.peer.follower.window(), happened)
+    fn course(&mut self) -> (&mut Course, u64) {
+        (&mut self.course, self.peer.follower.window())
     }
 }
 

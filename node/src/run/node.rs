@@ -111,14 +111,30 @@ pub(crate) enum Happened {
 
 /// A node.
 pub(crate) trait Node {
-    /// Takes one part of `block`, the newest one sealed.
-    fn take(
+    /// Does what is due in one part of `block`, the newest one sealed.
+    fn do_part(
         &mut self,
         world: &mut World<'_>,
         block: u64,
         part: Part,
         happened: &mut Vec<Happened>,
     ) -> Result<()>;
+
+    /// Its course, and the window it stands at.
+    fn course(&mut self) -> (&mut Course, u64);
+
+    /// Takes one part of `block`; what a store refuses is told, and left for the next block.
+    fn take(
+        &mut self,
+        world: &mut World<'_>,
+        block: u64,
+        part: Part,
+        happened: &mut Vec<Happened>,
+    ) -> Result<()> {
+        let done = self.do_part(world, block, part, happened);
+        let (course, window) = self.course();
+        course.excuse(done, window, happened)
+    }
 
     /// Takes all parts of a block.
     #[allow(
@@ -178,7 +194,7 @@ impl Turn {
 }
 
 /// What a node remembers from block to block of following and reporting.
-pub(super) struct Course {
+pub(crate) struct Course {
     lease: Lease,
     /// A leader of two records that the chain does not know yet.
     suspect: Option<Suspect>,

@@ -209,7 +209,7 @@ impl ValidatorNode {
     }
 }
 
-impl ValidatorNode {
+impl Node for ValidatorNode {
     fn do_part(
         &mut self,
         world: &mut World<'_>,
@@ -238,17 +238,7 @@ impl ValidatorNode {
             Part::Commit | Part::Reveal | Part::Train => Ok(()),
         }
     }
-}
-
-impl Node for ValidatorNode {
-    fn take(
-        &mut self,
-        world: &mut World<'_>,
-        block: u64,
-        part: Part,
-        happened: &mut Vec<Happened>,
-    ) -> Result<()> {
-        let done = self.do_part(world, block, part, happened);
-        self.course.excuse(done, self.validator.follower.window(), happened)
+    fn course(&mut self) -> (&mut Course, u64) {
+        (&mut self.course, self.validator.follower.window())
     }
 }
