@@ -292,12 +292,12 @@ impl Follower {
     /// What stake says of the newest record followed.
     pub(crate) fn tally(&self, world: &World<'_>) -> Result<Tally> {
         let Some(w) = self.window().checked_sub(1) else { return Ok(Tally::default()) };
-        let mut said: Vec<Statement> =
-            shown(world, &self.me, w)?.said.into_iter().map(|said| said.statement).collect();
         let (stakes, head) = (world.stakes(w)?, self.place.records.head());
-        let leader = named(world, &self.me, w, head)?.map(|signed| signed.record.leader);
+        let shown = shown(world, &self.me, w)?;
+        let leader = shown.named(head).map(|signed| signed.record.leader);
+        let said = shown.said.into_iter().map(|said| said.statement);
         // Who leads says so by leading, once, whatever it says besides.
-        said.retain(|said| Some(said.validator) != leader);
+        let said: Vec<Statement> = said.filter(|said| Some(said.validator) != leader).collect();
         let mut tally = Tally::count(&head, &said, &stakes, &verify)?;
         if let Some(leader) = leader {
             let stake = stakes.get(&leader).copied().unwrap_or(0);

@@ -29,6 +29,11 @@ impl Shown {
     pub(super) fn records(&self) -> impl Iterator<Item = &SignedRecord> {
         self.served.values().chain(self.said.iter().map(|said| &said.seen))
     }
+
+    /// The record with hash `wanted`.
+    pub(super) fn named(&self, wanted: Digest) -> Option<&SignedRecord> {
+        self.records().find(|signed| is_named(signed, wanted))
+    }
 }
 
 /// All that validators show of window `w`.
@@ -146,11 +151,11 @@ pub(crate) fn anchored(
 
 /// The record of window `w` with hash `wanted`, from whoever serves it.
 pub(crate) fn named(world: &World<'_>, me: &Hotkey, w: u64, wanted: Digest) -> Result<Option<SignedRecord>> {
-    let is = |signed: &SignedRecord| {
-        signed.record.hash().is_ok_and(|hash| hash == wanted) && signed.check_signature(&verify).is_ok()
-    };
-    let shown = shown_until(world, me, w, |_, signed| is(signed))?;
-    Ok(shown.records().find(|signed| is(signed)).cloned())
+    Ok(shown_until(world, me, w, |_, signed| is_named(signed, wanted))?.named(wanted).cloned())
+}
+
+fn is_named(signed: &SignedRecord, wanted: Digest) -> bool {
+    signed.record.hash().is_ok_and(|hash| hash == wanted) && signed.check_signature(&verify).is_ok()
 }
 
 /// Proofs of equivocation on chain, as far as a node has read them.
