@@ -42,6 +42,15 @@ pub(crate) enum Heard {
     Enough,
 }
 
+/// Reads one of many, and gives its place with it. It owns what it reads, so that futures of it can stand side by side.
+fn read_one(
+    (at, wanted): (usize, &Wanted),
+    deadline: Instant,
+) -> impl Future<Output = (usize, Found)> + use<> {
+    let (storage, key, limit) = wanted.clone();
+    async move { (at, storage.read(&key, limit, deadline).await) }
+}
+
 impl Storage {
     /// Reads an object of at most `limit` bytes. The size is looked at before the content is taken.
     pub(crate) fn get(&self, key: &str, limit: u64) -> Result<Vec<u8>, Fault> {
@@ -56,10 +65,7 @@ impl Storage {
     /// Reads many objects at once. Results stand in the order of `wanted`; what is not there by `deadline` is unknown.
     pub(crate) fn fetch_many(wanted: &[Wanted], deadline: Instant) -> Vec<Found> {
         let mut results = vec![Err(Fault::Unknown(Cause::TimeOut)); wanted.len()];
-        let read = |(at, (storage, key, limit)): (usize, &Wanted)| {
-            let (storage, key, limit) = (storage.clone(), key.clone(), *limit);
-            async move { (at, storage.read(&key, limit, deadline).await) }
-        };
+        let read = |wanted| read_one(wanted, deadline);
         // Unordered: a slow one at the front must not keep those behind it from starting.
         let reads = stream::iter(wanted.iter().enumerate().map(read)).buffer_unordered(AT_ONCE);
         match super::runtime() {
@@ -81,10 +87,7 @@ impl Storage {
         deadline: Instant,
         mut hear: impl FnMut(usize, Found) -> Heard,
     ) -> Result<(), Fault> {
-        let read = |(at, (storage, key, limit)): (usize, &Wanted)| {
-            let (storage, key, limit) = (storage.clone(), key.clone(), *limit);
-            async move { (at, storage.read(&key, limit, deadline).await) }
-        };
+        let read = |wanted| read_one(wanted, deadline);
         let all = async {
             let mut running: FuturesUnordered<_> = wanted.iter().enumerate().map(&read).collect();
             let (mut held, mut trying) = (instead.iter(), 0_usize);
