@@ -3,11 +3,13 @@
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use gauntlet_model::engine::cpu::Path;
+use gauntlet_model::engine::{View, ViewMut};
 use gauntlet_model::{LlamaConfig, preset};
 use serde_json::json;
 
 use super::{bench_attention, bench_demo, bench_gemm, bench_step};
 use crate::cli::Usage;
+use crate::device::Place;
 use crate::output;
 
 /// Which part to measure.
@@ -114,6 +116,17 @@ pub(crate) fn run(bench: Bench) -> Result<()> {
         Bench::Demo(args) => bench_demo::demo(&args)?,
     };
     output::text(&format!("{result:#}\n"))
+}
+
+/// Calls in a row of one measurement: on a GPU several, so that waiting for it does not count.
+pub(super) fn calls_in_a_row<P: Place>(place: &P) -> usize {
+    if place.has_matrix_units() { 10 } else { 1 }
+}
+
+/// Waits for all that was asked of `place`: a device that queues is done when a value comes back. `marker` holds one.
+pub(super) fn finish<P: Place>(place: &P, marker: &mut P::Buf) -> Result<()> {
+    place.zero(ViewMut { buf: marker, start: 0, len: 1 });
+    Ok(place.download(View { buf: marker, start: 0, len: 1 }, &mut [0.0])?)
 }
 
 pub(super) fn spread(seconds: &[f64]) -> serde_json::Value {

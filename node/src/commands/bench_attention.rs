@@ -7,14 +7,11 @@ use gauntlet_model::LlamaConfig;
 use gauntlet_model::engine::{Heads, Order, Product, View, ViewMut, Write};
 use serde_json::{Value, json};
 
-use super::bench::{ShapeArgs, hash, median, spread};
+use super::bench::{ShapeArgs, calls_in_a_row, finish, hash, median, spread};
 use crate::device::{self, DeviceArgs, Place, Work};
 
 /// Widths of heads: the 1.2B's, and the narrowest that models of its size have.
 const WIDTHS: [usize; 2] = [256, 64];
-
-/// Calls in a row of one measurement on a GPU, so that waiting for it does not count.
-const IN_A_ROW: usize = 10;
 
 /// Attention of one layer.
 #[derive(clap::Args)]
@@ -41,7 +38,7 @@ impl Work for Attention<'_> {
 
     fn on<P: Place>(self, place: P) -> Result<Value> {
         let (args, c) = (self.shape, &self.config);
-        let runs = (args.runs.max(1), if place.has_matrix_units() { IN_A_ROW } else { 1 });
+        let runs = (args.runs.max(1), calls_in_a_row(&place));
         let mut result = json!({ "bench": "attention", "runs": runs.0 });
         if let Value::Object(result) = &mut result {
             result.extend(place.facts());
@@ -74,18 +71,13 @@ fn time<P: Place>(place: &P, h: Heads, (runs, in_a_row): (usize, usize)) -> Resu
     let len = rows * width;
     let [q, k, v, dout] = [1, 2, 3, 4].map(|seed| activations(place, rows, width, seed));
     let (q, k, v, dout) = (q?, k?, v?, dout?);
-    let (mut out, mut lse) = (place.alloc_act(len)?, place.alloc(h.batch * h.n_heads * h.seq)?);
-    let (mut dq, mut dk, mut dv) = (place.alloc_act(len)?, place.alloc_act(len)?, place.alloc_act(len)?);
     let lse_len = h.batch * h.n_heads * h.seq;
+    let (mut out, mut lse) = (place.alloc_act(len)?, place.alloc(lse_len)?);
+    let (mut dq, mut dk, mut dv) = (place.alloc_act(len)?, place.alloc_act(len)?, place.alloc_act(len)?);
     let mut marker = place.alloc(1)?;
-    let mut done = || -> Result<()> {
-        // A device that queues is done when a value comes back.
-        place.zero(ViewMut { buf: &mut marker, start: 0, len: 1 });
-        Ok(place.download(View { buf: &marker, start: 0, len: 1 }, &mut [0.0])?)
-    };
     let mut seconds = [Vec::with_capacity(runs), Vec::with_capacity(runs)];
     for i in 0..runs + 2 {
-        done()?;
+        finish(place, &mut marker)?;
         let start = Instant::now();
         for _ in 0..in_a_row {
             place.scope(|| {
@@ -93,7 +85,7 @@ fn time<P: Place>(place: &P, h: Heads, (runs, in_a_row): (usize, usize)) -> Resu
                 place.attention_forward(h, all(&q, len), all(&k, len), all(&v, len), out, lse);
             });
         }
-        done()?;
+        finish(place, &mut marker)?;
         let middle = start.elapsed().as_secs_f64();
         for _ in 0..in_a_row {
             place.scope(|| {
@@ -103,7 +95,7 @@ fn time<P: Place>(place: &P, h: Heads, (runs, in_a_row): (usize, usize)) -> Resu
                 place.attention_backward(h, q, k, v, out, lse, dout, dq, dk, dv);
             });
         }
-        done()?;
+        finish(place, &mut marker)?;
         let passes = [middle, start.elapsed().as_secs_f64() - middle];
         for (seconds, pass) in seconds.iter_mut().zip(passes).filter(|_| i >= 2) {
             #[allow(clippy::cast_precision_loss)] // a count

@@ -7,12 +7,9 @@ use gauntlet_model::LlamaConfig;
 use gauntlet_model::engine::{Order, Product, View, ViewMut, Write};
 use serde_json::{Value, json};
 
-use super::bench::{ShapeArgs, hash, median, spread};
+use super::bench::{ShapeArgs, calls_in_a_row, finish, hash, median, spread};
 use crate::device::{self, DeviceArgs, Place, Products, Work};
 use crate::memory::peak_rss_bytes;
-
-/// Products in a row of one measurement on a GPU, so that waiting for it does not count.
-const IN_A_ROW: usize = 10;
 
 /// The products of one step.
 #[derive(clap::Args)]
@@ -52,7 +49,7 @@ impl Work for Gemm<'_> {
     fn on<P: Place>(self, place: P) -> Result<Value> {
         let (args, c) = (self.shape, &self.config);
         let (n, runs) = (args.batch * args.seq, args.runs.max(1));
-        let in_a_row = if place.has_matrix_units() { IN_A_ROW } else { 1 };
+        let in_a_row = calls_in_a_row(&place);
         let layers = c.n_layers;
         let linear = [
             ("q_proj", layers, c.hidden_size, c.q_size()),
@@ -148,9 +145,7 @@ pub(super) fn time_product<P: Place>(
                 Output::F32 => place.matmul_f32(p, a, b, ViewMut { buf: &mut f32s, start: 0, len }),
             });
         }
-        // A device that queues is done when a value comes back.
-        place.zero(ViewMut { buf: &mut marker, start: 0, len: 1 });
-        place.download(View { buf: &marker, start: 0, len: 1 }, &mut [0.0])?;
+        finish(place, &mut marker)?;
         if i >= 2 {
             #[allow(clippy::cast_precision_loss)] // a count
             seconds.push(start.elapsed().as_secs_f64() / in_a_row as f64);
