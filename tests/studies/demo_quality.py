@@ -5,8 +5,8 @@
     python tests/studies/demo_quality.py --gauntlet target/release/gauntlet --data PREPARED --out study
 
 Learning rates of AdamW and of DeMo with f32 values are chosen at the first seed, each among the same number of values;
-the other codebooks take that of f32 values. Finished runs are kept: a study that was stopped goes on where it was, on
-another machine too if the folder comes along. Prints a Markdown table. Needs Python's standard library only.
+the other codebooks take that of f32 values. Runs are kept: a study that was stopped goes on where it was, a run from
+its newest checkpoint, on another machine too if the folder comes along. Prints a Markdown table. Needs Python's standard library only.
 """
 
 import argparse
@@ -53,14 +53,17 @@ def run(args, scheme, rate, seed):
     out = args.out / f"{scheme.replace(' ', '-')}-{rate}-{seed}"
     summary = out / "summary.json"
     if not (summary.exists() and json.loads(summary.read_text())["finished"]):
-        shutil.rmtree(out, ignore_errors=True)
         out.parent.mkdir(parents=True, exist_ok=True)
         command = [args.gauntlet, "train", "--preset", args.preset, "--data", args.data, "--workers", "4"]
         command += ["--batch", args.batch, "--seq", args.seq, "--steps", args.steps, "--warmup", args.steps // 20]
         command += ["--validate-every", args.steps // 4, "--validation-sequences", "256"]
-        command += ["--checkpoint-every", args.steps, "--keep", "1", "--threads", args.threads]
+        command += ["--checkpoint-every", args.steps // 32, "--keep", "1", "--threads", args.threads]
         command += ["--lr", rate, "--seed", seed, "--out", out]
         command += ["--optimizer", "adamw"] if scheme == "adamw" else ["--optimizer", "demo", "--bits", BITS[scheme]]
+        if any(out.glob("checkpoints/*")):
+            command = [args.gauntlet, "train", "--resume", "--out", out, "--threads", args.threads]
+        else:
+            shutil.rmtree(out, ignore_errors=True)
         subprocess.run([str(word) for word in command], check=True, stdout=subprocess.DEVNULL)
         shutil.rmtree(out / "checkpoints")
     return json.loads(summary.read_text())

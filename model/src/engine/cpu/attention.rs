@@ -57,6 +57,7 @@ pub(super) fn forward(
                 unsafe {
                     let s = Shared::new(scores);
                     small(
+                        level,
                         (rows, end, h.head_dim),
                         scale(h),
                         (q, head.q(block.start)),
@@ -69,6 +70,7 @@ pub(super) fn forward(
                 // SAFETY: these rows of this head's columns belong to this task.
                 unsafe {
                     small(
+                        level,
                         (rows, h.head_dim, end),
                         1.0,
                         (scores, p),
@@ -130,6 +132,7 @@ unsafe fn backward_block(
     // SAFETY: scratch belongs to this thread, the gradients' columns to this task.
     unsafe {
         small(
+            level,
             (rows, end, d),
             scale(h),
             (saved.q, rows_at),
@@ -138,6 +141,7 @@ unsafe fn backward_block(
             (Shared::new(p), at),
         );
         small(
+            level,
             (rows, end, d),
             1.0,
             (saved.dout, rows_at),
@@ -152,9 +156,9 @@ unsafe fn backward_block(
                 score_gradient::<I>(p, ds, block.start + r + 1, lse[r], delta, scale(h));
             }
         });
-        small((end, d, rows), 1.0, (p, turned), (saved.dout, rows_at), write, (dv, head.k()));
-        small((rows, d, end), 1.0, (ds, at), (saved.k, head.k()), Write::Set, (dq, rows_at));
-        small((end, d, rows), 1.0, (ds, turned), (saved.q, rows_at), write, (dk, head.k()));
+        small(level, (end, d, rows), 1.0, (p, turned), (saved.dout, rows_at), write, (dv, head.k()));
+        small(level, (rows, d, end), 1.0, (ds, at), (saved.k, head.k()), Write::Set, (dq, rows_at));
+        small(level, (end, d, rows), 1.0, (ds, turned), (saved.q, rows_at), write, (dk, head.k()));
     }
 }
 

@@ -178,14 +178,16 @@ fn linear() {
     let (rows, width_in, width_out) = (40, 130, 220);
     let (x, weight, w) =
         (values(rows * width_in, 1), values(width_in * width_out, 2), values(rows * width_out, 3));
-    let forward = |x: &[f32], weight: &[f32]| {
-        let mut out = vec![0.0; rows * width_out];
-        matmul::matmul(linear(rows, width_in, width_out, Write::Set), x, weight, &mut out);
-        out
-    };
-    let (mut dx, mut dw) = (vec![0.0; rows * width_in], vec![0.0; width_in * width_out]);
-    matmul::matmul(linear_dx(rows, width_in, width_out, Write::Set), &w, &weight, &mut dx);
-    matmul::matmul(linear_dw(rows, width_in, width_out, Write::Set), &w, &x, &mut dw);
-    check("linear x", &x, &dx, |x| weighted(&forward(x, &weight), &w));
-    check("linear weight", &weight, &dw, |weight| weighted(&forward(&x, weight), &w));
+    for level in PATHS.map(Simd::new) {
+        let forward = |x: &[f32], weight: &[f32]| {
+            let mut out = vec![0.0; rows * width_out];
+            matmul::matmul(level, linear(rows, width_in, width_out, Write::Set), x, weight, &mut out);
+            out
+        };
+        let (mut dx, mut dw) = (vec![0.0; rows * width_in], vec![0.0; width_in * width_out]);
+        matmul::matmul(level, linear_dx(rows, width_in, width_out, Write::Set), &w, &weight, &mut dx);
+        matmul::matmul(level, linear_dw(rows, width_in, width_out, Write::Set), &w, &x, &mut dw);
+        check("linear x", &x, &dx, |x| weighted(&forward(x, &weight), &w));
+        check("linear weight", &weight, &dw, |weight| weighted(&forward(&x, weight), &w));
+    }
 }

@@ -8,6 +8,8 @@ mod attention;
 mod awake;
 mod cross_entropy;
 mod embedding;
+#[cfg(target_arch = "x86_64")]
+mod gemm_avx2;
 #[cfg(test)]
 mod gradient_checks;
 mod matmul;
@@ -144,7 +146,7 @@ impl Backend for Cpu {
     }
 
     fn matmul(&self, p: Product, a: View<'_, Buf>, b: View<'_, Buf>, out: ViewMut<'_, Buf>) {
-        matmul::matmul(p, a.slice(), b.slice(), out.slice());
+        matmul::matmul(self.simd, p, a.slice(), b.slice(), out.slice());
     }
 
     fn matmul_f32(&self, p: Product, a: View<'_, Buf>, b: View<'_, Buf>, out: ViewMut<'_, Buf>) {
