@@ -11,9 +11,9 @@
 use std::arch::x86_64::{
     __m256, _mm_storeh_pd, _mm_storel_pd, _mm_storeu_ps, _mm256_add_ps, _mm256_broadcast_ss,
     _mm256_castpd256_pd128, _mm256_castps_pd, _mm256_castps256_ps128, _mm256_extractf128_pd,
-    _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_mul_ps, _mm256_permute2f128_ps,
-    _mm256_set1_ps, _mm256_setzero_ps, _mm256_shuffle_ps, _mm256_storeu_ps, _mm256_unpackhi_ps,
-    _mm256_unpacklo_ps,
+    _mm256_extractf128_ps, _mm256_fmadd_ps, _mm256_load_ps, _mm256_loadu_ps, _mm256_mul_ps,
+    _mm256_permute2f128_ps, _mm256_set1_ps, _mm256_setzero_ps, _mm256_shuffle_ps, _mm256_storeu_ps,
+    _mm256_unpackhi_ps, _mm256_unpacklo_ps,
 };
 use std::cell::RefCell;
 
@@ -145,7 +145,7 @@ unsafe fn block(
 /// One tile: `k` terms of each sum stay in registers.
 ///
 /// # Safety
-/// As [`block`], with a whole tile of `out`.
+/// As [`block`], with a whole tile of `out`; `right` lies on a cache line.
 #[target_feature(enable = "avx2,fma")]
 #[inline]
 unsafe fn tile(
@@ -160,7 +160,7 @@ unsafe fn tile(
     // SAFETY: `k` rows of both panels; MR rows of NR elements of `out`.
     unsafe {
         for _ in 0..k {
-            let b = [_mm256_loadu_ps(right), _mm256_loadu_ps(right.add(8))];
+            let b = [_mm256_load_ps(right), _mm256_load_ps(right.add(8))];
             for (i, sums) in sums.iter_mut().enumerate() {
                 let a = _mm256_broadcast_ss(&*left.add(i));
                 sums[0] = _mm256_fmadd_ps(a, b[0], sums[0]);
