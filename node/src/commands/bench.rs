@@ -61,7 +61,7 @@ pub(crate) struct ShapeArgs {
     /// Measured runs, after two that warm up.
     #[arg(long, default_value_t = 7)]
     pub(super) runs: usize,
-    /// Code path of the element-wise kernels: best, avx2 or portable.
+    /// Code path of our own kernels: best, avx2 or portable.
     #[arg(long, default_value = "best", value_parser = code_path)]
     pub(super) path: Path,
 }

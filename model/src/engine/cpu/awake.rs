@@ -7,7 +7,8 @@
 //! A thread that looks for work until a pass ends may have a job half done below it on its stack: it looked while that
 //! job waited for another. Were it a job of the same pass, the two would wait for each other for ever. So threads begin
 //! to look before the pass does or not at all. Then whatever waits began before what it waits for (a job before those it
-//! splits off, a job before what its thread does meanwhile, a look before its pass), and no wait can close a circle.
+//! splits off, a job before what its thread does meanwhile, a look before its pass), and no wait can close a circle, as
+//! long as jobs wait for nothing but jobs.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};

@@ -1,5 +1,6 @@
 //! Matrix products, one call a thread over a part of the output's rows or columns, so that the order of each sum does not
-//! depend on the number of threads: on processors with AVX2 only by [`gemm_avx2`], on all others by crate `gemm`.
+//! depend on the number of threads: where the code path is AVX2 by [`gemm_avx2`], but for a few rows or columns; elsewhere
+//! by crate `gemm`.
 #![allow(unsafe_code)] // kernels take raw pointers; every call here checks the lengths first
 
 use gemm::Parallelism;
@@ -23,6 +24,9 @@ const FEW: usize = 6;
 /// Up to this size both ways, crate gemm sums in pieces of another length.
 const TINY: usize = 64;
 
+/// Up to as many elements of the output, crate gemm sums along `k` in vectors, if both factors' `k` is contiguous.
+const LITTLE: usize = 256;
+
 /// A matrix somewhere in a slice: first element, distance between rows and between columns.
 #[derive(Clone, Copy)]
 pub(super) struct Strided {
@@ -42,7 +46,13 @@ impl Strided {
 
     /// Whether an `rows × cols` matrix of these strides lies inside `len` elements.
     fn fits(self, rows: usize, cols: usize, len: usize) -> bool {
-        rows == 0 || cols == 0 || self.start + (rows - 1) * self.row + (cols - 1) * self.col < len
+        let Some(rows) = rows.checked_sub(1) else { return self.start <= len };
+        let Some(cols) = cols.checked_sub(1) else { return self.start <= len };
+        let last = rows
+            .checked_mul(self.row)
+            .zip(cols.checked_mul(self.col))
+            .and_then(|(down, across)| self.start.checked_add(down)?.checked_add(across));
+        last.is_some_and(|last| last < len)
     }
 }
 
@@ -50,7 +60,7 @@ impl Strided {
 ///
 /// gemm's own threads meet at a barrier for each block of packing; cutting the output is 5 % faster.
 /// The length of gemm's partial sums depends on `k` and the processor alone, so the cut changes no bit
-/// as long as no part is tiny both ways.
+/// as long as no part is tiny both ways or has few elements where the whole has not.
 pub(super) fn matmul(level: Simd, p: Product, a: &[f32], b: &[f32], out: &mut [f32]) {
     let (m, n, k) = (p.m, p.n, p.k);
     let at = |order, rows: usize, cols: usize| match order {
@@ -60,7 +70,7 @@ pub(super) fn matmul(level: Simd, p: Product, a: &[f32], b: &[f32], out: &mut [f
     let (sa, sb, so) = (at(p.a, m, k), at(p.b, k, n), at(Order::Normal, m, n));
     let threads = if m * n * k < PARALLEL { 1 } else { rayon::current_num_threads() };
     let parts_of = |length: usize, other: usize| {
-        let smallest = if other > TINY { SMALLEST_PART } else { TINY + 1 };
+        let smallest = if other > TINY { SMALLEST_PART } else { (TINY + 1).max(LITTLE / other.max(1) + 1) };
         threads.min(length / smallest).max(1)
     };
     let (by_rows, by_cols) = (parts_of(m, n), parts_of(n, m));
@@ -247,19 +257,37 @@ mod tests {
 
     #[test]
     fn a_cut_changes_no_bit() {
-        let (m, n, k) = (150, 300, 1100);
-        let (a, b) = (values(m * k, 1), values(k * n, 2));
-        let p = Product { m, n, k, a: Order::Normal, b: Order::Transposed, write: Write::Set };
-        for level in [Path::Best, Path::Avx2, Path::Portable].map(Simd::new) {
-            let on = |threads: usize| {
-                let mut out = vec![0.0; m * n];
-                let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-                pool.install(|| matmul(level, p, &a, &b, &mut out));
-                out
-            };
-            let one = on(1);
-            for threads in [2, 3, 5] {
-                assert!(on(threads) == one, "{}: {threads} threads", level.name());
+        let pools = [1, 2, 3, 4, 5, 7]
+            .map(|threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap());
+        let sizes = [
+            (150, 300, 1100),
+            (60, 1000, 100),
+            (1, 512, 1024),
+            (2, 520, 1024),
+            (3, 512, 700),
+            (512, 3, 1024),
+        ];
+        let orders = [Order::Normal, Order::Transposed];
+        for ((m, n, k), a_order) in sizes.into_iter().flat_map(|size| orders.map(|order| (size, order))) {
+            let (a, b) = (values(m * k, 1), values(k * n, 2));
+            for (level, b_order) in [Path::Best, Path::Avx2, Path::Portable]
+                .into_iter()
+                .flat_map(|path| orders.map(|order| (Simd::new(path), order)))
+            {
+                let p = Product { m, n, k, a: a_order, b: b_order, write: Write::Set };
+                let mut outs = pools.iter().map(|pool| {
+                    let mut out = vec![0.0; m * n];
+                    pool.install(|| matmul(level, p, &a, &b, &mut out));
+                    out
+                });
+                let one = outs.next();
+                for out in outs {
+                    assert!(
+                        Some(&out) == one.as_ref(),
+                        "{}: {m}x{n}x{k}, {a_order:?} {b_order:?}",
+                        level.name()
+                    );
+                }
             }
         }
     }

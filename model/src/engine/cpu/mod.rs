@@ -1,4 +1,4 @@
-//! The CPU backend: f32, matrix products by crate `gemm`, element-wise kernels of our own, rayon.
+//! The CPU backend: f32, matrix products by crate `gemm` or for AVX2 our own, element-wise kernels of our own, rayon.
 //!
 //! Results are the same bits for any number of threads: every output element is computed by one task
 //! in one order, and sums over rows go over blocks whose number does not depend on the threads.
@@ -60,7 +60,7 @@ pub struct Cpu {
 impl Cpu {
     /// A backend with its own `threads` threads (0: one a core) and the given code path.
     ///
-    /// `Path` concerns the element-wise kernels; crate `gemm` chooses its own.
+    /// `Path` concerns our own kernels; crate `gemm`, which multiplies on all paths but AVX2, chooses its own.
     ///
     /// # Errors
     /// When more than [`MOST_THREADS`] are asked for, or the system cannot start them.

@@ -32,7 +32,7 @@ impl Isa for Separate {
     }
 }
 
-/// Which code path the element-wise kernels take.
+/// Which code path our own kernels take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Path {
     /// The widest this processor has.
