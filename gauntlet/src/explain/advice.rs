@@ -139,7 +139,7 @@ impl fmt::Display for Advice {
                 )
             }
             Self::WaitForEvaluations { have, need } => {
-                write!(f, "it has {have} evaluations and needs {need} before anything is paid")
+                write!(f, "it has {have} of the {need} evaluations it needs before anything is paid")
             }
             Self::TrainOnAssignedData { proof, need } => write!(
                 f,

@@ -99,7 +99,7 @@ impl Table {
 /// The lines of the table on a terminal of `width` columns and `height` rows: none is longer, and one row is left for the
 /// cursor. Of too many peers the best and the worst paid are shown.
 fn render(view: &View, width: usize, height: usize) -> Vec<String> {
-    let mut lines = vec![run_line(view), window_line(&view.moment), result_line(&view.result)];
+    let mut lines = vec![run_line(view), window_line(view), result_line(&view.result)];
     let mut rows: Vec<&Row> = view.rows.iter().collect();
     rows.sort_by_key(|row| std::cmp::Reverse(row.balance));
     let names = rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0).max(4);
@@ -135,9 +135,11 @@ fn run_line(view: &View) -> String {
     format!("run    {} {} of {} windows", bar(part), view.ended, view.windows)
 }
 
-fn window_line(moment: &Moment) -> String {
+fn window_line(view: &View) -> String {
+    let moment = &view.moment;
     if moment.of == 0 {
-        return String::from("window");
+        let last = view.ended.checked_sub(1);
+        return last.map_or(String::from("window"), |window| format!("window {} {window}: ended", bar(1.0)));
     }
     #[allow(clippy::cast_precision_loss)] // a part of a bar
     let part = moment.done as f64 / moment.of as f64;
