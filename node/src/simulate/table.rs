@@ -239,13 +239,15 @@ mod tests {
 
     #[test]
     fn the_bar_moves_within_a_window() {
+        let line_of = |moment| window_line(&View { moment, ..view(3) });
         let at = |done| {
-            let line = window_line(&Moment { window: 3, phase: "training", done, of: 30 });
+            let line = line_of(Moment { window: 3, phase: "training", done, of: 30 });
             line.matches('#').count()
         };
         assert_eq!([at(0), at(1), at(15), at(30)], [0, 1, 15, 30]);
-        let over = window_line(&Moment { done: 9, of: 3, ..Moment::default() });
+        let over = line_of(Moment { done: 9, of: 3, ..Moment::default() });
         assert_eq!(over.matches('#').count(), BAR);
+        assert_eq!(line_of(Moment::default()), format!("window [{}] 2: ended", "#".repeat(BAR)));
     }
 
     #[test]
