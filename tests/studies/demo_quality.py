@@ -6,7 +6,8 @@
 
 Learning rates of AdamW and of DeMo with f32 values are chosen at the first seed, each among the same number of values;
 the other codebooks take that of f32 values. Runs are kept: a study that was stopped goes on where it was, a run from
-its newest checkpoint, on another machine too if the folder comes along. Prints a Markdown table. Needs Python's standard library only.
+its newest checkpoint, on another machine too if the folder comes along. Prints a Markdown table. Needs Python's
+standard library only.
 """
 
 import argparse
@@ -60,7 +61,7 @@ def run(args, scheme, rate, seed):
         command += ["--checkpoint-every", args.steps // 32, "--keep", "1", "--threads", args.threads]
         command += ["--lr", rate, "--seed", seed, "--out", out]
         command += ["--optimizer", "adamw"] if scheme == "adamw" else ["--optimizer", "demo", "--bits", BITS[scheme]]
-        if any(out.glob("checkpoints/*")):
+        if any(out.glob("checkpoints/*")):  # a run keeps its settings
             command = [args.gauntlet, "train", "--resume", "--out", out, "--threads", args.threads]
         else:
             shutil.rmtree(out, ignore_errors=True)

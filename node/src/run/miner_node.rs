@@ -231,6 +231,7 @@ impl Node for MinerNode {
             Part::Read | Part::Publish | Part::State => Ok(()),
         }
     }
+
     fn course(&mut self) -> (&mut Course, u64) {
         (&mut self.course, self.peer.follower.window())
     }

@@ -238,6 +238,7 @@ impl Node for ValidatorNode {
             Part::Commit | Part::Reveal | Part::Train => Ok(()),
         }
     }
+
     fn course(&mut self) -> (&mut Course, u64) {
         (&mut self.course, self.validator.follower.window())
     }

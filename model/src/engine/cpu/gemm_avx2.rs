@@ -1,8 +1,8 @@
 //! Matrix products on processors with AVX2 and FMA but without AVX-512, by tiles of 6 × 16 sums in registers over packed
 //! factors (Goto and van de Geijn, "Anatomy of high-performance matrix multiplication", 2008; tile as in BLIS).
 //!
-//! Crate `gemm` reaches 0.62 of what two 256-bit FMAs a cycle allow on a Zen 3 core, this 0.9 (docs/log.md). Where there
-//! is AVX-512, the crate is at the processor's rate.
+//! Of what two 256-bit FMAs a cycle allow on a Zen 3 core, crate `gemm` reaches 0.7 and this more than 0.8 (docs/log.md).
+//! Where there is AVX-512, the crate is at the processor's rate.
 //!
 //! Every element is summed in order of `k` within pieces of [`KC`], and the pieces in order, wherever it lies in a tile:
 //! the sum depends on `k` alone, so output may be cut anywhere.
@@ -17,6 +17,7 @@ use std::arch::x86_64::{
 };
 use std::cell::RefCell;
 
+use super::matmul::Strided;
 use crate::engine::backend::Write;
 
 /// Rows of a tile: 6 × 2 vectors of sums, two of the right factor and one of the left are 15 of 16 registers.
@@ -40,36 +41,19 @@ thread_local! {
     static PANELS: RefCell<[Vec<Line>; 2]> = const { RefCell::new([Vec::new(), Vec::new()]) };
 }
 
-/// A factor: its first element, and the distance between its rows and columns.
-#[derive(Clone, Copy)]
-pub(super) struct Factor {
-    pub(super) start: *const f32,
-    pub(super) row: usize,
-    pub(super) col: usize,
-}
-
-impl Factor {
-    /// # Safety
-    /// The element must lie inside the factor.
-    unsafe fn at(self, row: usize, col: usize) -> *const f32 {
-        // SAFETY: inside the factor by contract.
-        unsafe { self.start.add(row * self.row + col * self.col) }
-    }
-}
-
-/// `out[m, n] (=|+=) alpha · a · b`; columns of `out` are contiguous, its rows `row` apart.
+/// `out[m, n] (=|+=) alpha · a · b`; columns of `out` are contiguous.
 ///
 /// # Safety
-/// The processor has AVX2 and FMA; `a` is `m × k`, `b` `k × n` and `out` `m × n` elements at these strides; nothing else
-/// touches those of `out` meanwhile.
+/// The processor has AVX2 and FMA; `m × k` elements of `a`, `k × n` of `b` and `m × n` of `out` lie inside their buffers;
+/// nothing else touches those of `out` meanwhile.
 #[target_feature(enable = "avx2,fma")]
 pub(super) unsafe fn product(
     (m, n, k): (usize, usize, usize),
     alpha: f32,
-    a: Factor,
-    b: Factor,
+    (a, sa): (*const f32, Strided),
+    (b, sb): (*const f32, Strided),
     write: Write,
-    (out, row): (*mut f32, usize),
+    (out, so): (*mut f32, Strided),
 ) {
     PANELS.with_borrow_mut(|[left, right]| {
         grow(left, (MC * KC).min(m.next_multiple_of(MR) * k));
@@ -81,14 +65,20 @@ pub(super) unsafe fn product(
                 // SAFETY: the panels were grown to what a piece takes; every index lies inside its matrix.
                 unsafe {
                     for (j, width) in pieces(nc, NR) {
-                        pack::<NR>(width, kc, b.at(pc, jc + j), (b.col, b.row), right.add(j * kc));
+                        pack::<NR>(width, kc, b.add(sb.at(pc, jc + j)), (sb.col, sb.row), right.add(j * kc));
                     }
                     for (ic, mc) in pieces(m, MC) {
                         for (i, height) in pieces(mc, MR) {
-                            pack::<MR>(height, kc, a.at(ic + i, pc), (a.row, a.col), left.add(i * kc));
+                            pack::<MR>(
+                                height,
+                                kc,
+                                a.add(sa.at(ic + i, pc)),
+                                (sa.row, sa.col),
+                                left.add(i * kc),
+                            );
                         }
-                        let out = out.add(ic * row + jc);
-                        block((mc, nc, kc), alpha, (left, right), set, (out, row));
+                        let out = (out.add(so.at(ic, jc)), so.row);
+                        block((mc, nc, kc), alpha, (left, right), set, out);
                     }
                 }
             }

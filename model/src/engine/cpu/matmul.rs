@@ -36,6 +36,11 @@ pub(super) struct Strided {
 }
 
 impl Strided {
+    /// Where element (`row`, `col`) lies.
+    pub(super) fn at(self, row: usize, col: usize) -> usize {
+        self.start + row * self.row + col * self.col
+    }
+
     fn skip_rows(self, row: usize) -> Self {
         Self { start: self.start + row * self.row, ..self }
     }
@@ -118,13 +123,8 @@ pub(super) unsafe fn small(
     if matches!(level, Simd::V3(_)) && so.col == 1 && m.min(n) >= FEW && k > 0 {
         // SAFETY: the three asserts bound every address; this level has AVX2 and FMA; nothing else touches `out` by contract.
         unsafe {
-            let factor = |of: &[f32], s: Strided| gemm_avx2::Factor {
-                start: of.as_ptr().add(s.start),
-                row: s.row,
-                col: s.col,
-            };
-            let out = (out.start.add(so.start), so.row);
-            gemm_avx2::product((m, n, k), alpha, factor(a, sa), factor(b, sb), write, out);
+            let (a, b) = ((a.as_ptr(), sa), (b.as_ptr(), sb));
+            gemm_avx2::product((m, n, k), alpha, a, b, write, (out.start, so));
         }
         return;
     }
