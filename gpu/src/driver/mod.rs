@@ -85,6 +85,7 @@ pub struct Driver {
     modules: Vec<sys::CUmodule>,
     functions: Mutex<Vec<Function>>,
     library: Option<Box<Library>>,
+    library_problem: Option<String>,
     left_over: LeftOver,
     counter: Counter,
 }
@@ -155,9 +156,14 @@ impl Driver {
             })
         };
         let modules = images.iter().map(load).collect::<Result<_>>()?;
-        let library = Library::open(folders, &context)?.map(Box::new);
+        // One that is there and does not start leaves a GPU that computes all the same.
+        let (library, library_problem) = match Library::open(folders, &context) {
+            Ok(library) => (library.map(Box::new), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
         let (functions, counter) = (Mutex::default(), Counter::default());
-        Ok(Self { context, found, modules, functions, library, left_over: LeftOver::Own, counter })
+        let left_over = LeftOver::Own;
+        Ok(Self { context, found, modules, functions, library, library_problem, left_over, counter })
     }
 
     /// The device.
@@ -173,6 +179,11 @@ impl Driver {
     /// The file cuBLASLt was opened from; without a folder where the loader's path has it.
     pub fn library_file(&self) -> Option<&Path> {
         self.library.as_deref().map(Library::file)
+    }
+
+    /// Why a cuBLASLt that was found does not compute.
+    pub fn library_problem(&self) -> Option<&str> {
+        self.library_problem.as_deref()
     }
 
     /// As a device whose blocks have at most `bytes` of shared memory, so that what others launch can be tested here.
@@ -343,6 +354,9 @@ impl Device for Driver {
 
     unsafe fn zero(&self, at: u64, bytes: usize) -> Result<()> {
         let stream = self.stream()?;
+        if bytes == 0 {
+            return Ok(());
+        }
         self.counter.copy();
         // SAFETY: by this function's contract.
         unsafe { result::memset_d8_async(at, 0, bytes, stream) }.map_err(|e| failed("clearing memory", e))

@@ -170,6 +170,11 @@ fn examine(missing: &mut Vec<Missing>) -> Cuda {
         if let Err(error) = &opened {
             missing.push(Missing::new(format!("cuda:{ordinal}"), error.to_string()));
         }
+        let problem = opened.as_ref().ok().and_then(Driver::library_problem);
+        if let Some(problem) = problem {
+            let remedy = format!("{problem}; products go through our own kernels until it is repaired");
+            missing.push(Missing::new(format!("cuda:{ordinal}: cuBLASLt"), remedy));
+        }
         if let (true, Some(widest @ ..256)) = (opened.is_ok(), head_widths.last().copied()) {
             missing.push(Missing::new(
                 format!("cuda:{ordinal}: shared memory for heads over {widest} wide"),

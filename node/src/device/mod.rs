@@ -171,13 +171,16 @@ fn open_gpu(ordinal: usize, products: Products) -> Result<Opened, GpuError> {
     match products {
         Products::Own => driver.without_library(),
         Products::Library if !driver.has_library() => {
-            return Err(GpuError::Unavailable(
-                "--products library: cuBLASLt is not found; gauntlet doctor says where it was looked for"
-                    .into(),
-            ));
+            let missing = "cuBLASLt is not found; gauntlet doctor says where it was looked for";
+            let problem = driver.library_problem().unwrap_or(missing);
+            return Err(GpuError::Unavailable(format!("--products library: {problem}")));
         }
         Products::Library => driver.without_own_products(),
-        Products::Auto => {}
+        Products::Auto => {
+            if let Some(problem) = driver.library_problem() {
+                note(format_args!("{problem}; products go through our own kernels"));
+            }
+        }
     }
     Ok(Opened::Gpu(Arc::new(driver)))
 }
