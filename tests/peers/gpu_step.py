@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """One training step in PyTorch beside `gauntlet bench step`: same shape, same batch, alternating in one run.
 
-Eager and torch.compile, both with scaled_dot_product_attention, bf16 autocast over f32 master weights, clipping to
-norm 1, fused AdamW: what our step does. Needs PyTorch alone; the model is written out below.
+Eager and torch.compile, both with scaled_dot_product_attention, bf16 autocast over f32 master weights, activations in
+bf16 between layers, clipping to norm 1, fused AdamW: what our step does. Needs PyTorch alone; the model is written out below.
 
     python3 tests/peers/gpu_step.py path/to/gauntlet [--device cuda:0] [--preset 1b] [--seq 2048] [--batch 8]
                                     [--rounds 3] [--runs 5] [--eager-only] [--peak-tflops X] [--first FILE]
@@ -86,7 +86,8 @@ class Llama(nn.Module):
                 nn.init.normal_(parameter, std=0.02)
 
     def forward(self, tokens, targets):
-        x = self.embedding(tokens)
+        # Under autocast the residual stream would be the embedding's f32; ours is bf16, so theirs is too.
+        x = self.embedding(tokens).to(torch.bfloat16)
         for block in self.blocks:
             x = block(x, self.cos, self.sin)
         logits = self.head(self.norm(x))

@@ -53,6 +53,8 @@ pub struct Report {
     pub encode_over_traffic: f64,
     /// Decode, aggregate and apply over its traffic, medians: at most 2 is wanted.
     pub apply_over_traffic: f64,
+    /// The same with reading every payload: host to device, checks, Rice codes.
+    pub read_and_apply_over_traffic: f64,
     /// Hash of the last θ: that of [`crate::bench::run`] with the same setup.
     pub theta_hash: String,
 }
@@ -99,6 +101,9 @@ pub fn run<D: Device>(device: &Arc<D>, setup: &Setup, clock: &dyn Fn() -> Durati
         bytes: encoded.bytes,
         encode_over_traffic: ns_per_param.encode.median / ns_per_param.momentum_traffic.median,
         apply_over_traffic: ns_per_param.decode_aggregate_apply.median / ns_per_param.theta_traffic.median,
+        read_and_apply_over_traffic: (peers as f64 * ns_per_param.read_payload.median
+            + ns_per_param.decode_aggregate_apply.median)
+            / ns_per_param.theta_traffic.median,
         ns_per_param,
         theta_hash: crate::error::hex(&hash),
     })

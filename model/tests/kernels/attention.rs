@@ -121,6 +121,13 @@ fn bf16_heads_up_to_256() {
     check_both(2, 17, 1, 1, 136);
 }
 
+/// As long as no other test: minutes on the emulated device, seconds of the reference's on a GPU.
+#[test]
+fn heavy_a_long_sequence() {
+    check::<Bf16>(1, 1100, 2, 1, 256);
+    check::<Bf16>(1, 1500, 2, 1, 64);
+}
+
 #[test]
 fn widths_that_no_kernel_takes_are_refused() {
     let cuda = cuda::<Bf16>();

@@ -1,14 +1,17 @@
 //! Products in all orders, replacing and adding, whole tiles and parts of them, aligned rows and not.
 
-use gauntlet_model::engine::cuda::Precision;
+use gauntlet_model::engine::cuda::{Bf16, Precision};
 use gauntlet_model::engine::{Backend, Order, Product, View, ViewMut, Write};
 
 use super::*;
 
 both!(product_of_activations, product_in_f32, part_of_a_buffer);
 
-const SHAPES: [(usize, usize, usize); 6] =
-    [(1, 1, 1), (128, 128, 32), (130, 72, 40), (37, 264, 136), (65, 33, 17), (7, 131, 70)];
+/// The last has more blocks of rows than a group of the fast kernel's order.
+const SHAPES: [(usize, usize, usize); 7] =
+    [(1, 1, 1), (128, 128, 32), (130, 72, 40), (37, 264, 136), (65, 33, 17), (7, 131, 70), (1100, 9, 16)];
+/// As many blocks as products of a real model have: minutes on the emulated device, nothing on a GPU.
+const LARGE: [(usize, usize, usize); 2] = [(1160, 520, 72), (2048, 136, 40)];
 const ORDERS: [(Order, Order); 4] = [
     (Order::Normal, Order::Normal),
     (Order::Normal, Order::Transposed),
@@ -29,8 +32,8 @@ fn reference(p: Product, a: &[f32], b: &[f32], old: &[f32]) -> Vec<f64> {
     (0..p.m * p.n).map(element).collect()
 }
 
-fn products() -> impl Iterator<Item = Product> {
-    SHAPES.into_iter().flat_map(|(m, n, k)| {
+fn products(shapes: &'static [(usize, usize, usize)]) -> impl Iterator<Item = Product> {
+    shapes.iter().flat_map(|&(m, n, k)| {
         ORDERS.into_iter().flat_map(move |(a, b)| {
             [Write::Set, Write::Add].into_iter().map(move |write| Product { m, n, k, a, b, write })
         })
@@ -38,8 +41,22 @@ fn products() -> impl Iterator<Item = Product> {
 }
 
 fn product_of_activations<P: Precision>() {
+    activations::<P>(&SHAPES);
+}
+
+fn product_in_f32<P: Precision>() {
+    in_f32::<P>(&SHAPES);
+}
+
+#[test]
+fn heavy_products_of_many_blocks() {
+    activations::<Bf16>(&LARGE);
+    in_f32::<Bf16>(&LARGE);
+}
+
+fn activations<P: Precision>(shapes: &'static [(usize, usize, usize)]) {
     let (cuda, mut random) = (cuda::<P>(), Random::fresh());
-    for p in products() {
+    for p in products(shapes) {
         let (a, b) = (random.acts::<P>(p.m * p.k, 1.0), random.acts::<P>(p.k * p.n, 1.0));
         let old = random.acts::<P>(p.m * p.n, 1.0);
         let (da, db) = (put_act(&cuda, &a), put_act(&cuda, &b));
@@ -49,9 +66,9 @@ fn product_of_activations<P: Precision>() {
     }
 }
 
-fn product_in_f32<P: Precision>() {
+fn in_f32<P: Precision>(shapes: &'static [(usize, usize, usize)]) {
     let (cuda, mut random) = (cuda::<P>(), Random::fresh());
-    for p in products() {
+    for p in products(shapes) {
         let (a, b) = (random.acts::<P>(p.m * p.k, 1.0), random.acts::<P>(p.k * p.n, 1.0));
         let old = random.values(p.m * p.n, 1.0);
         let (da, db) = (put_act(&cuda, &a), put_act(&cuda, &b));

@@ -108,6 +108,7 @@ impl Together for Step<'_> {
             "peak_tflops": peak,
             "mfu": peak.map(|peak| flops / median / (peak * 1e12 * devices as f64)),
             "first_loss": bench.first_loss,
+            "first_grad_norm": bench.first_grad_norm,
             "loss": bench.loss,
             "launches": each(|asked| asked.launches),
             "copies": each(|asked| asked.copies),
@@ -143,6 +144,8 @@ struct Bench<P: Place> {
     totals: Vec<f64>,
     /// Of the initial weights.
     first_loss: f64,
+    /// Before clipping, of the initial weights: with the loss, what two devices agree on.
+    first_grad_norm: f64,
     /// After all steps but the last.
     loss: f64,
 }
@@ -168,7 +171,7 @@ impl<P: Place> Bench<P> {
         let vocab = u32::try_from(config.tokenizer_vocab_size)?;
         let ids = (0..=batch.0 * batch.1).map(|i| hash(i as u64) % vocab).collect();
         let (passes, optimizer, totals) = (Vec::new(), Vec::new(), Vec::new());
-        let (first_loss, loss) = (f64::NAN, f64::NAN);
+        let (first_loss, first_grad_norm, loss) = (f64::NAN, f64::NAN, f64::NAN);
         Ok(Self {
             engine,
             theta,
@@ -181,6 +184,7 @@ impl<P: Place> Bench<P> {
             optimizer,
             totals,
             first_loss,
+            first_grad_norm,
             loss,
         })
     }
@@ -208,20 +212,20 @@ impl<P: Place> Bench<P> {
             }
         };
         self.loss = loss.mean();
-        if i == 0 {
-            self.first_loss = self.loss;
-        }
         let middle = start.elapsed().as_secs_f64();
         if let (first, Some(team)) = self.parts() {
             team.sum(first)?;
         }
         let (lr, beta1, beta2, eps, weight_decay) = (3e-4, 0.9, 0.95, 1e-8, 0.1);
         let adamw = AdamW { lr, beta1, beta2, eps, weight_decay, step: i + 1, grad_scale: 1.0 };
-        if let (first, Some(team)) = self.parts() {
-            team.adamw(first, adamw, Some(1.0))?;
+        let norm = if let (first, Some(team)) = self.parts() {
+            team.adamw(first, adamw, Some(1.0))?
         } else {
             let [m, v] = &mut self.moments;
-            self.engine.adamw(adamw, Some(1.0), &self.grads, &mut self.theta, (m, v))?;
+            self.engine.adamw(adamw, Some(1.0), &self.grads, &mut self.theta, (m, v))?
+        };
+        if i == 0 {
+            (self.first_loss, self.first_grad_norm) = (self.loss, norm);
         }
         // A device that queues is done when a value comes back.
         self.engine.backend().download(View { buf: &self.theta, start: 0, len: 1 }, &mut [0.0])?;
