@@ -16,6 +16,9 @@ pub const FIFTY_WINDOWS: &str = "c03b98e11d7214ee9c0d84db2d7a11e324857ccb13ec14c
 /// Submissions, a trial and θ of three windows of four peers, over tensors that several threads share.
 pub const LARGE: &str = "34d2301a185228cde1703c65b4ebe1a978e14cd843569d5aab751d1596d4ea3b";
 
+/// BLAKE3 of the little-endian rates after 0 to 399 applied steps: peak 0.004, 37 steps of warm-up, 311 of cosine, floor 0.1.
+pub const RATES: &str = "4e4914ffefa9751fe67da648eebae254b1c144fd9ac162007bedfce45f76f992";
+
 /// [`crate::dct::basis_hash`] of N = 1…64.
 pub const BASES: [&str; 64] = [
     "1628d491647767ca75acfd2183da4631eef590e9c8129503574e36927c16521c",

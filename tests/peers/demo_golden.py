@@ -406,6 +406,17 @@ def apply(theta, subs, lr, weight_decay, bases):
         offset += math.prod(shape)
 
 
+def rate(i, peak, warmup, t_max, floor):
+    """Section 6.3, exactly: linear from a tenth of the peak, then half a cosine down to floor * peak; rounded once."""
+    if i < warmup:
+        return f32(peak * (Fraction(1, 10) + Fraction(9, 10) * Fraction(i, warmup)))
+    along = min(i - warmup, t_max)
+    turn = min(along, t_max - along)  # cos(pi - x) = -cos(x)
+    cos = 0 if 2 * turn == t_max else fixed_cos(PI * turn // t_max)
+    sign = 1 if turn == along else -1
+    return f32(floor * peak + (1 - floor) * peak * (1 + sign * Fraction(cos, ONE)) / 2)
+
+
 def theta_hash(theta):
     hashes, offset = b"", 0
     for _, shape in SHAPES:
@@ -442,6 +453,8 @@ def main():
     print("SMALL_DELTA", blake3(deltas).hex())
     print("SMALL_THETA", theta_hash(theta))
     print("SMALL_TAG", state_tag(theta, WINDOWS, bytes([5] * 32), hotkey_of(0)))
+    rates = [rate(i, Fraction(0.004), 37, 311, Fraction(1, 10)) for i in range(400)]
+    print("RATES", blake3(b"".join(bits(x) for x in rates)).hex())
     if "--bases" in sys.argv:
         for n in range(1, 65):
             print("BASIS", n, basis_hash(n))
