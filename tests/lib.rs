@@ -2,8 +2,12 @@
 
 use std::path::PathBuf;
 
-/// The folder named by the environment variable `variable`, or `tests/<default>` of this project.
+/// The folder named by the environment variable `variable`, or `tests/<default>` of this project. A relative path is
+/// taken from the workspace's root, where `cargo` is called, and not from the folder in which tests run.
 pub fn vectors(variable: &str, default: &str) -> PathBuf {
-    std::env::var_os(variable)
-        .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(default), PathBuf::from)
+    let tests = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    match std::env::var_os(variable) {
+        Some(folder) => tests.join("..").join(folder),
+        None => tests.join(default),
+    }
 }

@@ -1,6 +1,7 @@
 //! The command line.
 
 use clap::Parser;
+use clap::builder::RangedU64ValueParser;
 
 use crate::commands::Command;
 
@@ -10,6 +11,11 @@ use crate::commands::Command;
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+/// A number that is kept in a TOML file, which holds none from 2^63 on.
+pub(crate) fn kept_number() -> RangedU64ValueParser<u64> {
+    clap::value_parser!(u64).range(..=i64::MAX.unsigned_abs())
 }
 
 /// Wrong usage that only shows after parsing; ends with exit code 2.

@@ -123,16 +123,33 @@ impl DataArgs {
         raw.map(|_| work.join("data"))
     }
 
+    /// The tokenizer that a run on this would use, as far as that is known without preparing: none where neither text
+    /// nor tokenizer is named.
+    pub(crate) fn planned_tokenizer(&self) -> Result<Option<Tokenizer>> {
+        if let Some(location) = &self.data {
+            let path = Path::new(location);
+            if is_prepared(path) {
+                self.refuse_raw_flags(location)?;
+                return Ok(Some(Tokenizer::of_folder(path)?));
+            }
+            return self.named_tokenizer().map(Some);
+        }
+        self.tokenizer.is_some().then(|| self.named_tokenizer()).transpose()
+    }
+
+    fn named_tokenizer(&self) -> Result<Tokenizer> {
+        Ok(match self.tokenizer.as_deref() {
+            None | Some("bytes") => Tokenizer::bytes(),
+            Some(file) => Tokenizer::load(Path::new(file), self.eos.as_deref())?,
+        })
+    }
+
     fn embedded(&self) -> Result<Corpus> {
         if self.field.is_some() || self.validation.is_some() || self.validation_fraction.is_some() {
             let problem = "--field, --validation and --validation-fraction need --data with raw text";
             return Err(Usage(problem.into()).into());
         }
-        let tokenizer = match self.tokenizer.as_deref() {
-            None | Some("bytes") => Tokenizer::bytes(),
-            Some(file) => Tokenizer::load(Path::new(file), self.eos.as_deref())?,
-        };
-        embedded_with(tokenizer)
+        embedded_with(self.named_tokenizer()?)
     }
 
     fn tokenizer_choice(&self) -> TokenizerChoice {

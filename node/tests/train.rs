@@ -268,6 +268,30 @@ fn a_plan_allocates_nothing() {
     assert!(bytes["on"].as_u64().unwrap() < bytes["off"].as_u64().unwrap(), "{plan}");
     let chosen = plan["recompute"]["chosen"].as_str().unwrap();
     assert_eq!((&plan["recompute"]["asked"], &plan["plan"]["total_bytes"]), (&"auto".into(), &bytes[chosen]));
+    let note = String::from_utf8(output.stderr).unwrap();
+    assert!(note.contains("32000 rows"), "{note}");
+}
+
+#[test]
+fn a_plan_has_the_vocabulary_of_the_run() {
+    let planned = |flags: &[&str]| {
+        let output = gauntlet().args(["train", "--plan"]).args(flags).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        assert!(output.stderr.is_empty(), "{output:?}");
+        let plan: Value = serde_json::from_slice(&output.stdout).unwrap();
+        plan["plan"]["parameters"].as_u64().unwrap()
+    };
+    // 257 ids in 320 rows of 2048, twice: tied to nothing.
+    assert_eq!(planned(&["--preset", "1b", "--tokenizer", "bytes"]), 1_075_120_128);
+    let folder = tempfile::tempdir().unwrap();
+    let text = folder.path().join("text.txt");
+    std::fs::write(&text, "Call me Ishmael. ".repeat(40)).unwrap();
+    let raw = text.to_str().unwrap();
+    assert_eq!(planned(&["--preset", "1b", "--data", raw]), 1_075_120_128);
+    let prepared = folder.path().join("prepared");
+    let out = prepared.to_str().unwrap();
+    assert!(gauntlet().args(["data", "prepare", "--data", raw, "--out", out]).status().unwrap().success());
+    assert_eq!(planned(&["--preset", "1b", "--data", out]), 1_075_120_128);
 }
 
 #[test]

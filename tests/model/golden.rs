@@ -44,8 +44,8 @@ struct Golden {
 
 fn folders() -> Vec<PathBuf> {
     let root = gauntlet_tests::vectors("GAUNTLET_GOLDEN", "vectors/llama");
-    let mut all: Vec<_> =
-        std::fs::read_dir(&root).unwrap().map(|e| e.unwrap().path()).filter(|p| p.is_dir()).collect();
+    let entries = std::fs::read_dir(&root).unwrap_or_else(|error| panic!("{}: {error}", root.display()));
+    let mut all: Vec<_> = entries.map(|e| e.unwrap().path()).filter(|p| p.is_dir()).collect();
     all.sort();
     assert!(!all.is_empty(), "no golden folders under {}", root.display());
     all

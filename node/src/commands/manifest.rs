@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use crate::cli::Usage;
+use crate::cli::{Usage, kept_number};
 use crate::corpus::DataArgs;
 use crate::run::manifest::Manifest;
 use crate::simulate::settings::of_flags;
@@ -34,7 +34,7 @@ pub(crate) struct InitArgs {
     #[arg(long, default_value_t = 100)]
     windows: u64,
     /// Seed of the initial weights.
-    #[arg(long, default_value_t = 42)]
+    #[arg(long, default_value_t = 42, value_parser = kept_number())]
     seed: u64,
     /// Replace the file if it exists.
     #[arg(long)]

@@ -99,7 +99,10 @@ pub(crate) fn run(args: &SimulateArgs) -> Result<()> {
     files::write(&out.join(TIMING), format!("{:#}\n", json!(simulation.timing())))?;
     match table {
         Some(_) => output::text(&format!("report: {}\n", out.join("report.html").display()))?,
-        None => output::text(&format!("{}\n", json!({ "kind": "summary", "summary": summary })))?,
+        None => {
+            output::text(&format!("{}\n", json!({ "kind": "summary", "summary": summary })))?;
+            note(format_args!("report: {}", out.join("report.html").display()));
+        }
     }
     if summary.stalled > 0 {
         let (open, windows) = (summary.windows - summary.stalled, summary.windows);

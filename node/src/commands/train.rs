@@ -116,8 +116,20 @@ fn read_saved(path: &Path) -> Result<Settings> {
 }
 
 fn plan(settings: &Settings, devices: &Devices) -> Result<()> {
-    let (config, known, batch) =
-        (start::shape(settings)?, device::known(devices.first()), devices.share(settings.batch)?);
+    let (known, batch) = (device::known(devices.first()), devices.share(settings.batch)?);
+    let config = match settings.data.planned_tokenizer()? {
+        Some(tokenizer) => start::fitting(settings, start::shape(settings)?, &tokenizer)?,
+        None => {
+            let config = start::shape(settings)?;
+            if settings.from.is_none() {
+                let rows = config.vocab_size;
+                output::note(format_args!(
+                    "planned with the preset's own {rows} rows of vocabulary; a run has its tokenizer's: name --data or --tokenizer"
+                ));
+            }
+            config
+        }
+    };
     let needs = start::needs(settings, &config, (known.footprint, known.own_memory), batch)?;
     let fit = needs.choose(settings.recompute, known.free)?;
     let [kept, again] = [Mode::Train, Mode::TrainRecompute].map(|mode| needs.plan(mode));

@@ -8,7 +8,7 @@ use gauntlet::Digest;
 use gauntlet_demo::{DemoConfig, Optimizer, Schedule};
 
 use super::spec::{self, Entry, ValidatorKind};
-use crate::cli::Usage;
+use crate::cli::{Usage, kept_number};
 use crate::corpus::{Corpus, DataArgs};
 use crate::device::Choice;
 use crate::run::manifest::{ChainSection, DataSection, Manifest, ModelSection, PROTOCOL, WindowSection};
@@ -53,7 +53,7 @@ pub(crate) struct SimulateArgs {
     #[arg(long, default_value_t = 4e-3)]
     lr: f64,
     /// Seed of keys, blocks and behaviours and, without --manifest, of the initial weights.
-    #[arg(long, default_value_t = 42)]
+    #[arg(long, default_value_t = 42, value_parser = kept_number())]
     seed: u64,
     /// Keep all objects of the run in OUT/objects.
     #[arg(long)]

@@ -173,6 +173,9 @@ const KINDS: &str = "honest, lazy, idle, random, zero, copycat, late-copycat, mi
 /// Peers of one entry at most.
 const MOST: usize = 4096;
 
+/// The most validators a simulation may have.
+const MAX_VALIDATORS: usize = 64;
+
 /// Reads a list separated by commas; a bare number is that many honest peers.
 pub(crate) fn peers(text: &str) -> Result<Vec<Entry>, String> {
     let entries: Vec<Entry> = text.split(',').map(|entry| entry.trim().parse()).collect::<Result<_, _>>()?;
@@ -380,10 +383,15 @@ impl Kind {
 /// Reads `--validators`: a number, or a list of [`known_validators`].
 pub(crate) fn validators(text: &str) -> Result<Vec<ValidatorKind>, String> {
     let list = match text.parse::<usize>() {
-        Ok(count) => vec![ValidatorKind::Honest; count],
+        // Refused before it is a list: the number may be any.
+        Ok(count) => vec![ValidatorKind::Honest; count.min(MAX_VALIDATORS + 1)],
         Err(_) => text.split(',').map(|entry| entry.trim().parse()).collect::<Result<_, String>>()?,
     };
-    if (1..=64).contains(&list.len()) { Ok(list) } else { Err("1 to 64 validators".into()) }
+    if (1..=MAX_VALIDATORS).contains(&list.len()) {
+        Ok(list)
+    } else {
+        Err(format!("1 to {MAX_VALIDATORS} validators"))
+    }
 }
 
 /// Reads what follows `restart@`: a window and, after a colon, a part of its blocks.
@@ -493,7 +501,9 @@ mod tests {
             assert!(error.contains(bad) || error.contains("1 to"), "{bad}: {error}");
         }
         assert!(
-            validators("0").is_err() && validators("loud").is_err() && validators("silent-leader@x").is_err()
+            ["0", "65", "18446744073709551615", "loud", "silent-leader@x"]
+                .iter()
+                .all(|bad| validators(bad).is_err())
         );
     }
 }

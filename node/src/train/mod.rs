@@ -222,12 +222,9 @@ impl<P: Place> Run<P> {
             workers.open(self.engine.backend(), &self.theta, self.step)?;
         }
         for worker in 0..self.settings.workers {
-            let part = self.gradients(worker)?;
-            loss += part;
             let untouched = worker == 0 || matches!(self.optimizer, Optimizer::AdamW(_));
-            if untouched && progress::stopped() {
-                return Ok(false);
-            }
+            let Some(part) = self.gradients(worker, untouched)? else { return Ok(false) };
+            loss += part;
             if let Optimizer::Demo(workers) = &mut self.optimizer {
                 let sequences = self.settings.accumulate * self.settings.batch;
                 let (place, len) = (self.engine.backend(), self.engine.layout().total());
@@ -279,8 +276,8 @@ impl<P: Place> Run<P> {
     }
 
     /// Forward and backward of one worker's batches. With DeMo its mean gradient replaces `grads`; else the workers
-    /// are parts of one batch.
-    fn gradients(&mut self, worker: usize) -> Result<LossSum> {
+    /// are parts of one batch. `None` when asked to stop and nothing has been changed by this step yet.
+    fn gradients(&mut self, worker: usize, untouched: bool) -> Result<Option<LossSum>> {
         let Settings { batch, seq, accumulate, workers, .. } = self.settings;
         let alone = matches!(self.optimizer, Optimizer::Demo(_));
         let rows = batch * seq;
@@ -297,12 +294,15 @@ impl<P: Place> Run<P> {
                 None => first.engine.loss_and_grad(first.theta, first.grads, batch, scale, write)?,
             };
             self.batches.give_back(ids);
+            if untouched && progress::stopped() {
+                return Ok(None);
+            }
         }
         let (first, team) = self.parts();
         if let Some(team) = team.filter(|_| alone || worker + 1 == workers) {
             team.sum(first)?;
         }
-        Ok(loss)
+        Ok(Some(loss))
     }
 
     /// What the first device computes with, and the others.

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::demo::{DemoArgs, DemoSettings};
 use super::optimizer::Kind;
-use crate::cli::Usage;
+use crate::cli::{Usage, kept_number};
 use crate::corpus::DataArgs;
 use crate::files;
 use crate::fit::Recompute;
@@ -99,10 +99,10 @@ pub(crate) struct SettingArgs {
     #[arg(long, value_name = "DIR")]
     from: Option<PathBuf>,
     /// Seed of weights and data order [default: 42].
-    #[arg(long)]
+    #[arg(long, value_parser = kept_number())]
     seed: Option<u64>,
     /// Optimizer steps [default: 300].
-    #[arg(long)]
+    #[arg(long, value_parser = kept_number())]
     steps: Option<u64>,
     /// Sequences in a micro-batch [default: 16].
     #[arg(long)]
@@ -123,7 +123,7 @@ pub(crate) struct SettingArgs {
     #[arg(long)]
     lr: Option<f64>,
     /// Steps of linear warm-up [default: 20].
-    #[arg(long)]
+    #[arg(long, value_parser = kept_number())]
     warmup: Option<u64>,
     /// Learning rate at the last step, as a share of the highest [default: 0.1].
     #[arg(long)]

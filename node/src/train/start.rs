@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use anyhow::{Result, bail};
+use gauntlet_data::Tokenizer;
 use gauntlet_model::engine::{Footprint, Mode};
 use gauntlet_model::{Layout, LlamaConfig, init, preset};
 
@@ -109,13 +110,7 @@ impl<P: Place> Start<P> {
         let (place, tokenizer) = (devices.first, &corpus.tokenizer);
         let Self { settings, mode, .. } = self;
         let Some(Saved { theta, progress }) = self.saved else {
-            let config = LlamaConfig {
-                vocab_size: tokenizer.padded_vocab_size(),
-                tokenizer_vocab_size: tokenizer.vocab_size(),
-                eos_token_id: Some(tokenizer.eos_id()),
-                ..self.config
-            };
-            config.check()?;
+            let config = fitting(&settings, self.config, tokenizer)?;
             let (settings, mode) = fitted(&settings, &config, devices)?;
             let layout = Layout::new(&config);
             let (theta, ()) = place.make(layout.total(), |theta| {
@@ -136,6 +131,22 @@ impl<P: Place> Start<P> {
         };
         Ok(Begun { settings, mode, config: self.config, layout, theta, optimizer, step })
     }
+}
+
+/// The shape with which a run starts: a preset's with the tokenizer's vocabulary, a model's as it is.
+pub(crate) fn fitting(settings: &Settings, shape: LlamaConfig, tokenizer: &Tokenizer) -> Result<LlamaConfig> {
+    if settings.from.is_some() {
+        model_folder::check_vocab(tokenizer, &shape)?;
+        return Ok(shape);
+    }
+    let config = LlamaConfig {
+        vocab_size: tokenizer.padded_vocab_size(),
+        tokenizer_vocab_size: tokenizer.vocab_size(),
+        eos_token_id: Some(tokenizer.eos_id()),
+        ..shape
+    };
+    config.check()?;
+    Ok(config)
 }
 
 /// The shape that settings name, without its weights.

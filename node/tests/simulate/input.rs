@@ -51,6 +51,8 @@ fn wrong_input_is_named() {
     wrong(2, &["simulate", "--out", &out, "--windows", "0"], "--windows");
     wrong(2, &["simulate", "--out", &out, "--sequences", "0"], "--sequences");
     wrong(2, &["simulate", "--out", &out, "--preset", "huge"], "huge");
+    wrong(2, &["simulate", "--out", &out, "--validators", &u64::MAX.to_string()], "1 to 64 validators");
+    wrong(2, &["simulate", "--out", &out, "--seed", &(1u64 << 63).to_string()], "--seed");
     wrong(2, &["simulate", "--out", &out, "--seq", "100000"], "data.seq");
     wrong(2, &["init", "--out", &path], "--force");
     wrong(1, &["simulate", "--out", &format!("{}/run", file.display())], "cannot create");
