@@ -28,6 +28,13 @@ from torch import nn
 from torch.nn import functional as F
 
 
+class Norm(nn.RMSNorm):
+    """PyTorch's fused kernel takes a weight of the input's type only."""
+
+    def forward(self, x):
+        return F.rms_norm(x, self.normalized_shape, self.weight.to(x.dtype), self.eps)
+
+
 class Attention(nn.Module):
     def __init__(self, s):
         super().__init__()
@@ -56,7 +63,7 @@ def rotate(x, cos, sin):
 class Block(nn.Module):
     def __init__(self, s):
         super().__init__()
-        self.norm1, self.norm2 = nn.RMSNorm(s["hidden"], eps=1e-5), nn.RMSNorm(s["hidden"], eps=1e-5)
+        self.norm1, self.norm2 = Norm(s["hidden"], eps=1e-5), Norm(s["hidden"], eps=1e-5)
         self.attention = Attention(s)
         self.gate = nn.Linear(s["hidden"], s["ffn"], bias=False)
         self.up = nn.Linear(s["hidden"], s["ffn"], bias=False)
@@ -73,7 +80,7 @@ class Llama(nn.Module):
         super().__init__()
         self.embedding = nn.Embedding(s["vocab"], s["hidden"])
         self.blocks = nn.ModuleList(Block(s) for _ in range(s["layers"]))
-        self.norm = nn.RMSNorm(s["hidden"], eps=1e-5)
+        self.norm = Norm(s["hidden"], eps=1e-5)
         self.head = nn.Linear(s["hidden"], s["vocab"], bias=False)
         angles = torch.outer(
             torch.arange(s["seq"]).double(),
