@@ -48,6 +48,8 @@ pub enum FailReason {
     TooLarge,
     /// The object does not decode, or not to the same bytes.
     Undecodable,
+    /// The object is of another version of the protocol.
+    OtherVersion,
     /// The object is not the one committed to.
     CommitmentMismatch,
     /// The object belongs to another run.
@@ -129,6 +131,7 @@ pub fn check(rules: &FastRules, expected: &Expected, commitment: Commitment, obj
         Object::Absent => return Check::Failed(FailReason::Absent),
         Object::Unknown(cause) => return Check::Unknown(*cause),
         Object::Undecodable => return Check::Failed(FailReason::Undecodable),
+        Object::OtherVersion => return Check::Failed(FailReason::OtherVersion),
         Object::TooLarge => return Check::Failed(FailReason::TooLarge),
         Object::Read(header) => header,
     };
@@ -201,6 +204,7 @@ mod tests {
         }
         assert_eq!(judge(committed, Object::Absent), Check::Failed(Absent));
         assert_eq!(judge(committed, Object::Undecodable), Check::Failed(Undecodable));
+        assert_eq!(judge(committed, Object::OtherVersion), Check::Failed(OtherVersion));
         assert_eq!(judge(committed, Object::TooLarge), Check::Failed(TooLarge));
         assert_eq!(judge(Commitment::Absent, Object::Read(header())), Check::Failed(NoCommitment));
         assert_eq!(judge(Commitment::Late, Object::Read(header())), Check::Failed(LateCommitment));

@@ -31,6 +31,8 @@ pub enum Object {
     Unknown(UnknownCause),
     /// There, but does not decode.
     Undecodable,
+    /// There, but of another version of the protocol.
+    OtherVersion,
     /// Larger than what the reader fetches.
     TooLarge,
     /// Read and decoded.

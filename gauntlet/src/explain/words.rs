@@ -16,6 +16,7 @@ impl fmt::Display for FailReason {
             Self::TooLate => "its object came too late",
             Self::TooLarge => "its object is too large",
             Self::Undecodable => "its object does not decode",
+            Self::OtherVersion => "its object is of another version of the protocol: it runs another program",
             Self::CommitmentMismatch => "its object is not the one it committed to",
             Self::WrongRun => "its object belongs to another run",
             Self::WrongWindow => "its object belongs to another window",

@@ -5,8 +5,8 @@ use std::time::Instant;
 
 use gauntlet::submission::{Commitment, Header, Object, PutTime, Signed, committed_in_time, put_time};
 use gauntlet::{Digest, Hotkey};
-use gauntlet_demo::Submission;
 use gauntlet_demo::object::{self, KIND_DEMO};
+use gauntlet_demo::{Error, Submission};
 
 use super::context::Run;
 use super::{World, commitment};
@@ -120,7 +120,11 @@ pub(crate) fn objects(
 pub(crate) fn decode(run: &Run, bytes: Vec<u8>, put: PutTime) -> Read {
     let none = |object| Read { object, decoded: None };
     let content = Digest::of(&bytes);
-    let Ok((object, signature)) = object::parse(&bytes) else { return none(Object::Undecodable) };
+    let (object, signature) = match object::parse(&bytes) {
+        Ok(parsed) => parsed,
+        Err(Error::Version { .. }) => return none(Object::OtherVersion),
+        Err(_) => return none(Object::Undecodable),
+    };
     let (header, payload) = (object.header, object.payload);
     let signed = match object::verify(&header.hotkey, &object.hash, &signature) {
         Ok(()) => Signed::Valid,

@@ -54,7 +54,7 @@ fn each_object_that_does_not_belong_has_its_reason() {
     // Magic, then the version.
     let mut version = good.clone();
     version[4] ^= 1;
-    assert_eq!(failed(judged(&mut small, 1, &version)), FailReason::Undecodable);
+    assert_eq!(failed(judged(&mut small, 1, &version)), FailReason::OtherVersion);
     let mut flipped = good.clone();
     let middle = good.len() / 2;
     flipped[middle] ^= 1;
