@@ -177,13 +177,12 @@ impl Simulation {
         }
         let mut numbers: BTreeMap<String, usize> = BTreeMap::new();
         for entry in &settings.peers {
-            for behaviour in make(&entry.kind, entry.count) {
+            let budgets = entry.budgets(settings.sequences);
+            for (behaviour, budget) in make(&entry.kind, entry.count).into_iter().zip(budgets) {
                 let number = numbers.entry(entry.kind.to_string()).or_default();
                 *number += 1;
                 let name = format!("{}-{number}", entry.kind);
                 let identity = identity(settings.seed, "miner", self.miners.len())?;
-                #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // checked by the settings
-                let budget = (f64::from(settings.sequences) * entry.speed).round().max(1.0) as u32;
                 let (from, until) = match entry.kind {
                     Kind::Joiner(w, _) => (w, u64::MAX),
                     Kind::Leaver(w) => (0, w),

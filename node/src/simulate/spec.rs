@@ -83,6 +83,20 @@ pub(crate) struct Entry {
     pub(crate) speed: f64,
 }
 
+impl Entry {
+    /// Sequences a window of each peer, where a machine of speed 1 has `sequences`: one at least. Those of a machine that
+    /// `split`s them among its identities are dealt out, so that they add up to the machine's.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // in the ranges that are read
+    pub(crate) fn budgets(&self, sequences: u32) -> Vec<u32> {
+        let rounded = |speed: f64| (f64::from(sequences) * speed).round().max(1.0) as u32;
+        let parts = if let Kind::Sybil(SybilForm::Split, n) = self.kind { n.max(1) } else { 1 };
+        let machine = u64::from(rounded(self.speed * f64::from(parts)));
+        let parts = u64::from(parts);
+        let dealt = |i: u64| (machine * (i + 1) / parts - machine * i / parts).max(1) as u32;
+        (0..parts).map(dealt).cycle().take(self.count).collect()
+    }
+}
+
 /// How a validator behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ValidatorKind {
@@ -471,6 +485,18 @@ mod tests {
             (killed, killed.to_string()),
             (ValidatorKind::Restart(3, Some(Part::Publish)), "restart@3:publish".into())
         );
+    }
+
+    #[test]
+    fn a_machine_that_splits_its_sequences_has_no_more_of_them() {
+        let budgets = |text: &str| peers(text).unwrap()[0].budgets(8);
+        assert_eq!(budgets("honest:2@0.5"), [4, 4]);
+        assert_eq!(budgets("lazy@0.01"), [1]);
+        assert_eq!(budgets("sybil:4:same"), [8; 4]);
+        assert_eq!(budgets("sybil:5:split"), [1, 2, 1, 2, 2]);
+        assert_eq!(budgets("sybil:3:split*2@2"), [5, 5, 6, 5, 5, 6]);
+        // One at least, or an identity sends nothing.
+        assert_eq!(budgets("sybil:16:split"), [1; 16]);
     }
 
     #[test]

@@ -112,6 +112,8 @@ pub(crate) struct BehaviourSummary {
     pub(crate) peers: usize,
     /// Mean income against the mean of the honest peers.
     pub(crate) of_honest_mean: f64,
+    /// The same summed over the peers: what one machine earned that is all identities of a `sybil`.
+    pub(crate) in_all: f64,
 }
 
 impl Simulation {
@@ -292,17 +294,18 @@ fn behaviours(peers: &[PeerSummary]) -> Vec<BehaviourSummary> {
         match groups.iter_mut().find(same) {
             Some(group) => {
                 group.peers += 1;
-                group.of_honest_mean += peer.of_honest_mean;
+                group.in_all += peer.of_honest_mean;
             }
             None => groups.push(BehaviourSummary {
                 behaviour: peer.behaviour.clone(),
                 speed: peer.speed,
                 peers: 1,
-                of_honest_mean: peer.of_honest_mean,
+                of_honest_mean: 0.0,
+                in_all: peer.of_honest_mean,
             }),
         }
     }
     #[allow(clippy::cast_precision_loss)] // a number of peers
-    groups.iter_mut().for_each(|g| g.of_honest_mean /= g.peers as f64);
+    groups.iter_mut().for_each(|g| g.of_honest_mean = g.in_all / g.peers as f64);
     groups
 }

@@ -27,6 +27,7 @@ pub(super) fn behaviours(summary: &Summary, groups: &[Group]) -> Html {
         let mut row = vec![named(group, &group.label)];
         row.extend(texts(vec![count(group.peers.len() as u64), of_mean(summary, income)]));
         row.push(bar(group, income, most));
+        row.extend(texts(vec![of_mean(summary, income * group.peers.len() as f64)]));
         row.extend(texts(vec![
             decimals(plain(mean(group.of(summary).map(|p| p.proof))), 3),
             decimals(plain(mean(group.of(summary).map(|p| p.loss_rating))), 2),
@@ -42,6 +43,7 @@ pub(super) fn behaviours(summary: &Summary, groups: &[Group]) -> Html {
             "Peers",
             "Of honest mean",
             "",
+            "In all",
             "Mean μ",
             "Mean LossRating",
             "Submissions",

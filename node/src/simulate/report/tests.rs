@@ -146,6 +146,7 @@ fn made(behaviours: &[&str], windows: u64) -> Made {
         speed: 1.0,
         peers: 1,
         of_honest_mean: 1.0,
+        in_all: 1.0,
     };
     let summary = Summary {
         version: "0.1.0",
