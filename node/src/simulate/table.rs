@@ -15,6 +15,9 @@ use rows::Rows;
 /// Cells of a bar.
 const BAR: usize = 30;
 
+/// Columns from which all of a peer's numbers are shown: on a narrower terminal they would leave no room for the reason.
+const WIDE: usize = 110;
+
 /// Rows and columns where the terminal does not say.
 const SIZE: (usize, usize) = (24, 80);
 
@@ -103,18 +106,19 @@ fn render(view: &View, width: usize, height: usize) -> Vec<String> {
     let mut rows: Vec<&Row> = view.rows.iter().collect();
     rows.sort_by_key(|row| std::cmp::Reverse(row.balance));
     let names = rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0).max(4);
+    let wide = width >= WIDE;
+    let shown = |row: &Row| if wide { wide_line(row, names) } else { narrow_line(row, names) };
     if !rows.is_empty() {
-        lines.push(format!(
-            "{:names$}  {:<8} {:>7} {:>10} {:>7} {:>12}  why",
-            "peer", "status", "μ", "LossRating", "share", "balance"
-        ));
+        let ratings = if wide { format!("{:>7} {:>10} ", "μ", "LossRating") } else { String::new() };
+        let (peer, status, share, balance) = ("peer", "status", "share", "balance");
+        lines.push(format!("{peer:names$}  {status:<8} {ratings}{share:>7} {balance:>12}  why"));
     }
     let room = height.saturating_sub(1).saturating_sub(lines.len());
     let (top, hidden) = fitting(rows.len(), room);
-    lines.extend(rows.iter().take(top).map(|row| row_line(row, names)));
+    lines.extend(rows.iter().take(top).map(|row| shown(row)));
     if hidden > 0 && room > 0 {
         lines.push(format!("… {hidden} more"));
-        lines.extend(rows.iter().skip(top + hidden).map(|row| row_line(row, names)));
+        lines.extend(rows.iter().skip(top + hidden).map(|row| shown(row)));
     }
     lines.truncate(height.saturating_sub(1));
     lines.iter().map(|line| console::truncate_str(line, width, "…").into_owned()).collect()
@@ -166,11 +170,21 @@ fn result_line(result: &WindowResult) -> String {
     )
 }
 
-fn row_line(row: &Row, names: usize) -> String {
-    #[allow(clippy::cast_precision_loss)] // shown with four digits
-    let balance = row.balance as f64 / UNITS as f64;
-    let Row { name, status, proof, loss_rating, share, why, .. } = row;
+fn wide_line(row: &Row, names: usize) -> String {
+    let (balance, Row { name, status, proof, loss_rating, share, why, .. }) = (tokens(row), row);
     format!("{name:names$}  {status:<8} {proof:>7.3} {loss_rating:>10.3} {share:>7.4} {balance:>12.4}  {why}")
+}
+
+/// Without ratings, and of the last column the reason alone, which follows a colon.
+fn narrow_line(row: &Row, names: usize) -> String {
+    let (balance, Row { name, status, share, why, .. }) = (tokens(row), row);
+    let why = why.split_once(": ").map_or(why.as_str(), |(_, reason)| reason);
+    format!("{name:names$}  {status:<8} {share:>7.4} {balance:>12.4}  {why}")
+}
+
+#[allow(clippy::cast_precision_loss)] // shown with four digits
+fn tokens(row: &Row) -> f64 {
+    row.balance as f64 / UNITS as f64
 }
 
 #[cfg(test)]
@@ -208,6 +222,15 @@ mod tests {
             "honest-2  accepted   0.250      0.000  0.0000       4.0000  \
              its submission of window 12 failed: its commitment came too late"
         );
+    }
+
+    #[test]
+    fn a_narrow_terminal_shows_the_reason() {
+        let lines = render(&view(5), 80, 24);
+        assert!(
+            lines[3].starts_with("peer") && lines[3].ends_with("why") && !lines[3].contains("LossRating")
+        );
+        assert_eq!(lines[4], "honest-2  accepted  0.0000       4.0000  its commitment came too late");
     }
 
     #[test]
@@ -261,7 +284,7 @@ mod tests {
         let first = drawn(200, 24);
         assert!(!first.contains('\x1b') && first.lines().count() == 7, "{first}");
         assert_eq!(drawn(200, 24), format!("\x1b[7A\r\x1b[J{first}"));
-        // Narrower: each row of a peer, and its head, has been wrapped.
+        // Narrower: as it was drawn, each row of a peer, and its head, has been wrapped.
         let wrapped: usize = first.lines().map(|line| line.chars().count().div_ceil(60)).sum();
         assert!(wrapped > 9);
         assert!(drawn(60, 24).starts_with(&format!("\x1b[{wrapped}A\r")));
