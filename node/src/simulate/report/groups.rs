@@ -52,8 +52,8 @@ pub(super) fn groups(summary: &Summary) -> Vec<Group> {
     groups
 }
 
-/// As `--peers` spells it.
+/// As `--peers` spells it; of a speed that was divided, three digits after the point.
 fn label(behaviour: &str, speed: f64) -> String {
     #[allow(clippy::float_cmp)] // 1 as it was typed
-    if speed == 1.0 { behaviour.to_owned() } else { format!("{behaviour} @{speed}") }
+    if speed == 1.0 { behaviour.to_owned() } else { format!("{behaviour} @{}", (speed * 1e3).round() / 1e3) }
 }

@@ -44,8 +44,8 @@ pub(super) fn behaviours(summary: &Summary, groups: &[Group]) -> Html {
             "Of honest mean",
             "",
             "In all",
-            "Mean μ",
-            "Mean LossRating",
+            "μ",
+            "LossRating",
             "Submissions",
             "Accepted",
         ],
@@ -62,7 +62,7 @@ fn verdict(summary: &Summary) -> String {
     if !anybody_honest_earned(summary) {
         return "No honest peer earned anything, so there is nothing to compare with.".to_owned();
     }
-    let line = "Mean income against the mean of the honest peers, whose income is the line.";
+    let line = "Income against the mean of the honest peers, whose income is the line: the mean of a kind, and in all. μ and LossRating are means.";
     let honest = summary.peers.iter().filter(|p| p.behaviour == "honest");
     let others = summary.peers.iter().filter(|p| !p.honest);
     let least = honest.min_by_key(|p| p.balance);
