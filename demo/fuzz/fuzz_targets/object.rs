@@ -30,7 +30,7 @@ fuzz_target!(|data: &[u8]| {
 // Mutates `kind ‖ run's last byte ‖ window ‖ count ‖ payload`, then writes the object around it. One time in 32 the
 // bytes are left unrepaired.
 fuzz_mutator!(|data: &mut [u8], size: usize, max_size: usize, seed: u32| {
-    if seed % 32 == 0 {
+    if seed.is_multiple_of(32) {
         return fuzzer_mutate(data, size, max_size);
     }
     let mut header =
