@@ -58,16 +58,3 @@ impl Schedule {
         floor + (self.peak - floor) * (1.0 + cos) / 2.0
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::golden::RATES;
-
-    #[test]
-    fn rates_are_the_nearest_f32_to_the_exact_values() {
-        let schedule = Schedule { peak: 0.004, warmup: 37, t_max: 311, floor: 0.1 };
-        let rates: Vec<u8> = (0..400).flat_map(|steps| schedule.at(steps).to_le_bytes()).collect();
-        assert_eq!(blake3::hash(&rates).to_hex().as_str(), RATES);
-    }
-}

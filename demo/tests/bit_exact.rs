@@ -12,8 +12,8 @@ use common::golden::*;
 use gauntlet_demo::object::{self, HEADER, Header, KIND_DEMO, TRAILER};
 use gauntlet_demo::simd::{Path, Simd};
 use gauntlet_demo::{
-    Aggregate, Applied, Error, Format, Momentum, OuterStep, StrengthCap, Submission, Subtract, dct, golden,
-    outer_step, state_tag, synthetic, theta_hash,
+    Aggregate, Applied, Error, Format, Momentum, OuterStep, Schedule, StrengthCap, Submission, Subtract, dct,
+    golden, outer_step, state_tag, synthetic, theta_hash,
 };
 use rayon::ThreadPoolBuilder;
 use schnorrkel::{ExpansionMode, MiniSecretKey};
@@ -243,4 +243,11 @@ fn rates_and_buffers_that_cannot_be_are_refused() {
     assert!(matches!(outer_step::apply(&mut theta[1..], &gather, &step), Err(Error::Length { .. })));
     let other = Format::new(format.layout().clone(), 32, 6, format.codebook().clone()).unwrap();
     assert_eq!(Aggregate::new(other, StrengthCap::Off).add([0; 32], &sent), Err(Error::Format));
+}
+
+#[test]
+fn rates_are_the_nearest_f32_to_the_exact_values() {
+    let schedule = Schedule { peak: 0.004, warmup: 37, t_max: 311, floor: 0.1 };
+    let rates: Vec<u8> = (0..400).flat_map(|steps| schedule.at(steps).to_le_bytes()).collect();
+    assert_eq!(blake3::hash(&rates).to_hex().as_str(), golden::RATES);
 }

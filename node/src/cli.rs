@@ -14,8 +14,8 @@ pub(crate) struct Cli {
 }
 
 /// A number that is kept in a TOML file, which holds none from 2^63 on.
-pub(crate) fn kept_number() -> RangedU64ValueParser<u64> {
-    clap::value_parser!(u64).range(..=i64::MAX.unsigned_abs())
+pub(crate) fn kept_number<T: TryFrom<u64>>() -> RangedU64ValueParser<T> {
+    RangedU64ValueParser::new().range(..=i64::MAX.unsigned_abs())
 }
 
 /// Wrong usage that only shows after parsing; ends with exit code 2.

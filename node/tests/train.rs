@@ -124,6 +124,22 @@ fn threads_kills_and_ctrl_c_leave_the_same_weights() {
     assert_eq!(hash(&summary(resume(&out))), hash(&unbroken), "interrupted");
 }
 
+#[test]
+fn ctrl_c_does_not_wait_for_a_step_of_many_batches() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("run");
+    // A step that would take an hour.
+    let mut child = train(&out, &["--steps", "1", "--batch", "1", "--seq", "64", "--accumulate", "1000000"])
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains("\"validation\"")));
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    assert!(child.wait().unwrap().success());
+    let stopped: Value = serde_json::from_slice(&std::fs::read(out.join("summary.json")).unwrap()).unwrap();
+    assert_eq!((&stopped["steps"], &stopped["finished"]), (&0.into(), &false.into()));
+}
+
 /// Ctrl-C in the validation of step 0, which would take long: it ends soon, saved and without a measurement.
 fn interrupted_validation(folder: &tempfile::TempDir, unbroken: &Value) {
     let out = folder.path().join("validating");

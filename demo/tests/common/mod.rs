@@ -11,11 +11,10 @@ use std::sync::Arc;
 
 /// A golden file: from `GAUNTLET_VECTORS`, or `tests/vectors` of the workspace.
 pub(crate) fn vectors(name: &str) -> Value {
-    let folder = std::env::var_os("GAUNTLET_VECTORS").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/vectors")),
-        PathBuf::from,
-    );
-    let path = folder.join(name);
+    // A relative path counts from the workspace's root, not from the folder in which tests run.
+    let root = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    let folder = std::env::var_os("GAUNTLET_VECTORS").unwrap_or_else(|| "tests/vectors".into());
+    let path = root.join(folder).join(name);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     serde_json::from_str(&text).unwrap()
 }

@@ -10,9 +10,10 @@ use std::path::PathBuf;
 
 /// Reads a golden file from `GAUNTLET_VECTORS`, or from `tests/vectors` at the root of the workspace.
 pub fn vector<T: DeserializeOwned>(name: &str) -> T {
-    let default = || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/vectors"));
-    let folder = std::env::var_os("GAUNTLET_VECTORS").map_or_else(default, PathBuf::from);
-    let path = folder.join(name);
+    // A relative path counts from the workspace's root, not from the folder in which tests run.
+    let root = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    let folder = std::env::var_os("GAUNTLET_VECTORS").unwrap_or_else(|| "tests/vectors".into());
+    let path = root.join(folder).join(name);
     let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     serde_json::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", path.display()))
 }

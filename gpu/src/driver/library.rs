@@ -54,11 +54,12 @@ impl Library {
     /// The library, or `None` where the machine has none.
     pub(super) fn open(folders: &[PathBuf], context: &Arc<Context>) -> Result<Option<Self>> {
         let Some((functions, file)) = Functions::find(folders) else { return Ok(None) };
-        context.enter()?;
-        // SAFETY: the library writes the handle it makes.
-        let handle = made(|handle| unsafe { (functions.create)(handle) })
-            .map_err(|e| failed(&format!("starting cuBLASLt ({})", file.display()), e))?;
-        let workspace = context.alloc(WORKSPACE)?;
+        let starting = format!("starting cuBLASLt ({})", file.display());
+        let workspace =
+            context.alloc(WORKSPACE).map_err(|e| GpuError::Unavailable(format!("{starting}: {e}")))?;
+        // SAFETY: the library writes the handle it makes; the context was entered to allocate.
+        let handle =
+            made(|handle| unsafe { (functions.create)(handle) }).map_err(|e| failed(&starting, e))?;
         Ok(Some(Self { functions, file, handle, workspace, plans: Mutex::default() }))
     }
 

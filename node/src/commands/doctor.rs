@@ -206,7 +206,7 @@ fn examine(missing: &mut Vec<Missing>) -> Cuda {
                 let remedy =
                     "the driver knows none: check CUDA_VISIBLE_DEVICES, and in a container --gpus all";
                 missing.push(Missing::new("GPU", remedy));
-            } else if cuda.devices.iter().all(|gpu| gpu.cublaslt.is_none()) {
+            } else if cuda.cublaslt.is_none() {
                 let remedy = "products go through our own kernels; for NVIDIA's install CUDA's toolkit, or \
                               pip install nvidia-cublas in a Python environment, and set CUDA_HOME or VIRTUAL_ENV to it";
                 missing.push(Missing::new("cuBLASLt", remedy));

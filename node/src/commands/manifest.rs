@@ -34,7 +34,7 @@ pub(crate) struct InitArgs {
     #[arg(long, default_value_t = 100)]
     windows: u64,
     /// Seed of the initial weights.
-    #[arg(long, default_value_t = 42, value_parser = kept_number())]
+    #[arg(long, default_value_t = 42, value_parser = kept_number::<u64>())]
     seed: u64,
     /// Replace the file if it exists.
     #[arg(long)]

@@ -53,7 +53,7 @@ pub(crate) struct SimulateArgs {
     #[arg(long, default_value_t = 4e-3)]
     lr: f64,
     /// Seed of keys, blocks and behaviours and, without --manifest, of the initial weights.
-    #[arg(long, default_value_t = 42, value_parser = kept_number())]
+    #[arg(long, default_value_t = 42, value_parser = kept_number::<u64>())]
     seed: u64,
     /// Keep all objects of the run in OUT/objects.
     #[arg(long)]

@@ -86,7 +86,7 @@ pub(crate) struct Entry {
 impl Entry {
     /// Sequences a window of each peer, where a machine of speed 1 has `sequences`: one at least. Those of a machine that
     /// `split`s them among its identities are dealt out, so that they add up to the machine's.
-    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // in the ranges that are read
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)] // checked by the settings
     pub(crate) fn budgets(&self, sequences: u32) -> Vec<u32> {
         let rounded = |speed: f64| (f64::from(sequences) * speed).round().max(1.0) as u32;
         let parts = if let Kind::Sybil(SybilForm::Split, n) = self.kind { n.max(1) } else { 1 };
@@ -488,7 +488,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_splits_its_sequences_has_no_more_of_them() {
+    fn a_machine_that_splits_its_sequences_deals_them_out() {
         let budgets = |text: &str| peers(text).unwrap()[0].budgets(8);
         assert_eq!(budgets("honest:2@0.5"), [4, 4]);
         assert_eq!(budgets("lazy@0.01"), [1]);

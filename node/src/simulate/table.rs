@@ -175,10 +175,11 @@ fn wide_line(row: &Row, names: usize) -> String {
     format!("{name:names$}  {status:<8} {proof:>7.3} {loss_rating:>10.3} {share:>7.4} {balance:>12.4}  {why}")
 }
 
-/// Without ratings, and of the last column the reason alone, which follows a colon.
+/// Without ratings, and without the words before the reason of a failed check.
 fn narrow_line(row: &Row, names: usize) -> String {
     let (balance, Row { name, status, share, why, .. }) = (tokens(row), row);
-    let why = why.split_once(": ").map_or(why.as_str(), |(_, reason)| reason);
+    let failed = why.strip_prefix("its submission of window ").and_then(|rest| rest.split_once(" failed: "));
+    let why = failed.map_or(why.as_str(), |(_, reason)| reason);
     format!("{name:names$}  {status:<8} {share:>7.4} {balance:>12.4}  {why}")
 }
 

@@ -7,6 +7,7 @@ use gauntlet_demo::{Codebook, DemoConfig, Error, Format, StrengthCap, Subtract};
 use gauntlet_model::Layout;
 use serde::{Deserialize, Serialize};
 
+use crate::cli::kept_number;
 use crate::run::manifest::demo_layout;
 
 /// What decides the numbers of DeMo; the defaults are those of a run's manifest.
@@ -76,7 +77,7 @@ pub(crate) struct DemoArgs {
     #[arg(long, value_delimiter = ',', value_name = "L,…")]
     levels: Option<Vec<i8>>,
     /// First submissions that are not subtracted from the momentum [default: 5].
-    #[arg(long)]
+    #[arg(long, value_parser = kept_number::<u64>())]
     momentum_warmup: Option<u64>,
     /// When what was sent is subtracted from the momentum [default: always].
     #[arg(long)]

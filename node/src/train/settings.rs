@@ -99,31 +99,31 @@ pub(crate) struct SettingArgs {
     #[arg(long, value_name = "DIR")]
     from: Option<PathBuf>,
     /// Seed of weights and data order [default: 42].
-    #[arg(long, value_parser = kept_number())]
+    #[arg(long, value_parser = kept_number::<u64>())]
     seed: Option<u64>,
     /// Optimizer steps [default: 300].
-    #[arg(long, value_parser = kept_number())]
+    #[arg(long, value_parser = kept_number::<u64>())]
     steps: Option<u64>,
     /// Sequences in a micro-batch [default: 16].
-    #[arg(long)]
+    #[arg(long, value_parser = kept_number::<usize>())]
     batch: Option<usize>,
     /// Tokens in a sequence [default: 128].
-    #[arg(long)]
+    #[arg(long, value_parser = kept_number::<usize>())]
     seq: Option<usize>,
     /// Micro-batches whose gradients make one step [default: 1].
-    #[arg(long)]
+    #[arg(long, value_parser = kept_number::<usize>())]
     accumulate: Option<usize>,
     /// What is done with gradients [default: adamw].
     #[arg(long)]
     optimizer: Option<Kind>,
     /// Simulated data-parallel workers; with DeMo each has a momentum of its own [default: 1].
-    #[arg(long)]
+    #[arg(long, value_parser = kept_number::<usize>())]
     workers: Option<usize>,
     /// Highest learning rate [default: 0.003; DeMo: 0.002].
     #[arg(long)]
     lr: Option<f64>,
     /// Steps of linear warm-up [default: 20].
-    #[arg(long, value_parser = kept_number())]
+    #[arg(long, value_parser = kept_number::<u64>())]
     warmup: Option<u64>,
     /// Learning rate at the last step, as a share of the highest [default: 0.1].
     #[arg(long)]
@@ -148,16 +148,16 @@ pub(crate) struct SettingArgs {
     #[arg(long, num_args = 0..=1, default_missing_value = "on")]
     recompute: Option<Recompute>,
     /// Steps between validations; 0: only at the end [default: 50].
-    #[arg(long)]
+    #[arg(long, value_parser = kept_number::<u64>())]
     validate_every: Option<u64>,
     /// Validation sequences measured each time; 0: all [default: 64].
-    #[arg(long)]
+    #[arg(long, value_parser = kept_number::<u64>())]
     validation_sequences: Option<u64>,
     /// Steps between checkpoints; 0: only at the end [default: 100].
-    #[arg(long)]
+    #[arg(long, value_parser = kept_number::<u64>())]
     checkpoint_every: Option<u64>,
     /// Checkpoints kept [default: 2].
-    #[arg(long)]
+    #[arg(long, value_parser = kept_number::<usize>())]
     keep: Option<usize>,
     #[command(flatten)]
     demo: DemoArgs,

@@ -91,8 +91,9 @@ impl<P: Place> Start<P> {
         }
         let Some(from) = &settings.from else {
             let config = preset(&settings.preset)?;
-            // Asked again when the vocabulary is known.
-            let (_, mode) = fitted(settings, &config, devices)?;
+            // Before text is prepared; asked again when it is. The embedded text is of bytes.
+            let tokenizer = settings.data.planned_tokenizer()?.unwrap_or_else(Tokenizer::bytes);
+            let (_, mode) = fitted(settings, &fitting(settings, config.clone(), &tokenizer)?, devices)?;
             return Ok(Self { settings: settings.clone(), mode, config, saved: None });
         };
         let (settings, mode) = fitted(settings, &model_folder::config(from)?, devices)?;

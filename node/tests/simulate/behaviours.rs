@@ -32,6 +32,16 @@ fn every_behaviour_takes_part() {
         };
         assert_eq!(sent, expected, "{peer:#}");
     }
+    let behaviours = summary["behaviours"].as_array().unwrap();
+    assert!(behaviours.iter().any(|kind| kind["behaviour"] == "sybil:2:same" && kind["peers"] == 2));
+    for kind in behaviours {
+        let own = |peer: &&Value| ["behaviour", "speed"].iter().all(|key| peer[key] == kind[key]);
+        let peers = summary["peers"].as_array().unwrap().iter().filter(own);
+        let earned: f64 = peers.map(|peer| peer["of_honest_mean"].as_f64().unwrap()).sum();
+        let [mean, in_all, peers] =
+            ["of_honest_mean", "in_all", "peers"].map(|key| kind[key].as_f64().unwrap());
+        assert!((in_all - earned).abs() < 1e-9 && (mean * peers - earned).abs() < 1e-9, "{kind:#}");
+    }
 }
 
 #[test]

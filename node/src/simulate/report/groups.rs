@@ -33,10 +33,13 @@ impl Group {
 pub(super) fn groups(summary: &Summary) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for (i, peer) in summary.peers.iter().enumerate() {
-        let label = label(&peer.behaviour, peer.speed);
-        match groups.iter_mut().find(|g| g.label == label) {
+        let same = |g: &&mut Group| {
+            g.of(summary).next().is_some_and(|p| p.behaviour == peer.behaviour && p.speed == peer.speed)
+        };
+        match groups.iter_mut().find(same) {
             Some(group) => group.peers.push(i),
             None => {
+                let label = label(&peer.behaviour, peer.speed);
                 groups.push(Group { label, honest: peer.honest, colour: 0, again: false, peers: vec![i] })
             }
         }
@@ -52,8 +55,12 @@ pub(super) fn groups(summary: &Summary) -> Vec<Group> {
     groups
 }
 
-/// As `--peers` spells it; of a speed that was divided, three digits after the point.
+/// As `--peers` spells it, but for three digits of the speed: one that was divided has many.
 fn label(behaviour: &str, speed: f64) -> String {
     #[allow(clippy::float_cmp)] // 1 as it was typed
-    if speed == 1.0 { behaviour.to_owned() } else { format!("{behaviour} @{}", (speed * 1e3).round() / 1e3) }
+    if speed == 1.0 {
+        return behaviour.to_owned();
+    }
+    let scale = 10f64.powi(2 - speed.log10().floor() as i32);
+    format!("{behaviour} @{}", (speed * scale).round() / scale)
 }
