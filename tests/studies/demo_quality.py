@@ -17,7 +17,7 @@ import shutil
 import statistics
 import subprocess
 
-RATES = dict.fromkeys(("adamw", "f32"), [0.0005, 0.001, 0.002, 0.004])
+RATES = dict.fromkeys(("adamw", "f32"), [0.00025, 0.0005, 0.001, 0.002])
 BITS = {"f32": 32, "8 bits": 8, "4 bits": 4, "3 bits": 3, "2 bits": 2, "1 bit": 1}
 
 
