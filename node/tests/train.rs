@@ -116,12 +116,16 @@ fn threads_kills_and_ctrl_c_leave_the_same_weights() {
     let out = folder.path().join("interrupted");
     let mut child = train(&out, &SHORT).spawn().unwrap();
     wait_for_step(&mut child, 2);
-    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
-    // The pipe has room for the few lines that follow.
-    assert!(child.wait().unwrap().success());
-    let stopped: Value = serde_json::from_slice(&std::fs::read(out.join("summary.json")).unwrap()).unwrap();
+    let stopped = interrupt(child, &out);
     assert_eq!(stopped["finished"], false);
     assert_eq!(hash(&summary(resume(&out))), hash(&unbroken), "interrupted");
+}
+
+/// Ctrl-C for a run that prints no more than its pipe has room for; its summary.
+fn interrupt(mut child: Child, out: &Path) -> Value {
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    assert!(child.wait().unwrap().success());
+    serde_json::from_slice(&std::fs::read(out.join("summary.json")).unwrap()).unwrap()
 }
 
 #[test]
@@ -134,9 +138,7 @@ fn ctrl_c_does_not_wait_for_a_step_of_many_batches() {
         .unwrap();
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
     assert!(lines.any(|line| line.unwrap().contains("\"validation\"")));
-    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
-    assert!(child.wait().unwrap().success());
-    let stopped: Value = serde_json::from_slice(&std::fs::read(out.join("summary.json")).unwrap()).unwrap();
+    let stopped = interrupt(child, &out);
     assert_eq!((&stopped["steps"], &stopped["finished"]), (&0.into(), &false.into()));
 }
 
@@ -149,9 +151,7 @@ fn interrupted_validation(folder: &tempfile::TempDir, unbroken: &Value) {
     // The last line before it.
     let mut said = BufReader::new(child.stderr.take().unwrap()).lines();
     assert!(said.any(|line| line.unwrap().starts_with("held out: ")));
-    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
-    assert!(child.wait().unwrap().success());
-    let stopped: Value = serde_json::from_slice(&std::fs::read(out.join("summary.json")).unwrap()).unwrap();
+    let stopped = interrupt(child, &out);
     assert_eq!((&stopped["steps"], &stopped["finished"]), (&0.into(), &false.into()));
     assert_eq!(stopped["validation_loss"], Value::Null);
     assert_eq!(std::fs::read_to_string(out.join("metrics.jsonl")).unwrap(), "");

@@ -17,7 +17,7 @@ import shutil
 import statistics
 import subprocess
 
-RATES = dict.fromkeys(("adamw", "f32"), [0.00025, 0.0005, 0.001, 0.002])
+RATES = [0.00025, 0.0005, 0.001, 0.002]
 BITS = {"f32": 32, "8 bits": 8, "4 bits": 4, "3 bits": 3, "2 bits": 2, "1 bit": 1}
 
 
@@ -37,7 +37,7 @@ def main():
 
     best = {}
     for scheme in ("adamw", "f32"):
-        losses = {rate: run(args, scheme, rate, args.seeds[0])["bits_per_byte"] for rate in RATES[scheme]}
+        losses = {rate: run(args, scheme, rate, args.seeds[0])["bits_per_byte"] for rate in RATES}
         best[scheme] = min(losses, key=losses.get)
         print(f"{scheme}, seed {args.seeds[0]}: " + ", ".join(f"{r} {b:.4f}" for r, b in losses.items()), flush=True)
 
