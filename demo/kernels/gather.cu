@@ -101,22 +101,22 @@ __device__ __forceinline__ void decode_chunks(const Tensor* tensors, uint32_t n_
         }
         output.prepare(c);
         inverse.seen[threadIdx.x] = 0;
-        if (threadIdx.x < STRENGTHS) sums.strengths_seen[threadIdx.x] = 0;
-        // Above all strengths: no limit.
-        if (threadIdx.x == 0) sums.median = STRENGTHS - 1;
-        gather_shifts(g, c, chunk, sums);
+        gather_units(g, c, chunk, sums);
         __syncthreads();
-        gather_strengths(g, c, sums, inverse);
+        gather_energies(g, c, sums, inverse);
+        // Above all energies: no limit.
+        if (threadIdx.x == 0) sums.limit = __longlong_as_double(0x7ff0000000000000);
         __syncthreads();
-        if (cap && threadIdx.x < 32) gather_median(sums);
+        if (cap) gather_limit(g, sums);
         uint32_t total, before = sum_before(__popc(inverse.seen[threadIdx.x]), sums.scratch, total);
         inverse.before[threadIdx.x] = before;
         if (threadIdx.x == 0) inverse.before[2 * EDGE] = total;
+        if (cap) limit_units(g, sums);
         __syncthreads();
         uint32_t step = total <= SUMS ? EDGE : SUMS / EDGE;
         for (uint32_t first = 0; first < c.w; first += step) {
             uint32_t end = min(first + step, c.w);
-            gather_columns(g, c, chunk, first, end, sums, inverse);
+            gather_columns(g, c, first, end, sums, inverse);
             inverse_rows(bases[c.basis_h], c.h, first, end, sums.terms, inverse);
             __syncthreads();
         }

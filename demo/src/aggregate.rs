@@ -3,9 +3,9 @@
 //! value = level << (14 − (e_max − e)), 0 below; s_p = round(2⁴⁸ / sqrt(Σ value²)) a tensor; per coefficient
 //! A = Σ value·s_p over the n peers that sent it, c = f32(A) / f32(n). Every peer weighs the same, whatever its scale.
 //!
-//! Strength cap: b_p = floor(log2(max|value|·s_p)) a chunk; value·s_p of a peer whose b_p lies above the gather's lower
-//! median there is shifted toward zero by the excess, to the median's order. Without it a peer can put its whole norm
-//! into one chunk and own its signs; with an order above the median left free, half of it.
+//! Strength cap: within a chunk value·s_p = level·unit_p, and the peer's energy there is E_p = unit_p²·Σ level². Where it
+//! exceeds M, the lower median of the gather's energies in that chunk, unit_p is max(1, ⌊sqrt(M / Σ level²)⌋) instead; in f64,
+//! each operation rounded once. Without it a peer can put its whole norm into one chunk and own its signs.
 //!
 //! Nothing dense is kept: the sums of a chunk are made when the outer step comes to it.
 
@@ -18,8 +18,9 @@ use crate::submission::{EMPTY, Submission, Values};
 use rayon::prelude::*;
 use std::sync::Arc;
 
-/// Most submissions of one gather: |value·s_p| < 2⁴⁹, so their sum stays inside an i64.
-pub const MAX_PEERS: usize = 4096;
+/// Most submissions of one gather: |value·s_p| < 2⁴⁹, so their sum stays far inside an i64; a GPU's block holds as
+/// many units.
+pub const MAX_PEERS: usize = 512;
 /// s_p of a tensor of unit norm.
 const ONE: f64 = (1_u64 << 48) as f64;
 
@@ -27,7 +28,7 @@ const ONE: f64 = (1_u64 << 48) as f64;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum StrengthCap {
-    /// What lies binary orders above the lower median is brought down to its order.
+    /// Who is stronger than the lower median is brought down to it.
     LowerMedian,
     /// No limit.
     Off,
@@ -104,22 +105,25 @@ impl<'a> Aggregate<'a> {
         sums: &mut Sums,
         out: &mut InverseTile,
     ) {
-        self.strengths(tensor, plan, chunk, sums);
+        self.shares(tensor, plan, chunk, sums);
         let entries = plan.chunk_entries(chunk);
         for (number, peer) in self.peers.iter().enumerate() {
-            let Some(excess) = sums.strengths[number].map(|b| excess(b, sums.median)) else { continue };
-            let (scale, indices) = (peer.tensors[tensor], &peer.submission.indices[entries.clone()]);
+            let share = sums.shares[number];
+            if share.energy == 0.0 {
+                continue;
+            }
+            let indices = &peer.submission.indices[entries.clone()];
             match &peer.submission.values {
                 Values::Levels(levels) => {
-                    let exponent = peer.submission.exponents[plan.first_chunk + chunk];
-                    let unit = (scale.levels << shift(scale.e_max, exponent)).cast_signed();
+                    let unit = share.limited_unit(sums.limit);
                     for (&i, &level) in indices.iter().zip(&levels[entries.clone()]) {
-                        sums.add(i, toward_zero(i64::from(level) * unit, excess), level != 0);
+                        sums.add(i, i64::from(level) * unit, level != 0);
                     }
                 }
                 Values::Exact(values) => {
                     for (&i, &value) in indices.iter().zip(&values[entries.clone()]) {
-                        sums.add(i, toward_zero(exact(value, scale), excess), value != 0.0);
+                        let x = exact(value, peer.tensors[tensor]);
+                        sums.add(i, share.limited_value(x, sums.limit), value != 0.0);
                     }
                 }
             }
@@ -127,21 +131,75 @@ impl<'a> Aggregate<'a> {
         sums.drain(out);
     }
 
-    /// Each peer's strength in a chunk, and the lower median of those that send any.
-    fn strengths(&self, tensor: usize, plan: &Plan, chunk: usize, sums: &mut Sums) {
-        sums.strengths.clear();
-        sums.strengths.extend(self.peers.iter().map(|peer| strength(peer, tensor, plan, chunk)));
-        sums.sorted.clear();
-        sums.sorted.extend(sums.strengths.iter().flatten());
-        sums.sorted.sort_unstable();
-        let median = sums.sorted.get(sums.sorted.len().saturating_sub(1) / 2).copied();
-        sums.median = median.filter(|_| self.cap == StrengthCap::LowerMedian);
+    /// What each peer sends in a chunk, and the lower median of the energies of those that send any.
+    fn shares(&self, tensor: usize, plan: &Plan, chunk: usize, sums: &mut Sums) {
+        sums.shares.clear();
+        sums.shares.extend(self.peers.iter().map(|peer| Share::of(peer, tensor, plan, chunk)));
+        sums.limit = f64::INFINITY;
+        if self.cap == StrengthCap::LowerMedian {
+            sums.sorted.clear();
+            sums.sorted.extend(sums.shares.iter().map(|share| share.energy).filter(|&energy| energy > 0.0));
+            sums.sorted.sort_unstable_by(f64::total_cmp);
+            if let Some(&median) = sums.sorted.get(sums.sorted.len().saturating_sub(1) / 2) {
+                sums.limit = median;
+            }
+        }
     }
 }
 
-/// Binary orders by which a strength lies above the median.
-fn excess(strength: u32, median: Option<u32>) -> u32 {
-    median.map_or(0, |median| strength.saturating_sub(median))
+/// What one peer sends in one chunk.
+#[derive(Debug, Clone, Copy)]
+struct Share {
+    /// value·s_p of level 1, below 2⁴⁹.
+    unit: u64,
+    /// Σ level²
+    squares: f64,
+    /// Σ (value·s_p)², rounded; 0 where nothing is sent that counts.
+    energy: f64,
+}
+
+impl Share {
+    const SILENT: Self = Self { unit: 0, squares: 0.0, energy: 0.0 };
+
+    fn new(unit: u64, squares: u32) -> Self {
+        let squares = f64::from(squares);
+        Self { unit, squares, energy: unit as f64 * unit as f64 * squares }
+    }
+
+    fn of(peer: &Peer<'_>, tensor: usize, plan: &Plan, chunk: usize) -> Self {
+        let (scale, exponent) = (peer.tensors[tensor], peer.submission.exponents[plan.first_chunk + chunk]);
+        if exponent == EMPTY {
+            return Self::SILENT;
+        }
+        let entries = plan.chunk_entries(chunk);
+        match &peer.submission.values {
+            Values::Levels(levels) => {
+                let left = shift(scale.e_max, exponent);
+                if left < 0 {
+                    return Self::SILENT;
+                }
+                Self::new(scale.levels << left, squares(&levels[entries]))
+            }
+            Values::Exact(values) => {
+                let square = |&v: &f32| exact(v, scale) as f64 * exact(v, scale) as f64;
+                Self { energy: values[entries].iter().map(square).sum(), ..Self::SILENT }
+            }
+        }
+    }
+
+    /// The unit that leaves about the energy of `limit`. Never 0, so that a peer stays a sender.
+    fn limited_unit(self, limit: f64) -> i64 {
+        if self.energy > limit {
+            ((limit / self.squares).sqrt() as i64).max(1)
+        } else {
+            self.unit.cast_signed()
+        }
+    }
+
+    /// One value that has no levels, by the same factor, toward zero.
+    fn limited_value(self, x: i64, limit: f64) -> i64 {
+        if self.energy > limit { (x as f64 * (limit / self.energy).sqrt()) as i64 } else { x }
+    }
 }
 
 /// Left shift of a chunk's levels; its values are 0 where there is none.
@@ -149,24 +207,9 @@ fn shift(e_max: i16, exponent: i16) -> i16 {
     EXPONENT_RANGE - (e_max - exponent)
 }
 
-/// floor(log2(max|value|·s_p)) of a peer's chunk; `None` if all its values are 0.
-fn strength(peer: &Peer<'_>, tensor: usize, plan: &Plan, chunk: usize) -> Option<u32> {
-    let (scale, exponent) = (peer.tensors[tensor], peer.submission.exponents[plan.first_chunk + chunk]);
-    if exponent == EMPTY {
-        return None;
-    }
-    let entries = plan.chunk_entries(chunk);
-    match &peer.submission.values {
-        Values::Levels(levels) => {
-            let left = shift(scale.e_max, exponent);
-            let max = levels[entries].iter().fold(0, |max, l| max.max(l.unsigned_abs()));
-            (left >= 0 && max > 0).then(|| ((u64::from(max) << left) * scale.levels).ilog2())
-        }
-        Values::Exact(values) => {
-            let max = values[entries].iter().fold(0, |max, &v| max.max(exact(v, scale).unsigned_abs()));
-            max.checked_ilog2()
-        }
-    }
+/// Σ level² of one chunk.
+fn squares(levels: &[i8]) -> u32 {
+    levels.iter().map(|&l| (i32::from(l) * i32::from(l)) as u32).sum()
 }
 
 /// Σ value² of a tensor, and what follows from it.
@@ -180,10 +223,7 @@ fn scale_of(submission: &Submission, plan: &Plan) -> Scale {
             for (chunk, &exponent) in submission.exponents[plan.chunks()].iter().enumerate() {
                 let left = if exponent == EMPTY { -1 } else { shift(e_max, exponent) };
                 if left >= 0 {
-                    let squares = levels[plan.chunk_entries(chunk)]
-                        .iter()
-                        .map(|&l| (i32::from(l) * i32::from(l)) as u32);
-                    sum += u128::from(squares.sum::<u32>()) << (2 * left);
+                    sum += u128::from(squares(&levels[plan.chunk_entries(chunk)])) << (2 * left);
                 }
             }
             Scale { e_max, levels: unit_scale(sum), exact: 0.0 }
@@ -205,22 +245,15 @@ fn exact(value: f32, scale: Scale) -> i64 {
     (f64::from(value) * scale.exact).round_ties_even() as i64
 }
 
-#[inline(always)]
-fn toward_zero(x: i64, shift: u32) -> i64 {
-    let sign = x >> 63;
-    ((((x ^ sign) - sign) >> shift.min(63)) ^ sign) - sign
-}
-
 /// Sums of one chunk.
 pub(crate) struct Sums {
     sums: [i64; MAX_CHUNK],
     counts: [u16; MAX_CHUNK],
     seen: [u64; MAX_CHUNK / 64],
-    /// Strength of each peer in the chunk; `None` where it sends nothing.
-    strengths: Vec<Option<u32>>,
-    sorted: Vec<u32>,
-    /// Their lower median; `None` where nothing is capped.
-    median: Option<u32>,
+    shares: Vec<Share>,
+    /// Energies, ascending, and their lower median; infinite where nothing is capped.
+    sorted: Vec<f64>,
+    limit: f64,
 }
 
 impl Sums {
@@ -229,9 +262,9 @@ impl Sums {
             sums: [0; MAX_CHUNK],
             counts: [0; MAX_CHUNK],
             seen: [0; MAX_CHUNK / 64],
-            strengths: Vec::new(),
+            shares: Vec::new(),
             sorted: Vec::new(),
-            median: None,
+            limit: f64::INFINITY,
         })
     }
 
@@ -359,27 +392,44 @@ mod tests {
     }
 
     #[test]
-    fn the_excess_is_shifted_out_of_the_product() {
+    fn the_stronger_are_brought_down_to_the_lower_median() {
         // Each peer is strong in one chunk, as weak in the other as still counts.
         let found = gather(
             StrengthCap::LowerMedian,
-            &[vec![(0, [127, 0, 0]), (-14, [1, 0, 0])], vec![(-14, [0, 1, 0]), (0, [0, 127, 0])]],
+            &[vec![(0, [127, 50, 0]), (-14, [1, 0, 0])], vec![(-14, [0, 0, 3]), (0, [0, 127, 0])]],
         );
-        let value = 127_u64 << 14;
-        let s = unit_scale(u128::from(value * value) + 1);
-        let excess = (value * s).ilog2() - s.ilog2();
-        assert!(excess > value.trailing_zeros(), "the value itself would lose bits");
-        assert_eq!(found[0], [(0, ((value * s) >> excess) as f32), (1, s as f32)]);
-        assert_eq!(found[1], [(0, s as f32), (1, ((value * s) >> excess) as f32)]);
+        let squares = |levels: &[u64]| levels.iter().map(|l| u128::from(l * l)).sum::<u128>();
+        let s = unit_scale((squares(&[127, 50]) << 28) + 1);
+        let t = unit_scale((squares(&[127]) << 28) + 9);
+        // In integers: ⌊sqrt(M / Σ level²)⌋, far from where f64 would round to another.
+        let unit =
+            |unit: u64, level: u64, sum: u128| ((u128::from(unit * level).pow(2) / sum).isqrt()) as u64;
+        let [first, second] = [unit(t, 3, squares(&[127, 50])), unit(s, 1, squares(&[127]))];
+        assert_eq!(found[0], [(0, (127 * first) as f32), (1, (50 * first) as f32), (2, (3 * t) as f32)]);
+        assert_eq!(found[1], [(0, s as f32), (1, (127 * second) as f32)]);
     }
 
     #[test]
-    fn excess_is_shifted_toward_zero() {
-        assert_eq!(
-            [toward_zero(-5, 1), toward_zero(5, 1), toward_zero(-1, 1), toward_zero(-5, 0)],
-            [-2, 2, 0, -5]
+    fn energies_and_units_are_rounded_operation_by_operation() {
+        let share = |unit: u64, squares: u32| Share::new(unit, squares);
+        // Exactly, or as unit·(unit·Σ level²), this would be the f64 before.
+        assert_eq!(share(425_188_623_627_429, 25_780).energy.to_bits(), 0x46ec_b934_38cb_00e5);
+        let limit = (461_168_395_530_741_u128.pow(2) * 55_539) as f64;
+        assert!(
+            limit as u128 / 55_539 < 461_168_395_530_741_u128.pow(2),
+            "in integers the root would be one less"
         );
-        assert_eq!([toward_zero(i64::MAX, 200), toward_zero(-7, 63)], [0, 0]);
+        assert_eq!(share(461_168_395_530_742, 55_539).limited_unit(limit), 461_168_395_530_741);
+        // One less by the root of the exact quotient, or as a quotient of roots.
+        let limit = f64::from_bits(0x46cc_33e3_8b51_9773);
+        assert_eq!(share(265_538_619_226_400, 16_225).limited_unit(limit), 265_538_619_226_300);
+
+        assert_eq!(
+            [700.0, 699.9, 7.0 * 81.0, 1e-3].map(|limit| share(10, 7).limited_unit(limit)),
+            [10, 9, 9, 1]
+        );
+        assert_eq!([-7, 7, 8].map(|x| share(1, 4).limited_value(x, 3.0)), [-6, 6, 6]);
+        assert_eq!(share(1, 4).limited_value(i64::MAX, 4.0), i64::MAX);
     }
 
     #[test]
@@ -408,22 +458,21 @@ mod tests {
     }
 
     #[test]
-    fn strength_is_capped_at_the_order_of_the_lower_median() {
-        // Four peers; chunk 1 carries most of their norm, so strengths in chunk 0 are set by the level there.
+    fn strength_is_capped_at_the_lower_median() {
+        // Four peers; chunk 1 carries most of their norm, so energies in chunk 0 are set by the level there.
         let peer = |level: i8| vec![(0, [level, 0, 0]), (0, [127, 127, 127])];
         let sums = |levels: [i8; 4]| {
             let capped = gather(StrengthCap::LowerMedian, &levels.map(peer))[0][0].1;
             let free = gather(StrengthCap::Off, &levels.map(peer))[0][0].1;
             capped / free
         };
-        // Strengths relative to level 8: 0, 0, 0, 0. Nothing in the median's order is cut.
-        assert_eq!(sums([8, 8, 10, 12]), 1.0);
-        // 0, 0, 1, 1: the lower median is 0, both others lose a binary order.
-        assert!((sums([8, 8, 16, 16]) - 32.0 / 48.0).abs() < 5e-3);
-        // 0, 0, 2, 2: they lose two.
-        assert!((sums([8, 8, 32, 32]) - 32.0 / 80.0).abs() < 5e-3);
-        // 0, 2, 2, 4: the lower median is 2: only the last is shifted.
-        assert!((sums([2, 8, 8, 32]) - 26.0 / 50.0).abs() < 5e-3);
+        let near =
+            |found: f32, expected: f32| assert!((found / expected - 1.0).abs() < 1e-2, "{found}, {expected}");
+        assert_eq!(sums([8, 8, 8, 8]), 1.0);
+        // The lower median of four is the second: who is weaker stays, who is stronger has its strength.
+        near(sums([8, 8, 10, 12]), 32.0 / 38.0);
+        near(sums([2, 8, 9, 32]), 26.0 / 51.0);
+        near(sums([2, 2, 2, 32]), 8.0 / 38.0);
     }
 
     #[test]

@@ -57,7 +57,7 @@ pub enum Error {
         /// The hotkey.
         hotkey: [u8; 32],
     },
-    /// More submissions than the integer sums are sized for.
+    /// More submissions than a GPU's block holds units of.
     #[error("a gather holds at most {limit} submissions")]
     TooManyPeers {
         /// The limit.

@@ -61,7 +61,7 @@ pub mod submission;
 pub mod synthetic;
 pub mod topk;
 
-pub use aggregate::{Aggregate, StrengthCap};
+pub use aggregate::{Aggregate, MAX_PEERS, StrengthCap};
 pub use codebook::Codebook;
 pub use config::{DemoConfig, Optimizer};
 pub use dense::{AdamW, Dense};

@@ -10,8 +10,8 @@ use common::golden::*;
 use common::inputs::*;
 use gauntlet_demo::gpu::{self, Buffer, Tables};
 use gauntlet_demo::{
-    Aggregate, Applied, Codebook, Error, Format, Momentum, OuterStep, Recorded, StrengthCap, Submission,
-    Subtract, Values, bench, golden, outer_step, simd::Simd, synthetic, theta_hash,
+    Aggregate, Applied, Codebook, Error, Format, MAX_PEERS, Momentum, OuterStep, Recorded, StrengthCap,
+    Submission, Subtract, bench, golden, outer_step, simd::Simd, synthetic, theta_hash,
 };
 use gauntlet_gpu::chosen::Chosen;
 use std::path::Path;
@@ -118,6 +118,12 @@ fn what_is_not_finite_names_its_tensor_and_keeps_its_chunk() {
     }
 }
 
+fn hotkey(peer: u32) -> [u8; 32] {
+    let mut hotkey = [0; 32];
+    hotkey[..4].copy_from_slice(&peer.to_be_bytes());
+    hotkey
+}
+
 /// Δ, the outer step and the trial of a gather, on both.
 fn compare_gathers(
     device: &Arc<Chosen>,
@@ -128,13 +134,13 @@ fn compare_gathers(
 ) {
     let tables = Tables::new(Arc::clone(device), Arc::clone(format)).unwrap();
     let mut expected = Aggregate::new(Arc::clone(format), cap);
-    let mut found = gpu::Gather::new(tables, sent.len() + 1).unwrap();
+    let mut found = gpu::Gather::new(tables, (sent.len() + 1).min(MAX_PEERS)).unwrap();
     // Arrival in another order.
     for (peer, submission) in (0..).zip(sent) {
-        expected.add([peer; 32], submission).unwrap();
+        expected.add(hotkey(peer), submission).unwrap();
     }
     for (peer, submission) in sent.iter().enumerate().rev() {
-        found.add([peer as u8; 32], submission).unwrap();
+        found.add(hotkey(peer as u32), submission).unwrap();
     }
     let len = format.layout().len();
     let mut delta = vec![0.0; len];
@@ -157,7 +163,8 @@ fn compare_gathers(
     same(&bits(&on_device.to_vec().unwrap()), &bits(&theta), &format!("{what}: θ"));
 
     let mut trial = vec![0.0; len];
-    for (place, sent) in sent.iter().rev().enumerate() {
+    // Each place is a launch: of many peers the first will do.
+    for (place, sent) in sent.iter().rev().enumerate().take(8) {
         outer_step::trial(&theta, sent, 0.01, 0.2, &mut trial).unwrap();
         poisoned.upload(0, &vec![f32::NAN; len]).unwrap();
         found.trial(on_device.view(), place, 0.01, 0.2, poisoned.view_mut()).unwrap();
@@ -225,7 +232,7 @@ fn more_coefficients_than_are_summed_at_a_time() {
     let device = &*DEVICE;
     let seed = seed();
     for (shape, topk) in
-        [(vec![64, 64], 4096), (vec![64, 64], 300), (vec![63, 61], 700), (vec![64, 18], 1100)]
+        [(vec![128, 64], 4096), (vec![64, 128], 300), (vec![63, 61], 700), (vec![64, 18], 1100)]
     {
         let format = odd_format(&[shape], topk, Codebook::with_bits(8).unwrap());
         let sent: Vec<_> = (0..5).map(|peer| submission(&format, seed + peer, peer)).collect();
@@ -246,19 +253,23 @@ fn opposite_submissions_cancel_and_nothing_decays_theta_alone() {
 }
 
 #[test]
-fn capped_values_are_cut_toward_zero() {
+fn the_lower_median_of_many_peers() {
     let device = &*DEVICE;
-    let format = odd_format(&[vec![128]], 3, Codebook::with_bits(8).unwrap());
-    // Two strong peers against each other in the first chunk, few binary orders of which are left below its unit;
-    // rounding down would leave −1 of what cancels.
-    let peer = |exponent: i16, level: i8, index: u16| {
-        let indices = vec![index, index + 1, index + 2, 0, 1, 2];
-        let levels = vec![level, -level, level, 127, 125, 123];
-        Submission::new(Arc::clone(&format), vec![exponent, 13], indices, Values::Levels(levels)).unwrap()
-    };
-    let strong = peer(0, 127, 0);
-    let sent = [negated(&strong), strong, peer(-1, 1, 10), peer(-1, 1, 20), peer(-1, 1, 30)];
-    compare_gathers(device, &format, &sent, StrengthCap::LowerMedian, "capped");
+    let seed = seed();
+    // Several chunks: of one alone all energies are those of unit norm.
+    let format = odd_format(&[vec![130]], 3, Codebook::default());
+    // Everyone's own strength, and everyone's as often as not; fewer and more than a block has threads.
+    for (peers, cycle) in [(2, 2), (31, 31), (64, 32), (255, 100), (MAX_PEERS as u64, 300)] {
+        let sent: Vec<_> =
+            (0..peers).map(|peer| submission(&format, seed + peer % cycle, peer % cycle)).collect();
+        compare_gathers(
+            device,
+            &format,
+            &sent,
+            StrengthCap::LowerMedian,
+            &format!("seed {seed}, {peers} peers"),
+        );
+    }
 }
 
 #[test]

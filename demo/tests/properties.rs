@@ -165,22 +165,14 @@ proptest! {
         prop_assert_eq!(state(&mut (0..5)), state(&mut (0..5).map(|i| (4 - i + shift) % 5)));
     }
 
-    /// What another factor changes is to which of two levels a coefficient goes, and so the signs of Δ that hang on it;
-    /// under the cap also whether a chunk lies just above or just below a power of two, which may cut it in half. Of
-    /// 1,000 cases, about 160 for each number of bits, the least shares of equal signs were 0.945, 0.943, 0.941, 0.971,
-    /// 0.998 and 1, and under the cap 0.916, 0.935, 0.883, 0.895, 0.971 and 1. The bounds allow twice that.
+    /// What another factor changes is to which of two levels a coefficient goes, and so the signs of Δ that hang on it. Of
+    /// 1,000 cases, about 160 for each number of bits, the least shares of equal signs were 0.943, 0.944, 0.941, 0.970,
+    /// 0.997 and 1, and under the cap no less. The bounds allow twice that.
     #[test]
     fn scaling_a_peer_changes_its_weight_by_rounding_alone(
         seed in any::<u64>(), mantissa in 1.0..2.0_f32, n in -20..20_i32, bits in 0..BITS.len(),
     ) {
-        let (bits, free, capped) = [
-            (1, 0.89, 0.83),
-            (2, 0.88, 0.87),
-            (3, 0.88, 0.76),
-            (4, 0.94, 0.79),
-            (8, 0.995, 0.94),
-            (32, 0.9999, 0.94),
-        ][bits];
+        let (bits, least) = [(1, 0.88), (2, 0.88), (3, 0.88), (4, 0.94), (8, 0.994), (32, 0.9999)][bits];
         let layout = Layout::from_shapes([("a", vec![128, 128])]).unwrap();
         let format = Format::new(layout, 64, 32, Codebook::with_bits(bits).unwrap()).unwrap();
         let encode = |seed: u64, factor: f32| {
@@ -189,7 +181,7 @@ proptest! {
         };
         let factor = mantissa * f32::from_bits((127 + n).cast_unsigned() << 23);
         let (other, plain, scaled) = (encode(seed, 1.0), encode(!seed, 1.0), encode(!seed, factor));
-        for (cap, least) in [(StrengthCap::Off, free), (StrengthCap::LowerMedian, capped)] {
+        for cap in [StrengthCap::Off, StrengthCap::LowerMedian] {
             let [before, after] =
                 [&plain, &scaled].map(|sent| apply(&format, cap, &[other.clone(), sent.clone()]));
             let same = before.iter().zip(&after).filter(|(a, b)| a == b).count() as f64 / before.len() as f64;

@@ -446,7 +446,7 @@ sanitizer() {
     local parts=(
         # One test opens the device a dozen times, and runs no kernel.
         "model-kernels operations attention matmul optimizer --skip heads_too_wide --skip heavy_"
-        "demo-gpu gathers momenta payloads more_ what_is_not_finite opposite"
+        "demo-gpu gathers momenta payloads more_ lower_median what_is_not_finite opposite"
         "demo-gauntlet_demo gpu::"
     )
     for part in "${parts[@]}"; do

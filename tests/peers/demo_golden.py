@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 """Independent implementation of the consensus part of DeMo: the golden values in demo/src/golden.rs.
 
-Written from PROTOCOL.md sections 3, 5 and 6 alone, with the standard library only: integers and Fractions, every
-floating-point operation rounded once and correctly (no float arithmetic decides a bit of theta), BLAKE3 included.
+Written from the protocol alone (docs/demo.md where the project leaves it), with the standard library only: integers and
+Fractions, every operation in f32 rounded once and correctly, Python's floats where the rule is in f64 (unit norm,
+energies), BLAKE3 included.
 
     python3 tests/peers/demo_golden.py            prints the golden values
     python3 tests/peers/demo_golden.py --bases    also all 64 basis hashes
@@ -229,8 +230,8 @@ def make_chunk(window, peer, tensor, chunk, n, k):
 
 def make_opposed_chunk(window, peer, tensor, chunk, n, k):
     """Peers 0 and 1 send the opposite of each other, so do 2 and 3; each pair is strong in one chunk, as weak in the
-    other as still counts. The cap cuts the strong pair by more binary orders than their values end in zeros: they
-    cancel only if both are cut toward zero."""
+    other as still counts. The cap leaves next to nothing of the strong pair: they cancel only if both signs are cut
+    alike."""
     pair = peer // 2
     if pair > 1:
         return None
@@ -304,27 +305,20 @@ def hotkey_of(peer):
 
 
 def values(chunks):
-    """the chunks' integer values"""
+    """for each chunk {index: level} and the shift that makes integer values of levels"""
     e_max = max((c[0] for c in chunks if c), default=None)
     out = []
     for chunk in chunks:
-        if chunk is None:
-            out.append({})
-            continue
-        exponent, indices, levels = chunk
-        shift = 14 - (e_max - exponent)
-        out.append({i: level << shift for i, level in zip(indices, levels) if level and shift >= 0})
+        exponent, indices, levels = chunk or (e_max, [], [])
+        shift = 14 - (e_max - exponent) if chunk else 0
+        out.append(({i: level for i, level in zip(indices, levels) if level and shift >= 0}, max(shift, 0)))
     return out
 
 
 def scale(chunks):
-    total = sum(v * v for chunk in chunks for v in chunk.values())
+    total = sum((level << shift) ** 2 for levels, shift in chunks for level in levels.values())
     # Python's int to float, sqrt, / and round() are IEEE: nearest, ties to even.
     return round(2.0**48 / math.sqrt(float(total))) if total else 0
-
-
-def toward_zero(x, shift):
-    return (abs(x) >> shift) * (1 if x >= 0 else -1)
 
 
 def aggregate(subs, tensor):
@@ -333,16 +327,18 @@ def aggregate(subs, tensor):
     scales = [scale(chunks) for chunks in peers]
     out = []
     for chunk in range(len(peers[0])):
-        strengths = []
-        for chunks, s in zip(peers, scales):
-            strongest = max((abs(v) for v in chunks[chunk].values()), default=0)
-            strengths.append((strongest * s).bit_length() - 1 if strongest else None)
-        known = sorted(b for b in strengths if b is not None)
-        median = known[(len(known) - 1) // 2] if known else 0
+        sent = [(levels, s << shift) for (levels, shift), s in zip((chunks[chunk] for chunks in peers), scales)]
+        squares = [float(sum(level * level for level in levels.values())) for levels, _ in sent]
+        # Python's floats are IEEE: int to float, *, / and sqrt are nearest, ties to even.
+        energies = [float(unit) * float(unit) * square for (_, unit), square in zip(sent, squares)]
+        known = sorted(energy for energy in energies if energy)
+        median = known[(len(known) - 1) // 2] if known else 0.0
         sums, counts = {}, {}
-        for chunks, s, b in zip(peers, scales, strengths):
-            for i, v in chunks[chunk].items():
-                sums[i] = sums.get(i, 0) + toward_zero(v * s, max(b - median, 0))
+        for (levels, unit), square, energy in zip(sent, squares, energies):
+            if energy > median:
+                unit = max(1, math.floor(math.sqrt(median / square)))
+            for i, level in levels.items():
+                sums[i] = sums.get(i, 0) + level * unit
                 counts[i] = counts.get(i, 0) + 1
         out.append({i: f32(f32(a) / counts[i]) for i, a in sums.items()})
     return out

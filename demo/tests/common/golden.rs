@@ -78,8 +78,8 @@ pub(crate) fn small_submission(format: &Arc<Format>, window: u64, peer: u64) -> 
     Submission::new(Arc::clone(format), exponents, indices, Values::Levels(levels)).unwrap()
 }
 
-/// Two pairs of peers who send the opposite of each other, each pair strong in one chunk. The cap cuts the strong pair by
-/// more binary orders than their values end in zeros: they cancel only if both are cut toward zero.
+/// Two pairs of peers who send the opposite of each other, each pair strong in one chunk. The cap leaves next to nothing of
+/// the strong pair: they cancel only if both signs are cut alike.
 fn opposed_chunk(book: &[i8], window: u64, peer: u64, chunk: u64, k: u64) -> (i16, Vec<u16>, Vec<i8>) {
     let pair = peer / 2;
     let counter = mix(window << 48 | pair << 40 | 6 << 32 | chunk << 16);

@@ -15,8 +15,8 @@ use crate::corpus::DataArgs;
 use crate::files;
 use crate::fit::Recompute;
 
-/// One machine simulates no more.
-const MOST_WORKERS: usize = 1024;
+/// As many as one gather holds.
+const MOST_WORKERS: usize = gauntlet_demo::MAX_PEERS;
 
 /// Everything that decides the numbers of a run, and how it reports.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

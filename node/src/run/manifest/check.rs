@@ -5,7 +5,7 @@
 
 use anyhow::Result;
 use gauntlet::Digest;
-use gauntlet_demo::Optimizer;
+use gauntlet_demo::{MAX_PEERS, Optimizer};
 use gauntlet_model::{Layout, LlamaConfig, preset};
 
 use super::{DataSection, Manifest, PROTOCOL, WindowSection, demo_layout};
@@ -98,6 +98,10 @@ impl Manifest {
                 demo.min_gather
             );
             return wrong("optimizer.min_gather", problem);
+        }
+        if most > MAX_PEERS {
+            let problem = format!("{most} with gauntlet.selection.reserve: {MAX_PEERS} are applied at most");
+            return wrong("gauntlet.selection.places", problem);
         }
         Ok(())
     }
@@ -259,6 +263,12 @@ mod tests {
         demo(|d| d.min_gather = 18)(&mut most);
         most.gauntlet.selection.reserve = 3;
         most.check().unwrap();
+        let places = u32::try_from(MAX_PEERS).unwrap() - 3;
+        most.gauntlet.selection.places = places;
+        most.check().unwrap();
+        most.gauntlet.selection.places = places + 1;
+        let error = most.check().unwrap_err().to_string();
+        assert!(error.contains("gauntlet.selection.places: 513 with"), "{error}");
     }
 
     #[test]

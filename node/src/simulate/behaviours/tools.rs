@@ -7,7 +7,9 @@ use anyhow::Result;
 use gauntlet::submission::{Commitment, Object};
 use gauntlet::{Digest, Hotkey, draw::Draw};
 use gauntlet_demo::submission::EMPTY;
-use gauntlet_demo::{Aggregate, Format, Momentum, StrengthCap, Submission, Subtract, Values, outer_step};
+use gauntlet_demo::{
+    Aggregate, Format, MAX_PEERS, Momentum, StrengthCap, Submission, Subtract, Values, outer_step,
+};
 use gauntlet_model::engine::Backend;
 
 use super::{Act, Draft};
@@ -113,13 +115,13 @@ fn others(act: &Act<'_, '_>) -> Result<Vec<Hotkey>> {
     Ok(miners)
 }
 
-/// What a gather of these submissions would decode to.
+/// What a gather of these submissions, or of the first that it holds, would decode to.
 pub(super) fn mean(act: &Act<'_, '_>, seen: &[Seen]) -> Result<Vec<f32>> {
     let run = act.world.run;
     let mut out = vec![0.0; run.layout.total()];
     act.world.compute.cpu().scope(|| {
         let mut aggregate = Aggregate::new(Arc::clone(&run.format), StrengthCap::Off);
-        for (hotkey, submission, _) in seen {
+        for (hotkey, submission, _) in seen.iter().take(MAX_PEERS) {
             aggregate.add(hotkey.0, submission)?;
         }
         outer_step::decode(&aggregate, &mut out)
