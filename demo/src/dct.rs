@@ -1,7 +1,7 @@
 //! The orthonormal DCT-II of one chunk: its basis and the forward transform.
 //!
 //! F\[j,k\] = s_k · sqrt(2/N) · cos(π(2j+1)k / 2N), s_0 = 1/√2, else 1. Forward of an h × w chunk: Y = F_hᵀ X F_w.
-//! The basis is consensus: computed in f64 by `libm`, rounded once to f32 (PROTOCOL 3.6, 6.2). The angle is reduced
+//! The basis is consensus: computed in f64 by `libm`, rounded once to f32 (PROTOCOL 3.5, 6.2). The angle is reduced
 //! in integers to the first quadrant, so every entry is the f32 nearest to the exact value and cos(π/2) is 0.
 //!
 //! F\[N−1−j,k\] = (−1)^k F\[j,k\]: sums of mirrored samples feed the even frequencies, differences the odd ones,

@@ -1,7 +1,7 @@
 //! Penalties: μ_p ← φ·μ_p, only where that lowers (paper, φ = 0.75; R§3.6; PROTOCOL section 7.1).
 //!
 //! Only μ_p is touched: a PeerScore is computed anew from μ_p and the rating, so a penalty on the score would be gone at
-//! the next evaluation while one on μ_p must be earned back at 5 % an evaluation (R§3.2 I, R§10.4).
+//! the next evaluation while one on μ_p must be earned back at 5 % an evaluation (R§3.2 I).
 //! A μ_p that is zero or negative stays: a factor below one would raise it (R§8.2 row 2).
 //! Who commits to nothing is missing in every window, drawn or not: the factor of its place in the row of misses each
 //! time, and from `inactive_reset` + 1 such windows on μ_p is 0. In `paper` that is 0.75 a window, below a thousandth of

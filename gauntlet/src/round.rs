@@ -1,7 +1,7 @@
 //! A round: one window judged by one validator, as a pure function (state, facts) → (state, outcome, events).
 //!
 //! `open` draws who is looked at, `fast` judges what was found, `primary` scores the losses, `finish` splits the payout
-//! and selects. The order of operations is the reference's (R§3.2 A–L, R§10.3): checks and penalties, proof of
+//! and selects. The order of operations is the reference's (R§3.2 A–L): checks and penalties, proof of
 //! computation, rating, PeerScore, incentive, selection. Only μ_p, the rating and counters are kept; PeerScore and
 //! incentive follow from them, so nothing can be paid that the state does not explain.
 //!

@@ -1,6 +1,6 @@
 //! The rules of a run: a profile, and what the manifest changes in it.
 //!
-//! Two profiles are made of the same parts: `paper` (the paper, as PROTOCOL.md section 7 reads it) and
+//! Two profiles are made of the same parts: `paper` (the paper, as section 7 of docs/protocol.md reads it) and
 //! `reference-2026` (the last functional release of the reference, R§3.5). The values stand beside each rule.
 
 use crate::evaluation_sample::{SamplePatch, SampleRules};
@@ -22,7 +22,7 @@ mod bounds;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Profile {
-    /// The Gauntlet paper with PROTOCOL.md's additions.
+    /// The Gauntlet paper with the additions of docs/protocol.md.
     #[default]
     Paper,
     /// The reference's last functional release (v2.1.28, January 2026).

@@ -16,7 +16,7 @@ const HONEST_PEERS: usize = 12;
 const WINDOWS: usize = 100;
 
 struct Row {
-    /// Row of R§8.2, or of R§10.10.
+    /// Row of R§8.2; – for none.
     source: &'static str,
     attack: &'static str,
     settled_by: &'static str,
@@ -304,8 +304,8 @@ fn rows() -> Vec<Row> {
             || then(|_| Act::Submit(Gain { own: 1.5, random: -1.0 })),
             (0.1, 0.1),
         ),
-        row("10.10", "flips the signs", "0 where either factor is ≤ 0", || always(-1.5, -1.0), (0.0, 0.0)),
-        row("10.10", "sends zeros", "a tie proves nothing; rank", || always(0.0, 0.0), (0.0, 0.0)),
+        row("–", "flips the signs", "0 where either factor is ≤ 0", || always(-1.5, -1.0), (0.0, 0.0)),
+        row("–", "sends zeros", "a tie proves nothing; rank", || always(0.0, 0.0), (0.0, 0.0)),
         Row {
             seeds: 100,
             bound: (0.6, 1.5),

@@ -1,4 +1,4 @@
-//! The worked example of reference §10.1: one round, four new peers, β = 20, all signs positive.
+//! A worked example: one round, four new peers, β = 20, all signs positive.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
