@@ -12,7 +12,7 @@ static_assert(MAX_PEERS <= SUMS, "energies lie where sums will be");
 /// Peers whose entries a warp loads together.
 constexpr int PEERS_AT_ONCE = 4;
 
-/// How one peer's tensor is brought to unit norm; the same fields as `cuda::gather::Scale`.
+/// How one peer's tensor is brought to unit norm; `SCALE_BYTES` of demo/src/gpu/launch.rs.
 struct Scale {
     uint64_t unit;  // s_p
     int32_t e_max;
@@ -117,15 +117,15 @@ __device__ __forceinline__ void gather_limit(const Gather& g, GatherShared& sh) 
         // Bits of doubles that are not negative are in their order.
         long long mine = whole(sh.terms[peer]);
         if (mine == 0) continue;
-        uint32_t senders = 0, below = 0, before = 0;
+        uint32_t senders = 0, before = 0;
         for (uint32_t other = 0; other < g.peers; other++) {
             long long energy = whole(sh.terms[other]);
-            senders += energy != 0;
-            below += energy != 0 && energy < mine;
-            before += energy == mine && other < peer;
+            if (energy == 0) continue;
+            senders++;
+            // Equals are in the order of peers, so that one of them writes.
+            before += energy < mine || (energy == mine && other < peer);
         }
-        // Equals are in the order of peers, so that one of them writes.
-        if (below + before == (senders - 1) / 2) sh.limit = __longlong_as_double(mine);
+        if (before == (senders - 1) / 2) sh.limit = __longlong_as_double(mine);
     }
 }
 

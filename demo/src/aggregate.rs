@@ -321,7 +321,7 @@ mod tests {
             .collect();
         let mut gather = Aggregate::new(Arc::clone(&format), cap);
         for (peer, submission) in (0..).zip(&submissions) {
-            gather.add([peer; 32], submission).unwrap();
+            gather.add(hotkey(peer), submission).unwrap();
         }
         let (mut sums, mut tile) = (Sums::new(), InverseTile::new());
         let (_, plan) = format.plans().next().unwrap();
@@ -335,6 +335,10 @@ mod tests {
                     .collect()
             })
             .collect()
+    }
+
+    fn hotkey(peer: u16) -> [u8; 32] {
+        std::array::from_fn(|i| peer.to_be_bytes()[i % 2])
     }
 
     #[test]
@@ -428,6 +432,12 @@ mod tests {
             [700.0, 699.9, 7.0 * 81.0, 1e-3].map(|limit| share(10, 7).limited_unit(limit)),
             [10, 9, 9, 1]
         );
+        // The median's own peer keeps its unit, where root and quotient would give one less.
+        for (unit, squares) in [(15_865_166, 417_732), (126_316_343_994_075, 106_964)] {
+            let median = share(unit, squares);
+            assert_eq!(median.limited_unit(median.energy), unit.cast_signed());
+            assert_eq!(((median.energy / median.squares).sqrt() as u64), unit - 1);
+        }
         assert_eq!([-7, 7, 8].map(|x| share(1, 4).limited_value(x, 3.0)), [-6, 6, 6]);
         assert_eq!(share(1, 4).limited_value(i64::MAX, 4.0), i64::MAX);
     }
@@ -455,6 +465,44 @@ mod tests {
         );
         let alone = unit_scale(2 << 40) << 20;
         assert_eq!(lost[1], [(0, alone as f32)], "a value shifted out of range has no sender");
+    }
+
+    #[test]
+    fn the_largest_gather_is_summed_exactly() {
+        let sum = |level: fn(usize) -> i8| {
+            let peers: Vec<_> = (0..MAX_PEERS).map(|peer| vec![(0, [level(peer), 0, 0])]).collect();
+            let expected: i128 = (0..MAX_PEERS)
+                .map(|peer| {
+                    let level = i128::from(level(peer));
+                    // Value·s_p of a tensor that sends one number: about 2⁴⁸, whatever it sends.
+                    (level << 14) * i128::from(unit_scale((level.unsigned_abs() << 14).pow(2)))
+                })
+                .sum();
+            (gather(StrengthCap::Off, &peers)[0].clone(), expected)
+        };
+        let mean = |sum: i128| vec![(0, sum as f32 / MAX_PEERS as f32)];
+        let (found, expected) = sum(|_| 127);
+        assert!(expected > 1 << 56 && found == mean(expected), "{found:?}, {expected}");
+        let (found, expected) = sum(|_| -127);
+        assert!(expected < -1 << 56 && found == mean(expected), "{found:?}, {expected}");
+        // They cancel, but for what rounding s_p leaves: less than an f32 of a value could hold beside it.
+        let (found, expected) = sum(|peer| if peer % 2 == 0 { 127 } else { -126 });
+        assert!(expected.unsigned_abs() < 1 << 32 && expected != 0, "{expected}");
+        assert_eq!(found, mean(expected));
+    }
+
+    #[test]
+    fn one_peer_more_than_fits_is_refused() {
+        let layout = Layout::from_shapes([("t", vec![8])]).unwrap();
+        let format = Format::new(layout, 8, 3, Codebook::default()).unwrap();
+        let nothing = Submission::empty(Arc::clone(&format));
+        let mut gather = Aggregate::new(format, StrengthCap::LowerMedian);
+        for peer in (0..).take(MAX_PEERS) {
+            gather.add(hotkey(peer), &nothing).unwrap();
+        }
+        assert_eq!(gather.add(hotkey(9), &nothing), Err(Error::DuplicatePeer { hotkey: hotkey(9) }));
+        assert_eq!(gather.add(hotkey(512), &nothing), Err(Error::TooManyPeers { limit: 512 }));
+        assert_eq!(gather.len(), 512);
     }
 
     #[test]

@@ -12,7 +12,8 @@ use crate::schedule::Schedule;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// Smallest chunk edge of a dimension above 64: below it every coefficient is almost its own chunk.
+/// Smallest chunk edge of a dimension above 64, unless `chunk` itself is smaller: below it every coefficient is almost its
+/// own chunk, which nobody should get by a dimension's divisors without having asked for it.
 const MIN_EDGE: usize = 16;
 
 /// Which optimiser a run uses.
@@ -88,12 +89,14 @@ impl DemoConfig {
             return refuse("weight_decay", format!("{}: 0 to below 1", self.weight_decay));
         }
         self.schedule.check()?;
+        let (chunk, least) = (self.chunk, self.chunk.min(MIN_EDGE));
         for tensor in layout.tensors() {
             for &n in &tensor.shape {
-                let edge = split(n, MAX_EDGE);
-                if n > MAX_EDGE && edge < MIN_EDGE {
+                let edge = split(n, chunk);
+                if n > MAX_EDGE && edge < least {
                     let reason = format!(
-                        "dimension {n} has no divisor from {MIN_EDGE} to {MAX_EDGE}; choose a multiple of {MAX_EDGE}"
+                        "chunks of dimension {n} would have edges of {edge}, its largest divisor up to optimizer.chunk \
+                         {chunk}; make it a multiple of {chunk}, or choose a chunk from {least} to {MAX_EDGE} that divides it"
                     );
                     return Err(Error::Layout { tensor: tensor.name.clone(), reason });
                 }

@@ -226,7 +226,7 @@ impl Update {
 
 fn check_gradient(layout: &Layout, grads: &[f32]) -> Result<()> {
     layout.check("the gradient", grads.len())?;
-    match layout.tensors().iter().find(|t| grads[t.range()].iter().any(|g| !g.is_finite())) {
+    match layout.first_not_finite(grads) {
         Some(tensor) => Err(Error::NonFinite { tensor: tensor.name.clone() }),
         None => Ok(()),
     }

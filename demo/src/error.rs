@@ -45,6 +45,12 @@ pub enum Error {
         /// Name of the tensor.
         tensor: String,
     },
+    /// A saved momentum, or what waits with it, is infinite or not a number.
+    #[error("tensor `{tensor}`: the saved momentum is not finite; begin with none instead")]
+    SavedNonFinite {
+        /// Name of the tensor.
+        tensor: String,
+    },
     /// The processor flushes subnormal numbers to zero; the decode would differ from other machines.
     #[error("this thread flushes subnormal numbers to zero; clear FTZ and DAZ before the outer step")]
     FlushToZero,

@@ -1,7 +1,7 @@
 //! Values every implementation must reproduce.
 //!
 //! All but [`FIFTY_WINDOWS`] and [`LARGE`] come from `tests/peers/demo_golden.py`, which shares nothing with this crate: integers,
-//! Fractions, operations rounded correctly, its own BLAKE3.
+//! Fractions, operations rounded correctly, its own BLAKE3. With `--check` it compares what it finds with this file.
 
 /// θ after three windows of five small submissions: aggregate, decode and outer step.
 pub const SMALL_THETA: &str = "80710023e6ad0c07a80748444c50c8bf764936c639edb0696cfd7a62edd9c59e";
@@ -11,6 +11,12 @@ pub const SMALL_DELTA: &str = "40304b9e3be8017b510bab1aeeef2da9419284c2591c10dca
 pub const SMALL_OBJECTS: &str = "b26c4bf0d643fe9cd8de2ac2d6ec1155a284271042eedd78b7325c416e3e7b4e";
 /// State tag of that θ.
 pub const SMALL_TAG: &str = "938943f96680bcb04c9d24e768ace300232686f470167dbec67d9f031f187443";
+/// As [`SMALL_THETA`], of one chunk of 64 × 64 with 32 entries.
+pub const FULL_THETA: &str = "30115825fd9e08777eff9c7bf4473a255fc4175370eea0bd27f03e7b9f98a7b2";
+/// As [`SMALL_DELTA`], of that chunk.
+pub const FULL_DELTA: &str = "a39421331e0d36e8a0f3608b9470b3a6e41ffeb4cd38cc6ef3df4c2f81088a91";
+/// As [`SMALL_OBJECTS`], of that chunk.
+pub const FULL_OBJECTS: &str = "1e2ca755a0a95cfe504a6b670f21d32a97f11469f6f05e51b7389bf65785a127";
 /// θ after 50 windows of 8 peers, from gradients on: equal on every path, thread count, profile and processor.
 pub const FIFTY_WINDOWS: &str = "b20e971ff1bee5fc148e2ebd1bc424f2b14521cff6cf8031f4d8c294420c2230";
 /// Submissions, a trial and θ of three windows of four peers, over tensors that several threads share.

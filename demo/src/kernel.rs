@@ -23,6 +23,7 @@ macro_rules! kernel {
         pub(crate) fn $name(simd: Simd, $($arg: $ty),*) $(-> $out)? {
             #[cfg(target_arch = "x86_64")]
             {
+                // As many as `Simd` asks the processor for.
                 #[target_feature(enable = "avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx2,fma,bmi1,bmi2,lzcnt,popcnt")]
                 fn avx512($($arg: $ty),*) $(-> $out)? {
                     $module::$body::<Avx512>($($arg),*)

@@ -100,6 +100,20 @@ impl Layout {
     pub(crate) fn check(&self, what: &'static str, found: usize) -> Result<()> {
         if found == self.len { Ok(()) } else { Err(Error::Length { what, expected: self.len, found }) }
     }
+
+    /// The first tensor with a value that is not finite, of one value for each of θ.
+    pub(crate) fn first_not_finite(&self, values: &[f32]) -> Option<&TensorSpec> {
+        self.tensors.iter().find(|tensor| values[tensor.range()].iter().any(|x| !x.is_finite()))
+    }
+
+    /// Refuses a saved momentum that no step could have left.
+    pub(crate) fn check_saved(&self, coefficients: &[f32]) -> Result<()> {
+        self.check("the saved momentum", coefficients.len())?;
+        match self.first_not_finite(coefficients) {
+            Some(tensor) => Err(Error::SavedNonFinite { tensor: tensor.name.clone() }),
+            None => Ok(()),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -114,9 +114,9 @@ impl Momentum {
         self.pending.as_ref()
     }
 
-    /// Continues from a saved state, in which nothing waits.
+    /// Continues from a saved state, in which nothing waits. Errors: another length, or values that are not finite.
     pub fn restore(&mut self, coefficients: &[f32], submissions: u64) -> Result<()> {
-        self.format.layout().check("the saved momentum", coefficients.len())?;
+        self.format.layout().check_saved(coefficients)?;
         self.m.copy_from_slice(coefficients);
         self.submissions = submissions;
         self.pending = None;
@@ -249,7 +249,7 @@ impl Pending {
             return Err(Error::Length { what: "the list of scales", expected, found });
         }
         match format.plans().zip(&self.scales).find(|(_, scale)| !scale.is_finite()) {
-            Some(((tensor, _), _)) => Err(Error::NonFinite { tensor: tensor.name.clone() }),
+            Some(((tensor, _), _)) => Err(Error::SavedNonFinite { tensor: tensor.name.clone() }),
             None => Ok(()),
         }
     }

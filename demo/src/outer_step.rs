@@ -26,6 +26,14 @@ pub struct OuterStep {
     pub min_gather: usize,
 }
 
+impl OuterStep {
+    /// Refuses rates that are negative or not finite.
+    pub(crate) fn check(&self) -> Result<()> {
+        check_rate("learning_rate", self.lr.into())?;
+        check_rate("weight_decay", self.weight_decay)
+    }
+}
+
 /// Whether θ moved.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Applied {
@@ -49,12 +57,16 @@ impl Rates {
 }
 
 /// Applies a gather to θ.
+///
+/// An error leaves θ as it was, but for [`Error::FlushToZero`] of a thread that began to flush on the way.
 pub fn apply(theta: &mut [f32], gather: &Aggregate<'_>, step: &OuterStep) -> Result<Applied> {
     gather.format().layout().check("θ", theta.len())?;
-    check_rate("learning_rate", step.lr)?;
+    step.check()?;
     if gather.len() < step.min_gather {
         return Ok(Applied::TooFew);
     }
+    // Any thread of the pool may take a piece: one that flushes is found before the first piece is written.
+    rayon::broadcast(|_| subnormals_survive()).into_iter().collect::<Result<()>>()?;
     let rates = Rates::new(step);
     let simd = gather.format().simd();
     let parts = cut(theta, piece_lengths(gather.format()));
@@ -98,12 +110,12 @@ pub fn decode(gather: &Aggregate<'_>, out: &mut [f32]) -> Result<()> {
 /// c·α, rounded once.
 pub(crate) fn trial_rate(lr: f32, c: f32) -> Result<f32> {
     let rate = (f64::from(c) * f64::from(lr)) as f32;
-    check_rate("learning_rate", rate)?;
+    check_rate("learning_rate", rate.into())?;
     Ok(rate)
 }
 
 /// Refuses a rate that is negative or not finite.
-pub(crate) fn check_rate(field: &'static str, rate: f32) -> Result<()> {
+fn check_rate(field: &'static str, rate: f64) -> Result<()> {
     if rate.is_finite() && rate >= 0.0 {
         Ok(())
     } else {
@@ -130,6 +142,8 @@ fn for_each_chunk<T: Send>(
     parts.into_par_iter().zip(&pieces).try_for_each_init(
         || (Sums::new(), InverseTile::new()),
         |(sums, tile), (mut part, (tensor, plan, bands))| {
+            // `trial` and `decode` ask here alone: an error may leave their outputs half written. In `apply` this finds a
+            // thread that began to flush after it was asked: θ is lost, but nobody takes it for the others'.
             subnormals_survive()?;
             let grid = &plan.grid;
             let Some((bh, bw)) = format.bases(grid) else { return Ok(()) };
@@ -229,8 +243,15 @@ mod tests {
 
     #[test]
     fn the_decay_is_computed_in_f64() {
-        for (lr, expected) in [(0.511_945_3, 1_065_095_545), (0.667_302_85, 1_065_017_351)] {
-            let step = OuterStep { lr, weight_decay: 0.03, min_gather: 1 };
+        for (lr, weight_decay, expected) in [
+            (0.511_945_3, 0.03, 1_065_095_545),
+            (0.667_302_85, 0.03, 1_065_017_351),
+            // With λ as an f32, or with α·λ exactly, one less.
+            (0.562_359_4, 0.1, 1_064_409_734),
+            // With α·λ rounded to f32, and the difference in f32, one less.
+            (0.421_101_84, 0.03, 1_065_141_269),
+        ] {
+            let step = OuterStep { lr, weight_decay, min_gather: 1 };
             assert_eq!(Rates::new(&step).decay.to_bits(), expected);
         }
     }
@@ -270,23 +291,51 @@ mod tests {
         });
     }
 
+    #[test]
+    #[cfg(target_arch = "x86_64")]
+    fn one_thread_that_flushes_leaves_theta_untouched() {
+        use crate::{Codebook, Layout};
+        // Eight pieces, so that the other thread has some to itself.
+        let layout = Layout::from_shapes([("t", vec![1 << 19])]).unwrap();
+        let format = Format::new(layout, 64, 1, Codebook::default()).unwrap();
+        let nothing = Submission::empty(Arc::clone(&format));
+        let mut gather = Aggregate::new(format, StrengthCap::Off);
+        gather.add([0; 32], &nothing).unwrap();
+        let step = OuterStep { lr: 0.1, weight_decay: 0.1, min_gather: 1 };
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        let mut theta = vec![1.0; 1 << 19];
+        for round in 0..20 {
+            let flushes = |thread: usize| if thread == round % 2 { 1 << 15 } else { 0 };
+            pool.broadcast(|thread| flush::set_control_bits(flushes(thread.index())));
+            assert_eq!(pool.install(|| apply(&mut theta, &gather, &step)), Err(Error::FlushToZero));
+            assert!(theta.iter().all(|&x| x == 1.0), "round {round}");
+        }
+        pool.broadcast(|_| flush::set_control_bits(0));
+        assert_eq!(pool.install(|| apply(&mut theta, &gather, &step)), Ok(Applied::Stepped));
+        assert!(theta.iter().all(|&x| x == 0.99));
+    }
+
     /// Sets FTZ (bit 15) or DAZ (bit 6) of this thread for the time of a call.
     #[cfg(target_arch = "x86_64")]
-    #[allow(unsafe_code, reason = "the control register is put back before the call returns")]
+    #[allow(unsafe_code, reason = "the control register of a thread that belongs to the test")]
     mod flush {
         use std::arch::asm;
 
         pub(super) fn with_control_bits<T>(bits: u32, run: impl FnOnce() -> T) -> T {
-            let mut before = 0_u32;
-            // SAFETY: reads and writes only the floating-point control register.
-            unsafe { asm!("stmxcsr [{}]", in(reg) &raw mut before) };
-            let during = before | bits;
-            // SAFETY: as above.
-            unsafe { asm!("ldmxcsr [{}]", in(reg) &raw const during) };
+            set_control_bits(bits);
             let out = run();
-            // SAFETY: as above.
-            unsafe { asm!("ldmxcsr [{}]", in(reg) &raw const before) };
+            set_control_bits(0);
             out
+        }
+
+        /// Sets these of both bits, clears the others.
+        pub(super) fn set_control_bits(bits: u32) {
+            let mut control = 0_u32;
+            // SAFETY: reads only the floating-point control register.
+            unsafe { asm!("stmxcsr [{}]", in(reg) &raw mut control) };
+            control = control & !(1 << 15 | 1 << 6) | bits;
+            // SAFETY: writes only that register; rounding and exceptions stay.
+            unsafe { asm!("ldmxcsr [{}]", in(reg) &raw const control) };
         }
     }
 }

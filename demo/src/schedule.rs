@@ -22,11 +22,12 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Refuses rates that are not finite or positive.
+    /// Refuses rates that are not finite or positive, or are not as the f32 that they become.
     pub fn check(&self) -> Result<()> {
         let refuse = |field, reason: String| Err(Error::Config { field, reason });
-        if !(self.peak.is_finite() && self.peak > 0.0) {
-            return refuse("schedule.peak", format!("{}: finite and positive", self.peak));
+        let peak = self.peak as f32;
+        if !(peak.is_finite() && peak > 0.0) {
+            return refuse("schedule.peak", format!("{}: finite and positive as an f32", self.peak));
         }
         if !(0.0..=1.0).contains(&self.floor) {
             return refuse("schedule.floor", format!("{}: 0 to 1", self.floor));

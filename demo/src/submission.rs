@@ -240,3 +240,28 @@ impl Fault {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_exponent_is_the_floor_of_the_logarithm_down_to_what_an_i8_says() {
+        for e in -128..=127 {
+            let power = libm::ldexp(1.0, e.into()) as f32;
+            assert_eq!(exponent_of(power), e);
+            // Between normal and subnormal numbers too: 2⁻¹²⁶ has its last neighbour below.
+            assert_eq!(exponent_of(power.next_up()), e);
+            assert_eq!(exponent_of(power.next_down()), (e - 1).max(-128));
+        }
+        assert_eq!(exponent_of(f32::MAX), 127);
+        for subnormal in [1, 2, 0x000f_ffff, 0x001f_ffff] {
+            assert_eq!(exponent_of(f32::from_bits(subnormal)), -128);
+        }
+        // Below 2⁻¹²⁷ and from it on.
+        assert_eq!(
+            [0x003f_ffff, 0x0040_0000, 0x007f_ffff].map(|x| exponent_of(f32::from_bits(x))),
+            [-128, -127, -127]
+        );
+    }
+}

@@ -30,35 +30,49 @@ fn bases_are_the_nearest_f32_to_the_exact_values() {
 
 #[test]
 fn an_independent_implementation_gives_the_same_objects_and_state() {
-    let key = MiniSecretKey::from_bytes(&[7; 32]).unwrap().expand_to_keypair(ExpansionMode::Ed25519);
+    let expected = [golden::SMALL_OBJECTS, golden::SMALL_DELTA, golden::SMALL_THETA];
     for simd in Simd::available() {
         let format = small_format(simd);
-        let mut theta = small_theta(&format);
-        let (mut hashes, mut deltas) = (blake3::Hasher::new(), blake3::Hasher::new());
-        for window in 0..3 {
-            let sent: Vec<_> = (0..PEERS).map(|peer| small_submission(&format, window, peer)).collect();
-            let mut gather = Aggregate::new(Arc::clone(&format), StrengthCap::LowerMedian);
-            for (peer, submission) in (1..).zip(&sent) {
-                let (run, hotkey, state_tag) = ([9; 32], [peer; 32], [7; 32]);
-                let header = Header { kind: KIND_DEMO, run, window, hotkey, count: 16, state_tag };
-                let bytes = object::seal_with(&header, &submission.encode(), |hash| object::sign(&key, hash));
-                let payload = &bytes[HEADER..bytes.len() - TRAILER];
-                assert_eq!(Submission::decode(&format, payload).unwrap(), *submission);
-                hashes.update(blake3::hash(&bytes[..bytes.len() - TRAILER]).as_bytes());
-                gather.add(hotkey, submission).unwrap();
-            }
-            let mut delta = vec![0.0; theta.len()];
-            outer_step::decode(&gather, &mut delta).unwrap();
-            deltas.update(&delta_hash(&format, &delta));
-            let lr = (f64::from(window as u32 + 1) / 300.0) as f32;
-            let step = OuterStep { lr, weight_decay: 0.1, min_gather: 3 };
-            assert_eq!(outer_step::apply(&mut theta, &gather, &step), Ok(Applied::Stepped));
-        }
-        assert_eq!(hashes.finalize().to_string(), golden::SMALL_OBJECTS, "{simd:?}");
-        assert_eq!(deltas.finalize().to_string(), golden::SMALL_DELTA, "{simd:?}");
-        assert_eq!(hex(&theta_hash(format.layout(), &theta).unwrap()), golden::SMALL_THETA, "{simd:?}");
+        let (found, theta) = three_windows(&format);
+        assert_eq!(found, expected, "{simd:?}");
         assert_eq!(hex(&state_tag(&theta, 3, &[5; 32], &[1; 32])), golden::SMALL_TAG);
     }
+}
+
+#[test]
+fn an_independent_implementation_gives_the_same_of_a_full_chunk() {
+    let expected = [golden::FULL_OBJECTS, golden::FULL_DELTA, golden::FULL_THETA];
+    for simd in Simd::available() {
+        assert_eq!(three_windows(&full_format(simd)).0, expected, "{simd:?}");
+    }
+}
+
+/// Hashes of objects, Δ and θ, and θ itself.
+fn three_windows(format: &Arc<Format>) -> ([String; 3], Vec<f32>) {
+    let key = MiniSecretKey::from_bytes(&[7; 32]).unwrap().expand_to_keypair(ExpansionMode::Ed25519);
+    let mut theta = small_theta(format);
+    let (mut hashes, mut deltas) = (blake3::Hasher::new(), blake3::Hasher::new());
+    for window in 0..3 {
+        let sent: Vec<_> = (0..PEERS).map(|peer| small_submission(format, window, peer)).collect();
+        let mut gather = Aggregate::new(Arc::clone(format), StrengthCap::LowerMedian);
+        for (peer, submission) in (1..).zip(&sent) {
+            let (run, hotkey, state_tag) = ([9; 32], [peer; 32], [7; 32]);
+            let header = Header { kind: KIND_DEMO, run, window, hotkey, count: 16, state_tag };
+            let bytes = object::seal_with(&header, &submission.encode(), |hash| object::sign(&key, hash));
+            let payload = &bytes[HEADER..bytes.len() - TRAILER];
+            assert_eq!(Submission::decode(format, payload).unwrap(), *submission);
+            hashes.update(blake3::hash(&bytes[..bytes.len() - TRAILER]).as_bytes());
+            gather.add(hotkey, submission).unwrap();
+        }
+        let mut delta = vec![0.0; theta.len()];
+        outer_step::decode(&gather, &mut delta).unwrap();
+        deltas.update(&delta_hash(format, &delta));
+        let lr = (f64::from(window as u32 + 1) / 300.0) as f32;
+        let step = OuterStep { lr, weight_decay: 0.1, min_gather: 3 };
+        assert_eq!(outer_step::apply(&mut theta, &gather, &step), Ok(Applied::Stepped));
+    }
+    let state = hex(&theta_hash(format.layout(), &theta).unwrap());
+    ([hashes.finalize().to_string(), deltas.finalize().to_string(), state], theta)
 }
 
 // ---- fifty windows from gradients on
@@ -97,9 +111,23 @@ fn fifty_windows(simd: Simd) -> String {
     hex(&theta_hash(format.layout(), &theta).unwrap())
 }
 
+/// Paths that must not be skipped: those named in `GAUNTLET_REQUIRE_PATHS`, such as `avx2,avx512`.
+fn required_paths() -> Vec<Path> {
+    let names = std::env::var("GAUNTLET_REQUIRE_PATHS").unwrap_or_default();
+    let path = |name: &str| match name {
+        "portable" => Path::Portable,
+        "avx2" => Path::Avx2,
+        "avx512" => Path::Avx512,
+        _ => panic!("GAUNTLET_REQUIRE_PATHS: `{name}` is none of portable, avx2, avx512"),
+    };
+    names.split(',').map(str::trim).filter(|name| !name.is_empty()).map(path).collect()
+}
+
 /// The same state on a path, for any number of threads.
 fn on_path(path: Path, run: impl Fn(Simd) -> String + Sync, expected: &str) {
+    let required = required_paths().contains(&path);
     let Some(simd) = Simd::with_path(path) else {
+        assert!(!required, "GAUNTLET_REQUIRE_PATHS names {path:?}, which this processor does not have");
         println!("skipped: this processor has no {path:?}");
         return;
     };
@@ -237,7 +265,13 @@ fn rates_and_buffers_that_cannot_be_are_refused() {
     let mut theta = vec![0.0; format.layout().len()];
     for lr in [f32::NAN, f32::INFINITY, -1.0] {
         let step = OuterStep { lr, weight_decay: 0.0, min_gather: 1 };
-        assert!(matches!(outer_step::apply(&mut theta, &gather, &step), Err(Error::Config { .. })));
+        let refused = outer_step::apply(&mut theta, &gather, &step);
+        assert!(matches!(refused, Err(Error::Config { field: "learning_rate", .. })));
+    }
+    for weight_decay in [f64::NAN, f64::INFINITY, -0.1] {
+        let step = OuterStep { lr: 0.1, weight_decay, min_gather: 1 };
+        let refused = outer_step::apply(&mut theta, &gather, &step);
+        assert!(matches!(refused, Err(Error::Config { field: "weight_decay", .. })));
     }
     let step = OuterStep { lr: 0.1, weight_decay: 0.0, min_gather: 1 };
     assert!(matches!(outer_step::apply(&mut theta[1..], &gather, &step), Err(Error::Length { .. })));

@@ -353,6 +353,9 @@ fn what_cannot_be_is_refused() {
     let mut short = Buffer::zeros(device, 7).unwrap();
     assert!(matches!(momentum.step(short.view(), 0.1), Err(Error::Length { .. })));
     assert!(matches!(momentum.restore(&[0.0; 7], 0), Err(Error::Length { .. })));
+    let mut saved = momentum.coefficients().unwrap();
+    saved[15 * 70] = f32::INFINITY;
+    assert_eq!(momentum.restore(&saved, 0), Err(Error::SavedNonFinite { tensor: "b".into() }));
     assert!(matches!(short.upload(5, &[0.0; 3]), Err(Error::Length { .. })));
     assert!(matches!(short.download(5..8), Err(Error::Length { .. })));
 
@@ -372,5 +375,8 @@ fn what_cannot_be_is_refused() {
     assert_eq!(gather.apply_to(theta.view(), cap, &few, short.view_mut()), Ok(Applied::TooFew));
     assert_eq!(theta.to_vec().unwrap(), small_theta(&format));
     assert!(matches!(gather.apply(theta.view_mut(), cap, &step(f32::NAN, 1)), Err(Error::Config { .. })));
+    let nan = OuterStep { weight_decay: f64::NAN, ..step(0.1, 1) };
+    assert!(matches!(gather.apply(theta.view_mut(), cap, &nan), Err(Error::Config { .. })));
+    assert!(matches!(gather.apply_to(theta.view(), cap, &nan, short.view_mut()), Err(Error::Config { .. })));
     assert!(matches!(gather.apply(short.view_mut(), cap, &step(0.1, 1)), Err(Error::Length { .. })));
 }

@@ -8,12 +8,12 @@
 
 mod common;
 
-use gauntlet_demo::object::{self, Header, KIND_DEMO};
+use gauntlet_demo::object::{self, HEADER, Header, KIND_DEMO};
 use gauntlet_demo::submission::EMPTY;
 use gauntlet_demo::synthetic::{mix, normal};
 use gauntlet_demo::{
-    Aggregate, Codebook, Error, Format, Layout, Momentum, OuterStep, Pending, Recorded, StrengthCap,
-    Submission, Subtract, Values, outer_step,
+    Aggregate, Codebook, DemoConfig, Error, Format, Layout, Momentum, OuterStep, Pending, Recorded,
+    StrengthCap, Submission, Subtract, Values, outer_step,
 };
 use proptest::prelude::*;
 use schnorrkel::{ExpansionMode, MiniSecretKey};
@@ -115,19 +115,6 @@ proptest! {
     }
 
     #[test]
-    fn every_flipped_bit_of_an_object_is_a_typed_error(format in formats(), seed in any::<u64>(), at in any::<u32>()) {
-        let key = MiniSecretKey::from_bytes(&[7; 32]).unwrap().expand_to_keypair(ExpansionMode::Ed25519);
-        let payload = momentum(&format, 0).step(&gradient(&format, seed), 0.01).unwrap().encode();
-        let (run, hotkey, state_tag) = ([1; 32], key.public.to_bytes(), [3; 32]);
-        let header = Header { kind: KIND_DEMO, run, window: 1, hotkey, count: 2, state_tag };
-        let mut bytes = object::seal(&header, &payload, &key);
-        prop_assert_eq!(object::open(&bytes).unwrap().payload, &payload[..]);
-        let bit = at as usize % (8 * bytes.len());
-        bytes[bit / 8] ^= 1 << (bit % 8);
-        prop_assert!(object::open(&bytes).is_err());
-    }
-
-    #[test]
     fn a_power_of_two_changes_exponents_alone(format in formats(), seed in any::<u64>(), n in -20..20_i16) {
         // Magnitudes stay normal numbers, so the factor passes through every operation.
         let grads = gradient(&format, seed);
@@ -140,8 +127,12 @@ proptest! {
             for (a, b) in a.exponents().iter().zip(b.exponents()) {
                 prop_assert_eq!(if *a == EMPTY { EMPTY } else { a + n }, *b);
             }
-            if let (Values::Levels(a), Values::Levels(b)) = (a.values(), b.values()) {
-                prop_assert_eq!(a, b);
+            match (a.values(), b.values()) {
+                (Values::Levels(a), Values::Levels(b)) => prop_assert_eq!(a, b),
+                (Values::Exact(a), Values::Exact(b)) => {
+                    prop_assert_eq!(&a.iter().map(|value| value * factor).collect::<Vec<_>>(), b);
+                }
+                _ => prop_assert!(false, "levels and f32 values"),
             }
             let cap = StrengthCap::LowerMedian;
             prop_assert_eq!(apply(&format, cap, &[a.clone(), a]), apply(&format, cap, &[b.clone(), b]));
@@ -213,24 +204,150 @@ proptest! {
     }
 }
 
+/// To zero, or where β·m rounds back to m: up to about ½ / (1 − β) of the least subnormal number, which is 4 for β = 0.9 and 500
+/// for the default 0.999.
 #[test]
 fn zero_gradients_let_the_momentum_decay_to_zero() {
-    for bits in BITS {
-        let layout = Layout::from_shapes([("a", vec![64, 64]), ("b", vec![96])]).unwrap();
-        let format = Format::new(layout, 64, 32, Codebook::with_bits(bits).unwrap()).unwrap();
-        let mut momentum = Momentum::new(Arc::clone(&format), 0.9, 0, Subtract::Always).unwrap();
-        momentum.step(&gradient(&format, 5), 0.01).unwrap();
-        let zeros = vec![0.0; format.layout().len()];
-        let mut energy = f64::INFINITY;
-        for _ in 0..1200 {
-            momentum.step(&zeros, 0.01).unwrap();
-            let now = momentum.coefficients().iter().map(|&m| f64::from(m) * f64::from(m)).sum::<f64>();
-            assert!(now <= energy, "{bits} bits: the momentum grew without a gradient");
-            energy = now;
+    let least = f32::from_bits(1);
+    let alone = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    for (decay, steps, floor) in [(0.9, 1_200, 4), (DemoConfig::default().decay, 12_000, 500)] {
+        for bits in BITS {
+            let layout = Layout::from_shapes([("a", vec![16, 16]), ("b", vec![24])]).unwrap();
+            let format = Format::new(layout, 64, 16, Codebook::with_bits(bits).unwrap()).unwrap();
+            let mut momentum = Momentum::new(Arc::clone(&format), decay, 0, Subtract::Always).unwrap();
+            momentum.step(&gradient(&format, 5), 0.01).unwrap();
+            let zeros = vec![0.0; format.layout().len()];
+            let mut energy = f64::INFINITY;
+            let mut step = || {
+                momentum.step(&zeros, 0.01).unwrap();
+                let now = momentum.coefficients().iter().map(|&m| f64::from(m) * f64::from(m)).sum::<f64>();
+                assert!(now <= energy, "{bits} bits: the momentum grew without a gradient");
+                energy = now;
+            };
+            // Far too little for two threads.
+            alone.install(|| (0..steps).for_each(|_| step()));
+            let largest = momentum.coefficients().iter().fold(0, |max, m| m.abs().to_bits().max(max));
+            assert!(largest <= floor, "β = {decay}, {bits} bits: {largest} times {least:e}");
         }
-        // Subnormals may stay where 0.9 of the last step rounds back to it.
-        assert!(momentum.coefficients().iter().all(|m| m.abs() <= 1e-44), "{bits} bits");
+        // One more than the floor comes down to it, and that stays. With three bits neither is sent.
+        let layout = Layout::from_shapes([("a", vec![2])]).unwrap();
+        let format = Format::new(layout, 2, 2, Codebook::default()).unwrap();
+        let mut momentum = Momentum::new(format, decay, 0, Subtract::Always).unwrap();
+        momentum.restore(&[floor, floor + 1].map(|n| n as f32 * least), 0).unwrap();
+        momentum.step(&[0.0; 2], 0.01).unwrap();
+        assert_eq!(momentum.coefficients(), [floor as f32 * least; 2], "β = {decay}");
     }
+}
+
+#[test]
+fn every_flipped_bit_of_an_object_is_a_typed_error() {
+    let layout = Layout::from_shapes([("a", vec![8, 24]), ("b", vec![12])]).unwrap();
+    let format = Format::new(layout, 8, 4, Codebook::default()).unwrap();
+    let payload = momentum(&format, 0).step(&gradient(&format, 2), 0.01).unwrap().encode();
+    let key = MiniSecretKey::from_bytes(&[7; 32]).unwrap().expand_to_keypair(ExpansionMode::Ed25519);
+    let (run, hotkey, state_tag) = ([1; 32], key.public.to_bytes(), [3; 32]);
+    let header = Header { kind: KIND_DEMO, run, window: 1, hotkey, count: 2, state_tag };
+    let bytes = object::seal(&header, &payload, &key);
+    assert_eq!(object::open(&bytes).unwrap().payload, &payload[..]);
+    for bit in 0..8 * bytes.len() {
+        let mut bad = bytes.clone();
+        bad[bit / 8] ^= 1 << (bit % 8);
+        let error = object::open(&bad).unwrap_err();
+        // Magic, version, length of the payload; all else before the signature is hashed, or is the hash.
+        let expected = match bit / 8 {
+            0..4 => matches!(error, Error::Magic),
+            4..6 => matches!(error, Error::Version { .. }),
+            115..HEADER => matches!(error, Error::PayloadLength { .. }),
+            n if n < bytes.len() - 64 => error == Error::Hash,
+            _ => error == Error::Signature,
+        };
+        assert!(expected, "bit {bit}: {error}");
+    }
+}
+
+/// q of every coefficient, 0 where it is not sent: chunk after chunk, as the momentum lies.
+fn quantised(sent: &Submission) -> Vec<f64> {
+    let Values::Levels(levels) = sent.values() else { panic!("levels") };
+    let (format, mut q) = (sent.format(), vec![0.0; sent.format().layout().len()]);
+    let (mut chunk, mut entry) = (0, 0);
+    for (tensor, spec) in format.layout().tensors().iter().enumerate() {
+        let n = format.grid(tensor).unwrap().chunk_len();
+        for q in q[spec.range()].chunks_mut(n) {
+            let exponent = sent.exponents()[chunk];
+            for _ in 0..format.topk().min(n) {
+                if exponent != EMPTY {
+                    let i = usize::from(sent.indices()[entry]);
+                    q[i] = libm::ldexp(levels[entry].into(), i32::from(exponent) - 6);
+                }
+                entry += 1;
+            }
+            chunk += 1;
+        }
+    }
+    q
+}
+
+#[test]
+fn what_stays_of_a_tensor_is_orthogonal_to_what_was_sent() {
+    // Large chunks of which little is sent: values within one or two binary orders, where nothing stops at −v.
+    let layout = Layout::from_shapes([("a", vec![64, 128]), ("b", vec![128, 64]), ("c", vec![640])]).unwrap();
+    for bits in [1, 2, 3, 4, 8] {
+        let format = Format::new(layout.clone(), 64, 8, Codebook::with_bits(bits).unwrap()).unwrap();
+        // Chunks and tensors of different strengths.
+        let strength =
+            |i: u64| if i < 64 * 128 { 1.0 } else { 1e-3 } * if (i / 64).is_multiple_of(2) { 1.0 } else { 5.0 };
+        let grads: Vec<f32> = (0..format.layout().len() as u64).map(|i| strength(i) * normal(i)).collect();
+        let (mut kept, mut reduced) = (momentum(&format, u64::MAX), momentum(&format, 0));
+        kept.step(&grads, 0.01).unwrap();
+        let q = quantised(&reduced.step(&grads, 0.01).unwrap());
+        for tensor in layout.tensors() {
+            let dot =
+                |a: &[f32]| -> f64 { a.iter().zip(&q[tensor.range()]).map(|(v, q)| f64::from(*v) * q).sum() };
+            let (before, after) =
+                (&kept.coefficients()[tensor.range()], &reduced.coefficients()[tensor.range()]);
+            assert!(
+                before.iter().zip(after).all(|(v, rest)| *v == 0.0 || *rest != -v),
+                "nothing stops at −v"
+            );
+            let (all, rest) = (dot(before), dot(after));
+            assert!(all > 0.0 && rest.abs() < 1e-7 * all, "{bits} bits, {}: {rest} of {all}", tensor.name);
+            // By one scale for all of its chunks.
+            let q = &q[tensor.range()];
+            let scale = all / q.iter().map(|q| q * q).sum::<f64>();
+            for ((v, rest), q) in before.iter().zip(after).zip(q) {
+                assert!((f64::from(*v) - scale * q - f64::from(*rest)).abs() <= 1e-7 * f64::from(v.abs()));
+            }
+        }
+    }
+}
+
+#[test]
+fn what_would_overshoot_twice_its_value_stops_at_the_opposite() {
+    let layout = Layout::from_shapes([("a", vec![6])]).unwrap();
+    let format = Format::new(layout, 6, 6, Codebook::with_bits(1).unwrap()).unwrap();
+    let mut momentum = Momentum::new(format, 1.0, 0, Subtract::Always).unwrap();
+    // One bit: all are sent as ±q, so ŝ·q is their mean magnitude, 2. Twice 0.5 is less than that; twice 1 is not.
+    momentum.restore(&[4.0, -4.0, 1.0, -0.5, 2.0, -0.5], 0).unwrap();
+    momentum.step(&[0.0; 6], 1.0).unwrap();
+    assert_eq!(momentum.coefficients(), [2.0, -2.0, -1.0, 0.5, 0.0, 0.5]);
+}
+
+#[test]
+fn a_saved_momentum_that_is_not_finite_is_refused() {
+    let layout = Layout::from_shapes([("a", vec![64]), ("b", vec![32])]).unwrap();
+    let format = Format::new(layout, 64, 4, Codebook::default()).unwrap();
+    let mut momentum = momentum(&format, 0);
+    momentum.step(&gradient(&format, 1), 0.01).unwrap();
+    let before = momentum.coefficients().to_vec();
+    for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        for (at, tensor) in [(0, "a"), (63, "a"), (64, "b"), (95, "b")] {
+            let mut saved = before.clone();
+            saved[at] = bad;
+            assert_eq!(momentum.restore(&saved, 7), Err(Error::SavedNonFinite { tensor: tensor.into() }));
+            assert_eq!((momentum.coefficients(), momentum.submissions()), (&before[..], 1));
+        }
+    }
+    assert_eq!(momentum.restore(&[f32::MAX; 96], 7), Ok(()));
 }
 
 #[test]
@@ -379,7 +496,7 @@ fn a_restart_keeps_what_waits_for_its_record() {
         let sent = Submission::empty(Arc::clone(&format));
         let refused = |scales| new().restore_pending(Pending { sent: sent.clone(), scales }).unwrap_err();
         assert!(matches!(refused(vec![1.0]), Error::Length { .. }));
-        assert_eq!(refused(vec![1.0, f64::NAN]), Error::NonFinite { tensor: "b".into() });
+        assert_eq!(refused(vec![1.0, f64::NAN]), Error::SavedNonFinite { tensor: "b".into() });
         let other = Format::new(layout.clone(), 32, 4, Codebook::with_bits(bits).unwrap()).unwrap();
         let other = Pending { sent: Submission::empty(other), scales: vec![1.0; 2] };
         assert_eq!(new().restore_pending(other), Err(Error::Format));

@@ -3,7 +3,8 @@
 
 use gauntlet_demo::synthetic::normal;
 use gauntlet_demo::{
-    AdamW, Applied, Demo, DemoConfig, Dense, Error, Layout, Optimizer, Payload, Recorded, Schedule, Scheme,
+    AdamW, Applied, Demo, DemoConfig, Dense, Error, Layout, Optimizer, Outer, Payload, Recorded, Schedule,
+    Scheme,
 };
 
 const SCHEDULE: Schedule = Schedule { peak: 0.02, warmup: 5, t_max: 60, floor: 0.05 };
@@ -114,8 +115,28 @@ fn payloads_of_the_other_scheme_and_broken_ones_are_refused() {
     assert!(matches!(dense.decode(&nan), Err(Error::NonFinite { .. })));
     let twice = dense.outer().apply(&mut zeros.clone(), &[([1; 32], &plain), ([1; 32], &plain)]);
     assert_eq!(twice, Err(Error::DuplicatePeer { hotkey: [1; 32] }));
-    assert_eq!(dense.outer().apply(&mut zeros.clone(), &[]), Ok(Applied::TooFew));
-    assert_eq!(demo.outer().apply(&mut zeros.clone(), &[([1; 32], &compressed)]), Ok(Applied::TooFew));
+}
+
+#[test]
+fn too_few_payloads_leave_the_rate_where_it_was() {
+    let dense = AdamW { schedule: SCHEDULE, min_gather: 3, ..AdamW::default() };
+    for scheme in [&demo() as &dyn Scheme, &Dense::new(dense, layout()).unwrap()] {
+        let ones = vec![1.0; scheme.layout().len()];
+        let payload = scheme.worker().unwrap().step(&ones, 0.1).unwrap();
+        let accepted: Vec<_> = (0..3).map(|peer| ([peer; 32], &payload)).collect();
+        let (mut outer, mut theta) = (scheme.outer(), ones.clone());
+        for steps in 0..3 {
+            let state = |outer: &dyn Outer| (outer.steps(), outer.lr());
+            assert_eq!(state(&*outer), (steps, SCHEDULE.at(steps)));
+            for few in 0..3 {
+                let before = theta.clone();
+                assert_eq!(outer.apply(&mut theta, &accepted[..few]), Ok(Applied::TooFew));
+                assert_eq!((state(&*outer), &theta), ((steps, SCHEDULE.at(steps)), &before));
+            }
+            assert_eq!(outer.apply(&mut theta, &accepted), Ok(Applied::Stepped));
+        }
+        assert!(SCHEDULE.at(3) > SCHEDULE.at(2) && outer.steps() == 3 && outer.lr() == SCHEDULE.at(3));
+    }
 }
 
 #[test]
@@ -141,9 +162,38 @@ fn settings_name_what_is_wrong() {
     assert_eq!(fields(DemoConfig { weight_decay: 1.0, ..config.clone() }), "weight_decay");
     let schedule = Schedule { floor: 2.0, ..config.schedule };
     assert_eq!(fields(DemoConfig { schedule, ..config.clone() }), "schedule.floor");
-    let schedule = Schedule { peak: f64::NAN, ..config.schedule };
-    assert_eq!(fields(DemoConfig { schedule, ..config.clone() }), "schedule.peak");
-    let prime = Layout::from_shapes([("w", vec![127, 64])]).unwrap();
-    assert!(matches!(config.check(&prime), Err(Error::Layout { .. })));
-    assert!(matches!(Demo::new(config, prime), Err(Error::Layout { .. })));
+    // As f32 these are infinite and 0.
+    for peak in [f64::NAN, f64::INFINITY, 0.0, -1.0, 1e39, 1e-46] {
+        let schedule = Schedule { peak, ..config.schedule };
+        assert_eq!(fields(DemoConfig { schedule, ..config.clone() }), "schedule.peak");
+    }
+    let schedule = Schedule { peak: f32::MAX.into(), ..config.schedule };
+    assert_eq!(DemoConfig { schedule, ..config }.check(&layout()), Ok(()));
+}
+
+#[test]
+fn dimensions_that_the_chunk_cannot_cut_well_are_refused() {
+    let check = |chunk: usize, dimension: usize| {
+        let layout = Layout::from_shapes([("w", vec![64, dimension])]).unwrap();
+        let config = DemoConfig { chunk, ..DemoConfig::default() };
+        assert_eq!(config.check(&layout).is_ok(), Demo::new(config.clone(), layout.clone()).is_ok());
+        config.check(&layout)
+    };
+    // Divisors: of 127 only 1, of 130 1, 2, 5, 10, 13, 26, 65, of 136 8, 17, 34.
+    for (chunk, dimension, edge) in [(64, 127, 1), (20, 130, 13), (16, 136, 8), (8, 127, 1), (12, 130, 10)] {
+        match check(chunk, dimension) {
+            Err(Error::Layout { tensor, reason }) => {
+                let named =
+                    [format!("dimension {dimension}"), format!("edges of {edge},"), format!("chunk {chunk}")];
+                assert!(tensor == "w" && named.iter().all(|name| reason.contains(name)), "{reason}");
+            }
+            other => panic!("{chunk}, {dimension}: {other:?}"),
+        }
+    }
+    // Small dimensions are one chunk or some; a chunk that was chosen small may be had.
+    for (chunk, dimension) in
+        [(64, 130), (64, 136), (20, 136), (16, 128), (8, 128), (1, 127), (64, 61), (16, 61)]
+    {
+        assert_eq!(check(chunk, dimension), Ok(()), "{chunk}, {dimension}");
+    }
 }

@@ -7,12 +7,15 @@ energies), BLAKE3 included.
 
     python3 tests/peers/demo_golden.py            prints the golden values
     python3 tests/peers/demo_golden.py --bases    also all 64 basis hashes
+    python3 tests/peers/demo_golden.py --check    compares all of them with demo/src/golden.rs (about half a minute)
 """
 
 import math
+import re
 import struct
 import sys
 from fractions import Fraction
+from pathlib import Path
 
 M64 = (1 << 64) - 1
 M32 = (1 << 32) - 1
@@ -178,8 +181,10 @@ def mix(x):
 
 
 # e has 65 chunks: one more than a group. Nobody sends f. In g peers cancel each other.
-SHAPES = [("a", [15, 70]), ("b", [48]), ("c", [26, 12]), ("d", [5]), ("e", [4160]), ("f", [9]), ("g", [128])]
-TOPK, PEERS, WINDOWS = 6, 5, 3
+SMALL = [("a", [15, 70]), ("b", [48]), ("c", [26, 12]), ("d", [5]), ("e", [4160]), ("f", [9]), ("g", [128])]
+# A chunk of the largest edge.
+FULL = [("h", [64, 64])]
+PEERS, WINDOWS = 5, 3
 # In the first tensor and in the silent one: 1e38, the largest f32, the least, the largest below the normal numbers,
 # the least normal one, and both zeros.
 EXTREMES = [f32(10**38), -f32(Fraction(2**128 - 2**104)), Fraction(1, 2**149), Fraction(1 - 2**23, 2**149),
@@ -200,11 +205,11 @@ def grid(shape):
     return shape[0] // h, shape[1] // w, h, w
 
 
-def make_chunk(window, peer, tensor, chunk, n, k):
+def make_chunk(name, window, peer, tensor, chunk, n, k):
     """exponent, indices, levels; None for an empty chunk"""
-    if SHAPES[tensor][0] == "f":
+    if name == "f":
         return None
-    if SHAPES[tensor][0] == "g":
+    if name == "g":
         return make_opposed_chunk(window, peer, tensor, chunk, n, k)
     counter = [mix(window << 48 | peer << 40 | tensor << 32 | chunk << 16)]
 
@@ -243,12 +248,12 @@ def make_opposed_chunk(window, peer, tensor, chunk, n, k):
     return 0 if strong else -14, indices, levels
 
 
-def submission(window, peer):
+def submission(shapes, topk, window, peer):
     out = []
-    for tensor, (_, shape) in enumerate(SHAPES):
+    for tensor, (name, shape) in enumerate(shapes):
         bands, per_band, h, w = grid(shape)
-        k = min(TOPK, h * w)
-        out.append([make_chunk(window, peer, tensor, c, h * w, k) for c in range(bands * per_band)])
+        k = min(topk, h * w)
+        out.append([make_chunk(name, window, peer, tensor, c, h * w, k) for c in range(bands * per_band)])
     return out
 
 
@@ -260,11 +265,11 @@ def rice_parameter(k, n):
     return r
 
 
-def payload(sub):
+def payload(shapes, topk, sub):
     out = b""
-    for (_, shape), chunks in zip(SHAPES, sub):
+    for (_, shape), chunks in zip(shapes, sub):
         _, _, h, w = grid(shape)
-        n, k = h * w, min(TOPK, h * w)
+        n, k = h * w, min(topk, h * w)
         out += struct.pack("<b", max((c[0] for c in chunks if c), default=-128))
         for first in range(0, len(chunks), 64):
             stream = []
@@ -366,14 +371,18 @@ def decode(coefficients, h, w, bases):
     return [inverse([columns[b][i] for b in range(w)], bases[w]) for i in range(h)]
 
 
-def delta_hash(subs, bases):
-    """every bit of the decoded aggregate, chunk by chunk: theta shows only its signs"""
-    out = b""
-    for tensor, (_, shape) in enumerate(SHAPES):
+def decoded(shapes, subs, bases):
+    """for each tensor its chunks, decoded"""
+    out = []
+    for tensor, (_, shape) in enumerate(shapes):
         _, _, h, w = grid(shape)
-        for coefficients in aggregate(subs, tensor):
-            out += b"".join(bits(x) for row in decode(coefficients, h, w, bases) for x in row)
-    return blake3(out)
+        out.append([decode(coefficients, h, w, bases) for coefficients in aggregate(subs, tensor)])
+    return out
+
+
+def delta_hash(deltas):
+    """every bit of the decoded aggregate, chunk by chunk: theta shows only its signs"""
+    return blake3(b"".join(bits(x) for chunks in deltas for delta in chunks for row in delta for x in row))
 
 
 def outer_step(theta, step, keep):
@@ -386,13 +395,12 @@ def outer_step(theta, step, keep):
     return f32(product + step)
 
 
-def apply(theta, subs, lr, weight_decay, bases):
+def apply(shapes, theta, deltas, lr, weight_decay):
     keep = f32(Fraction(1.0 - float(lr) * weight_decay))
     offset = 0
-    for tensor, (_, shape) in enumerate(SHAPES):
+    for (_, shape), chunks in zip(shapes, deltas):
         bands, per_band, h, w = grid(shape)
-        for chunk, coefficients in enumerate(aggregate(subs, tensor)):
-            delta = decode(coefficients, h, w, bases)
+        for chunk, delta in enumerate(chunks):
             origin = offset + chunk // per_band * h * per_band * w + chunk % per_band * w
             for i in range(h):
                 for j in range(w):
@@ -413,9 +421,9 @@ def rate(i, peak, warmup, t_max, floor):
     return f32(floor * peak + (1 - floor) * peak * (1 + sign * Fraction(cos, ONE)) / 2)
 
 
-def theta_hash(theta):
+def theta_hash(shapes, theta):
     hashes, offset = b"", 0
-    for _, shape in SHAPES:
+    for _, shape in shapes:
         n = math.prod(shape)
         hashes += blake3(b"".join(bits(x) for x in theta[offset:offset + n]))
         offset += n
@@ -430,30 +438,63 @@ def state_tag(theta, window, block_hash, hotkey):
     return blake3(data).hex()
 
 
-def main():
-    assert blake3(b"").hex() == "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"
-    bases_by_n = {n: basis(n) for n in {e for _, s in SHAPES for e in grid(s)[2:]}}
-    size = sum(math.prod(shape) for _, shape in SHAPES)
-    theta = [Fraction((mix(i) >> 40) - (1 << 23), 1 << 24) for i in range(size)]
-    theta[:len(EXTREMES)] = EXTREMES
-    silent = sum(math.prod(shape) for name, shape in SHAPES if name < "f")
-    theta[silent:silent + len(EXTREMES)] = EXTREMES
-    objects = deltas = b""
+def three_windows(shapes, topk):
+    """hashes of objects, of the decoded aggregates and of theta, and theta"""
+    bases_by_n = {n: basis(n) for n in {e for _, s in shapes for e in grid(s)[2:]}}
+    theta, objects, deltas = [], b"", b""
+    for name, shape in shapes:
+        first = len(theta)
+        theta += [Fraction((mix(first + i) >> 40) - (1 << 23), 1 << 24) for i in range(math.prod(shape))]
+        if name in "af":
+            theta[first:first + len(EXTREMES)] = EXTREMES
     for window in range(WINDOWS):
-        subs = [submission(window, peer) for peer in range(PEERS)]
+        subs = [submission(shapes, topk, window, peer) for peer in range(PEERS)]
         for peer, sub in enumerate(subs):
-            objects += blake3(unsigned_object(window, peer, payload(sub)))
-        deltas += delta_hash(subs, bases_by_n)
-        apply(theta, subs, f32(Fraction(window + 1, 300)), 0.1, bases_by_n)
-    print("SMALL_OBJECTS", blake3(objects).hex())
-    print("SMALL_DELTA", blake3(deltas).hex())
-    print("SMALL_THETA", theta_hash(theta))
-    print("SMALL_TAG", state_tag(theta, WINDOWS, bytes([5] * 32), hotkey_of(0)))
+            objects += blake3(unsigned_object(window, peer, payload(shapes, topk, sub)))
+        delta = decoded(shapes, subs, bases_by_n)
+        deltas += delta_hash(delta)
+        apply(shapes, theta, delta, f32(Fraction(window + 1, 300)), 0.1)
+    return [blake3(objects).hex(), blake3(deltas).hex(), theta_hash(shapes, theta)], theta
+
+
+def golden(with_bases):
+    """name and value, in the order of golden.rs"""
+    assert blake3(b"").hex() == "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"
+    hashes, theta = three_windows(SMALL, 6)
+    yield from zip(["SMALL_OBJECTS", "SMALL_DELTA", "SMALL_THETA"], hashes)
+    yield "SMALL_TAG", state_tag(theta, WINDOWS, bytes([5] * 32), hotkey_of(0))
+    yield from zip(["FULL_OBJECTS", "FULL_DELTA", "FULL_THETA"], three_windows(FULL, 32)[0])
     rates = [rate(i, Fraction(0.004), 37, 311, Fraction(1, 10)) for i in range(400)]
-    print("RATES", blake3(b"".join(bits(x) for x in rates)).hex())
-    if "--bases" in sys.argv:
+    yield "RATES", blake3(b"".join(bits(x) for x in rates)).hex()
+    if with_bases:
         for n in range(1, 65):
-            print("BASIS", n, basis_hash(n))
+            yield f"BASIS {n}", basis_hash(n)
+
+
+def written():
+    """what golden.rs says, by the names of `golden`"""
+    text = (Path(__file__).parents[2] / "demo/src/golden.rs").read_text(encoding="utf-8")
+    found = dict(re.findall(r'pub const (\w+): &str = "([0-9a-f]{64})";', text))
+    bases = re.search(r"pub const BASES: \[&str; 64\] = \[(.*?)\];", text, re.DOTALL)
+    for n, value in enumerate(re.findall(r"[0-9a-f]{64}", bases[1]), 1):
+        found[f"BASIS {n}"] = value
+    # From gradients on, which other implementations need not compute alike: golden for this one alone.
+    del found["FIFTY_WINDOWS"], found["LARGE"]
+    return found
+
+
+def main():
+    check = "--check" in sys.argv
+    values = {}
+    for name, value in golden(check or "--bases" in sys.argv):
+        print(name, value)
+        values[name] = value
+    if check:
+        expected = written()
+        wrong = [n for n in {**values, **expected} if values.get(n) != expected.get(n)]
+        for name in wrong:
+            print(f"error: {name}: golden.rs has {expected.get(name)}, this script {values.get(name)}", file=sys.stderr)
+        sys.exit(1 if wrong else 0)
 
 
 if __name__ == "__main__":

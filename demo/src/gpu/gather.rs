@@ -6,7 +6,7 @@ use crate::gpu::launch::{GatherKernels, Gathered, SCALE_BYTES, Sent, SentMut};
 use crate::gpu::memory::{Buffer, View, ViewMut};
 use crate::gpu::payload::{Reader, Verdict};
 use crate::gpu::tables::Tables;
-use crate::outer_step::{Applied, OuterStep, Rates, check_rate, trial_rate};
+use crate::outer_step::{Applied, OuterStep, Rates, trial_rate};
 use crate::submission::{Submission, Values};
 use gauntlet_gpu::Device;
 use std::sync::Arc;
@@ -117,7 +117,7 @@ impl<D: Device> Gather<D> {
     /// Applies what is gathered to θ.
     pub fn apply(&mut self, theta: ViewMut<'_, f32>, cap: StrengthCap, step: &OuterStep) -> Result<Applied> {
         self.tables.format.layout().check("θ", theta.len)?;
-        check_rate("learning_rate", step.lr)?;
+        step.check()?;
         if self.len() < step.min_gather {
             return Ok(Applied::TooFew);
         }
@@ -135,7 +135,7 @@ impl<D: Device> Gather<D> {
         step: &OuterStep,
         out: ViewMut<'_, f32>,
     ) -> Result<Applied> {
-        check_rate("learning_rate", step.lr)?;
+        step.check()?;
         if self.len() < step.min_gather {
             return Ok(Applied::TooFew);
         }

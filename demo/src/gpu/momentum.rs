@@ -140,9 +140,9 @@ impl<D: Device> Momentum<D> {
         Ok(Some(Pending { sent: self.submission()?, scales: self.scales.to_vec()? }))
     }
 
-    /// Continues from a saved state, in which nothing waits.
+    /// Continues from a saved state, in which nothing waits. Errors: another length, or values that are not finite.
     pub fn restore(&mut self, coefficients: &[f32], submissions: u64) -> Result<()> {
-        self.tables.format.layout().check("the saved momentum", coefficients.len())?;
+        self.tables.format.layout().check_saved(coefficients)?;
         self.m.upload(0, coefficients)?;
         self.submissions = submissions;
         self.pending = false;

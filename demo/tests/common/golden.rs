@@ -33,6 +33,11 @@ pub(crate) fn small_format(simd: Simd) -> Arc<Format> {
     Format::with_simd(Layout::from_shapes(shapes).unwrap(), 64, 6, book(), simd).unwrap()
 }
 
+/// One chunk of the largest edge, with as many entries as a run sends.
+pub(crate) fn full_format(simd: Simd) -> Arc<Format> {
+    Format::with_simd(Layout::from_shapes([("h", vec![64, 64])]).unwrap(), 64, 32, book(), simd).unwrap()
+}
+
 /// What a peer sends, drawn by counters.
 pub(crate) fn small_submission(format: &Arc<Format>, window: u64, peer: u64) -> Submission {
     let levels_of_book = format.codebook().levels().to_vec();
