@@ -1,6 +1,6 @@
-//! Which sequences belong to a peer in a window, and the sequences nobody could foresee.
+//! Which sequences belong to a peer in a window.
 //!
-//! PROTOCOL section 8: the key is BLAKE3(run ‖ finalised block that opens the window ‖ hotkey). Position i of
+//! PROTOCOL section 4: the key is BLAKE3(run ‖ finalised block that opens the window ‖ hotkey). Position i of
 //! the endless order lies in epoch e = ⌊i/n⌋, and
 //!
 //! ```text
@@ -12,9 +12,6 @@
 
 use crate::error::{Error, Result};
 use crate::permutation::Permutation;
-
-/// Domain separation of D_rand from the orders of the peers.
-const RANDOM_CONTEXT: &str = "gauntlet-data v1 random evaluation sequences";
 
 /// The order of sequences of one peer in one window.
 #[derive(Clone, Debug)]
@@ -112,29 +109,6 @@ impl Iterator for Sequences {
     }
 }
 
-/// D_rand: `count` distinct ids below `n_sequences`, drawn by `seed`, for none of which `avoid` is true
-/// (`avoid` is asked whether an id belongs to any D_p of the window).
-///
-/// # Errors
-/// [`Error::TooFewLeft`] if fewer than `count` ids are left; [`Error::NoSequences`] if there are none at all.
-pub fn random(
-    seed: [u8; 32],
-    count: usize,
-    n_sequences: u64,
-    avoid: impl Fn(u64) -> bool,
-) -> Result<Vec<u64>> {
-    if n_sequences == 0 {
-        return Err(Error::NoSequences);
-    }
-    let permutation = Permutation::new(blake3::derive_key(RANDOM_CONTEXT, &seed), n_sequences);
-    let ids: Vec<u64> =
-        (0..n_sequences).map(|i| permutation.at(i)).filter(|id| !avoid(*id)).take(count).collect();
-    if ids.len() < count {
-        return Err(Error::TooFewLeft { wanted: count, found: ids.len(), total: n_sequences });
-    }
-    Ok(ids)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -164,17 +138,6 @@ mod tests {
             let mut iter = a.iter();
             prop_assert_eq!(iter.nth(skip), Some(a.at(skip as u64)));
             prop_assert_eq!(iter.next(), Some(a.at(skip as u64 + 1)));
-        }
-
-        #[test]
-        fn random_is_distinct_and_avoids(n in 1u64..500, seed in any::<[u8; 32]>(), share in 0u64..10) {
-            let avoided: BTreeSet<u64> = (0..n).filter(|i| i % 10 < share).collect();
-            let left = usize::try_from(n).unwrap() - avoided.len();
-            let drawn = random(seed, left, n, |id| avoided.contains(&id)).unwrap();
-            prop_assert_eq!(drawn.iter().collect::<BTreeSet<_>>().len(), left);
-            prop_assert!(drawn.iter().all(|id| *id < n && !avoided.contains(id)));
-            let one_more = random(seed, left + 1, n, |id| avoided.contains(&id));
-            prop_assert!(matches!(one_more, Err(Error::TooFewLeft { .. })), "{:?}", one_more);
         }
     }
 
@@ -219,17 +182,14 @@ mod tests {
         // Part of the protocol: these numbers never change.
         assert_eq!(ids(3, 1_000_003, 6), GOLDEN_SEQUENCES);
         assert_eq!(Assignment::new(RUN, BLOCK, &[3; 32], 1_000_003).unwrap().at(5_000_000), GOLDEN_EPOCH_4);
-        assert_eq!(random([4; 32], 4, 1_000_003, |id| id % 2 == 0).unwrap(), GOLDEN_RANDOM);
     }
 
     // Computed by an independent implementation of BLAKE3 and of the permutation, from their descriptions.
     const GOLDEN_SEQUENCES: [u64; 6] = [619_595, 894_178, 565_759, 577_298, 792_828, 665_182];
     const GOLDEN_EPOCH_4: u64 = 179_003;
-    const GOLDEN_RANDOM: [u64; 4] = [445_241, 850_303, 661_055, 531_453];
 
     #[test]
     fn no_sequences_is_an_error() {
         assert!(matches!(Assignment::sequences(RUN, BLOCK, &[0; 32], 0), Err(Error::NoSequences)));
-        assert!(matches!(random([0; 32], 1, 0, |_| false), Err(Error::NoSequences)));
     }
 }

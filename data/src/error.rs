@@ -117,10 +117,6 @@ pub enum Error {
     Buffer { expected: usize, found: usize },
     #[error("no sequences to draw from; give more text or shorten the sequence")]
     NoSequences,
-    #[error(
-        "only {found} of {wanted} sequences are left outside the avoided sets (of {total}); draw fewer or give more text"
-    )]
-    TooFewLeft { wanted: usize, found: usize, total: u64 },
 }
 
 impl Error {

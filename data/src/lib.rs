@@ -45,7 +45,7 @@ mod validation;
 mod verify;
 mod worker;
 
-pub use assignment::{Assignment, Sequences, random};
+pub use assignment::{Assignment, Sequences};
 pub use batch::{Batches, fill_sequences};
 pub use bpe::{BpeTrainer, EOS_NAME};
 pub use bytes::bytes_json;
