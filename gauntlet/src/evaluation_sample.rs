@@ -181,4 +181,19 @@ mod tests {
         candidates.iter_mut().for_each(|c| c.waiting = 0);
         assert_eq!(peers(&SampleRules::of(Profile::Paper), Digest([3; 32]), &candidates).len(), 5);
     }
+
+    /// Part of the protocol: these draws never change. Computed in Python from their descriptions.
+    #[test]
+    fn golden() {
+        let seed = seed(&Digest([1; 32]), 7, &Digest([2; 32]), &Hotkey([3; 32]));
+        assert_eq!(seed.to_string(), "6348bfa3fc70a131458242fe0df7f8076633e80ca9a5b36ea6cb443b076ba281");
+        let drawn = peers(&SampleRules::of(Profile::Paper), seed, &candidates(30));
+        assert_eq!(drawn, [2, 3, 5, 1, 0].map(|i| Hotkey([i; 32])));
+        assert_eq!(
+            own_sequences(seed, &Hotkey([4; 32]), 1_000_003, 6),
+            [105_867, 124_048, 387_947, 445_888, 475_674, 676_219]
+        );
+        let random = random_sequences(seed, 1_000_003, 8, |id| id % 2 == 0).unwrap();
+        assert_eq!(random, [859_941, 526_885, 572_077, 51_025, 415_715, 403_575, 227_537, 431_627]);
+    }
 }

@@ -102,11 +102,13 @@ pub fn incentives(rules: &IncentiveRules, scores: &BTreeMap<Hotkey, f64>) -> Inc
 }
 
 /// Weights for the chain: (uid, u16), the largest 65,535, rounded with ties to even, zero entries left out, ascending by uid (R§6.3). The burned
-/// share goes to `burn_uid`. Hotkeys without a uid are left out.
+/// share goes to `burn_uid`. Hotkeys without a uid are left out. Where nobody is left, all goes to `own_uid`, the validator that
+/// sets them: Yuma leaves that out, and so an earlier split does not go on paying.
 pub fn chain_weights(
     incentives: &Incentives,
     uids: &BTreeMap<Hotkey, u16>,
     burn_uid: Option<u16>,
+    own_uid: Option<u16>,
 ) -> Vec<(u16, u16)> {
     let mut shares: BTreeMap<u16, f64> = BTreeMap::new();
     for (hotkey, share) in &incentives.shares {
@@ -119,7 +121,10 @@ pub fn chain_weights(
     }
     let top = shares.values().copied().fold(0.0, f64::max);
     let scaled = |share: f64| libm::rint(share / top * 65_535.0) as u16;
-    shares.into_iter().map(|(uid, share)| (uid, scaled(share))).filter(|(_, weight)| *weight > 0).collect()
+    let weights =
+        shares.into_iter().map(|(uid, share)| (uid, scaled(share))).filter(|(_, weight)| *weight > 0);
+    let weights: Vec<(u16, u16)> = weights.collect();
+    if weights.is_empty() { own_uid.map(|uid| (uid, u16::MAX)).into_iter().collect() } else { weights }
 }
 
 fn power(rules: &IncentiveRules, scores: &BTreeMap<Hotkey, f64>, shift: f64) -> BTreeMap<Hotkey, f64> {
@@ -206,13 +211,27 @@ mod tests {
     fn chain_weights_keep_the_ratio() {
         let result = incentives(&IncentiveRules::of(Profile::Paper), &scores(&[2.0, 1.0]));
         let uids = BTreeMap::from([(Hotkey([0; 32]), 9), (Hotkey([1; 32]), 4)]);
-        assert_eq!(chain_weights(&result, &uids, None), [(4, 16_384), (9, 65_535)]);
+        assert_eq!(chain_weights(&result, &uids, None, None), [(4, 16_384), (9, 65_535)]);
         // 0.5 and 2.5 of 65,535: ties go to the even number, and 0 is left out.
         let tied = |share| Incentives {
             shares: BTreeMap::from([(Hotkey([0; 32]), 65_535.0), (Hotkey([1; 32]), share)]),
             ..Incentives::default()
         };
-        assert_eq!(chain_weights(&tied(0.5), &uids, None), [(9, 65_535)]);
-        assert_eq!(chain_weights(&tied(2.5), &uids, None), [(4, 2), (9, 65_535)]);
+        assert_eq!(chain_weights(&tied(0.5), &uids, None, None), [(9, 65_535)]);
+        assert_eq!(chain_weights(&tied(2.5), &uids, None, None), [(4, 2), (9, 65_535)]);
+    }
+
+    #[test]
+    fn where_nobody_is_paid_all_weight_is_the_validators_own() {
+        let (nobody, own) = (Incentives::default(), Some(7));
+        let uids = BTreeMap::from([(Hotkey([0; 32]), 9)]);
+        assert_eq!(chain_weights(&nobody, &uids, None, own), [(7, 65_535)]);
+        assert_eq!(chain_weights(&nobody, &uids, Some(3), own), [(7, 65_535)], "nothing is to be burned");
+        assert_eq!(chain_weights(&nobody, &uids, None, None), []);
+        let burned = Incentives { burn: 1.0, ..nobody };
+        assert_eq!(chain_weights(&burned, &uids, Some(3), own), [(3, 65_535)]);
+        // Who is paid has lost its slot.
+        let gone = Incentives { shares: BTreeMap::from([(Hotkey([1; 32]), 1.0)]), ..Incentives::default() };
+        assert_eq!(chain_weights(&gone, &uids, None, own), [(7, 65_535)]);
     }
 }

@@ -1,6 +1,6 @@
 //! State: what a validator remembers of each peer between windows.
 //!
-//! Keyed by hotkey, never by uid: a peer that comes back under another uid keeps its state, the next owner of a uid
+//! Keyed by hotkey, never by uid: a peer that soon comes back under another uid keeps its state, the next owner of a uid
 //! inherits nothing (R§6.7, R§8.2 row 15). Written with every window, so a restart changes no score.
 //!
 //! Stored form: magic `GNTS`, version u16 little-endian, postcard payload, BLAKE3 of all before (32 bytes). Old versions
@@ -17,6 +17,9 @@ pub mod v1;
 
 /// The last window there can be: keys name a window with ten digits (PROTOCOL section 5).
 pub const LAST_WINDOW: u64 = 9_999_999_999;
+/// Windows after its last commitment in which a hotkey without a slot is remembered. A new hotkey costs no more than an old
+/// one that starts anew, so nobody gains by being forgotten, and registering ever new ones fills no memory.
+pub const FORGOTTEN_AFTER: u64 = 100;
 /// The version written.
 pub const STATE_VERSION: u16 = 2;
 const MAGIC: &[u8; 4] = b"GNTS";
@@ -28,7 +31,7 @@ const HEAD: usize = 6;
 pub struct State {
     /// The next window to judge; earlier ones are refused.
     pub next_window: u64,
-    /// Every hotkey ever seen.
+    /// Everybody registered, and who committed in the last [`FORGOTTEN_AFTER`] windows.
     pub peers: BTreeMap<Hotkey, PeerState>,
     /// The newest selection, kept where a profile selects less often than every window.
     pub selection: Option<Selection>,

@@ -12,7 +12,7 @@ use gauntlet::overlap::Overlap;
 use gauntlet::peer_score::peer_score;
 use gauntlet::penalty;
 use gauntlet::rating::Rating;
-use gauntlet::state::PeerState;
+use gauntlet::state::{FORGOTTEN_AFTER, PeerState};
 use gauntlet::submission::Commitment;
 use gauntlet::{Digest, EventKind, Finished, Hotkey, Profile, RoundFacts, Rules, State, replay};
 use proptest::prelude::*;
@@ -237,10 +237,10 @@ proptest! {
         turned.window.peers.values_mut().for_each(|peer| peer.uid = uid(peer.uid));
         let (a, b) = (replay(&network.rules, state.clone(), &facts).unwrap(), replay(&network.rules, state, &turned).unwrap());
         prop_assert_eq!(&a, &b);
-        let mut expected: Vec<(u16, u16)> = chain_weights(&a.outcome.incentives, &facts.window.uids(), None)
+        let mut expected: Vec<(u16, u16)> = chain_weights(&a.outcome.incentives, &facts.window.uids(), None, None)
             .into_iter().map(|(u, weight)| (uid(u), weight)).collect();
         expected.sort();
-        prop_assert_eq!(chain_weights(&b.outcome.incentives, &turned.window.uids(), None), expected);
+        prop_assert_eq!(chain_weights(&b.outcome.incentives, &turned.window.uids(), None, None), expected);
     }
 
     #[test]
@@ -363,6 +363,23 @@ fn leaves_and_comes_back(profile: Profile) {
     let got = &finished.state.peers[&heir];
     assert_eq!((got.proof, got.rating, got.evaluations, got.first_seen), (fresh.proof, fresh.rating, 0, 60));
     assert_eq!(finished.outcome.incentives.share(&heir), 0.0);
+}
+
+#[test]
+fn who_lost_its_slot_is_forgotten_after_a_while_and_at_once_where_it_never_committed() {
+    let leaver: Script = Box::new(|w, _| if w < 40 { Act::Submit(HONEST) } else { Act::Gone });
+    let idler: Script = Box::new(|w, _| if w < 40 { Act::Silent } else { Act::Gone });
+    let network = among_honest(Rules::default(), 3, 6, vec![leaver, idler]);
+    let state = network.run(40).state;
+    assert!([6, 7].iter().all(|p| state.peers.contains_key(&hotkey(*p))), "who has a slot is known");
+    // It committed last in window 39.
+    let last = 39 + FORGOTTEN_AFTER;
+    let state = network.run_from(state, 40, 1).state;
+    assert_eq!([6, 7].map(|p| state.peers.contains_key(&hotkey(p))), [true, false]);
+    let state = network.run_from(state, 41, last - 41).state;
+    assert!(state.peers.contains_key(&hotkey(6)));
+    let state = network.run_from(state, last, 1).state;
+    assert_eq!(state.peers.len(), 6, "those who have a slot");
 }
 
 #[test]

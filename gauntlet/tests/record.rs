@@ -245,11 +245,14 @@ fn two_records_for_one_window_bar_their_leader() {
     let mut other = next.clone();
     other.accepted.pop();
     let proof = Equivocation { first: signed(next.clone()), second: signed(other.clone()) };
-    assert_eq!(chain.bar(&proof, 2, &verify), Ok(key(100)));
+    assert_eq!(proof.culprit(&RUN, &verify), Ok(key(100)));
+    let foreign = Digest([9; 32]);
+    assert_eq!(fault(proof.culprit(&foreign, &verify).map(|_| ())), RecordFault::Run(RUN));
+    chain.bar(key(100), 2);
     assert_eq!(fault(extend(&mut chain, &signed(next.clone()))), RecordFault::Barred(key(100)));
     let no_proof = |second: SignedRecord| {
         let proof = Equivocation { first: signed(next.clone()), second };
-        fault(proof.culprit(&verify).map(|_| ()))
+        fault(proof.culprit(&RUN, &verify).map(|_| ()))
     };
     assert_eq!(no_proof(signed(next.clone())), RecordFault::NoProof, "one record twice");
     assert_eq!(
@@ -321,13 +324,15 @@ fn what_a_leader_led_before_it_was_barred_is_replayed() {
     }
     let forked = |window| Record { bundle: Digest([6; 32]), ..record(window, RUN) };
     let proof = Equivocation { first: signed(record(4, RUN)), second: signed(forked(4)) };
-    assert_eq!(chain.bar(&proof, 6, &verify), Ok(key(100)));
-    assert_eq!(chain.bar(&proof, 9, &verify), Ok(key(100)), "the earliest window counts");
+    assert_eq!(proof.culprit(&RUN, &verify), Ok(key(100)));
+    chain.bar(key(100), 6);
+    // The earliest window counts.
+    chain.bar(key(100), 9);
     assert_eq!(chain.barred(), &BTreeMap::from([(key(100), 6)]));
     // A roll-back to the start: windows 0 to 5 are taken from it again, window 6 is not.
     assert!(matches!(chain.anchored(4, forked(4).hash().unwrap()), Anchored::RollBack { next_window: 0 }));
     let mut replayed = RecordChain::new(RUN, 0);
-    replayed.bar(&proof, 6, &verify).unwrap();
+    replayed.bar(key(100), 6);
     for chain in [&mut chain, &mut replayed] {
         for window in 0..4 {
             let next = record(window, chain.head());

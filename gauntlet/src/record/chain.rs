@@ -4,7 +4,6 @@
 //! shows another hash for a window than the node followed, it rolls back to that θ and replays (PROTOCOL section 6.0).
 //! The hash that the chain showed is kept: in that window no other record is taken again.
 
-use super::equivocation::Equivocation;
 use super::{Before, Here, RecordLimits, SignedRecord, Verify};
 use crate::selection::{SELECTION_DELAY, Selection};
 use crate::{Digest, Error, Hotkey, RecordFault};
@@ -125,17 +124,13 @@ impl RecordChain {
     }
 
     /// Bars a leader from window `from` on, for the rest of the run; what it led before stays valid, so a replay takes it
-    /// again. All nodes must use the same `from`, read off the chain: the window that the finalised block with the proof
-    /// falls in, or later. The earliest counts where several are given. Errors: [`Error::Record`] where the proof does
-    /// not hold or is of another run.
-    pub fn bar(&mut self, proof: &Equivocation, from: u64, verify: &impl Verify) -> Result<Hotkey, Error> {
-        let record = &proof.first.record;
-        if record.run != self.run {
-            return Err(Error::Record { window: record.window, fault: RecordFault::Run(record.run) });
-        }
-        let culprit = proof.culprit(verify)?;
+    /// again. `culprit` is what [`Equivocation::culprit`] gives of a proof. All nodes must use the same `from`, read off the
+    /// chain: the window that the finalised block with the proof falls in, or later. The earliest counts where several are
+    /// given.
+    ///
+    /// [`Equivocation::culprit`]: super::equivocation::Equivocation::culprit
+    pub fn bar(&mut self, culprit: Hotkey, from: u64) {
         self.barred.entry(culprit).and_modify(|known| *known = from.min(*known)).or_insert(from);
-        Ok(culprit)
     }
 
     /// Takes an anchor seen in a finalised block: hash `head` for the record of `window`. After a roll-back the chain

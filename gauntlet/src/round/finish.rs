@@ -6,7 +6,7 @@ use crate::events::EventKind;
 use crate::incentive::{IncentiveForm, Incentives, incentives};
 use crate::peer_score::{PeerScore, peer_score, signed_product};
 use crate::selection::{Candidate, SELECTION_DELAY, Selection, select};
-use crate::state::PeerState;
+use crate::state::{FORGOTTEN_AFTER, PeerState};
 use std::collections::BTreeMap;
 
 impl Round<'_> {
@@ -15,6 +15,7 @@ impl Round<'_> {
         let incentives = self.split(&scores);
         let selection = self.select(&incentives);
         self.serve_bans();
+        self.forget();
         let window = self.facts.window;
         self.state.next_window = window + 1;
         self.state.selection = Some(selection.clone());
@@ -79,6 +80,15 @@ impl Round<'_> {
             Some((*key, Candidate { incentive: incentives.share(key), positive: peer.positive }))
         };
         self.miners().filter_map(|(key, _)| candidate(key)).collect()
+    }
+
+    /// Drops peers that lost their slot: those that never committed at once, the others a while after they last did.
+    fn forget(&mut self) {
+        let (window, peers) = (self.facts.window, &self.facts.peers);
+        let lately = |peer: &PeerState| {
+            peer.last_seen.is_some_and(|seen| window.saturating_sub(seen) < FORGOTTEN_AFTER)
+        };
+        self.state.peers.retain(|hotkey, peer| peers.contains_key(hotkey) || lately(peer));
     }
 
     fn serve_bans(&mut self) {
