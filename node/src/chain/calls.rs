@@ -78,8 +78,8 @@ impl Chain for Ledger {
         self.add_anchor(by, anchor)
     }
 
-    fn anchors(&self, from_window: u64) -> Result<Vec<(u64, Hotkey, Anchor)>> {
-        self.sealed_anchors(from_window)
+    fn anchors(&self, from: u64, to: u64) -> Result<Vec<(u64, Hotkey, Anchor)>> {
+        self.sealed_anchors(from, to)
     }
 
     fn set_weights(&mut self, hotkey: Hotkey, uids: &[u16], values: &[u16], version: u64) -> Result<()> {

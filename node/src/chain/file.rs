@@ -12,7 +12,7 @@ use super::{ChainError, Clock, LedgerRules, Result, blocks};
 /// Marks the file as ours: "GNTL".
 const APPLICATION: i32 = 0x474E_544C;
 /// Version of the tables below.
-const SCHEMA: i32 = 2;
+const SCHEMA: i32 = 3;
 /// Patience with other writers; their transactions take milliseconds.
 const BUSY: Duration = Duration::from_secs(60);
 
@@ -25,7 +25,7 @@ CREATE TABLE open (id INTEGER PRIMARY KEY CHECK (id = 0), block INTEGER NOT NULL
 CREATE TABLE states (block INTEGER PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE rosters (block INTEGER PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE anchors (id INTEGER PRIMARY KEY, block INTEGER NOT NULL, hotkey BLOB NOT NULL,
-    window INTEGER NOT NULL, record BLOB NOT NULL, UNIQUE (window, hotkey, record));
+    window INTEGER NOT NULL, record BLOB NOT NULL, UNIQUE (window, hotkey));
 CREATE TABLE equivocations (id INTEGER PRIMARY KEY, block INTEGER NOT NULL, hotkey BLOB NOT NULL,
     proof BLOB NOT NULL, digest BLOB NOT NULL UNIQUE);
 CREATE TABLE leases (hotkey BLOB PRIMARY KEY, instance BLOB NOT NULL, until INTEGER NOT NULL) WITHOUT ROWID;

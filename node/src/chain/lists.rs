@@ -6,11 +6,13 @@ use rusqlite::params;
 use super::ledger::{Ledger, fits, int, uint};
 use super::{Anchor, ChainError, Result};
 
-/// Largest proof: two records with the commitments of a thousand peers are 0.2 MB.
-const MAX_PROOF: usize = 1 << 20;
+/// Bytes that no proof exceeds beside what grows with the slots: two records with the largest gather sets there can be.
+const PROOF_BASE: usize = 1 << 18;
+/// Bytes of a proof a slot: in two records a hotkey and the hash it committed to.
+const PROOF_SLOT: usize = 2 * 80;
 
 impl Ledger {
-    /// The same anchor again changes nothing; another one of the same window and hotkey stands beside the first.
+    /// A hotkey's first anchor of a window counts; a second one changes nothing, so the list is bounded by both.
     pub(super) fn add_anchor(&self, by: Hotkey, anchor: Anchor) -> Result<()> {
         fits("window", anchor.window)?;
         self.write(|tx, open| {
@@ -23,12 +25,12 @@ impl Ledger {
         })
     }
 
-    pub(super) fn sealed_anchors(&self, from_window: u64) -> Result<Vec<(u64, Hotkey, Anchor)>> {
+    pub(super) fn sealed_anchors(&self, from: u64, to: u64) -> Result<Vec<(u64, Hotkey, Anchor)>> {
         self.catch_up()?;
         let query = "SELECT block, hotkey, window, record FROM anchors
-                     WHERE window >= ?1 AND block <= (SELECT max(number) FROM blocks) ORDER BY id";
+                     WHERE window >= ?1 AND window <= ?2 AND block <= (SELECT max(number) FROM blocks) ORDER BY id";
         let mut statement = self.db(self.connection.prepare(query))?;
-        let rows = statement.query_map([int(from_window)], |row| {
+        let rows = statement.query_map([int(from), int(to)], |row| {
             let anchor = Anchor { window: uint(row, 2)?, record: Digest(row.get(3)?) };
             Ok((uint(row, 0)?, Hotkey(row.get(1)?), anchor))
         });
@@ -37,8 +39,9 @@ impl Ledger {
 
     /// The same proof again changes nothing.
     pub(super) fn add_equivocation(&self, by: Hotkey, proof: &[u8]) -> Result<()> {
-        if proof.is_empty() || proof.len() > MAX_PROOF {
-            let want = format!("must have 1 to {MAX_PROOF} bytes, not {}", proof.len());
+        let most = PROOF_BASE + PROOF_SLOT * usize::from(self.rules.subnet.registry.max_uids);
+        if proof.is_empty() || proof.len() > most {
+            let want = format!("must have 1 to {most} bytes, not {}", proof.len());
             return Err(ChainError::Argument { field: "proof", want });
         }
         let digest = Digest::of(proof);

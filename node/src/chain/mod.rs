@@ -71,8 +71,9 @@ pub(crate) trait Chain: Send {
     /// Anchors a record. The chain checks that `by` is registered, not that it led: readers judge that.
     fn anchor(&mut self, by: Hotkey, anchor: Anchor) -> Result<()>;
 
-    /// Anchors of `from_window` and later with the block that holds each, in the order they were made.
-    fn anchors(&self, from_window: u64) -> Result<Vec<(u64, Hotkey, Anchor)>>;
+    /// Anchors of windows `from` to `to`, both included, with the block that holds each, in the order they were made: of
+    /// each hotkey its first one of a window.
+    fn anchors(&self, from: u64, to: u64) -> Result<Vec<(u64, Hotkey, Anchor)>>;
 
     /// Sets weights; only ratios of `values` matter.
     fn set_weights(&mut self, hotkey: Hotkey, uids: &[u16], values: &[u16], version: u64) -> Result<()>;

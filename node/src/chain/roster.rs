@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::ledger::{Ledger, int};
 use super::state::State;
-use super::{ChainError, Result};
+use super::{ChainError, LedgerRules, Result};
 
 /// Everybody registered, by uid.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,7 +21,8 @@ pub(crate) struct Roster {
 pub(crate) struct Member {
     pub(crate) uid: u16,
     pub(crate) hotkey: Hotkey,
-    /// In smallest units.
+    /// In smallest units; 0 where it is less than `subnet.weights.stake_minimum`, so that who stakes a little on somebody
+    /// else's miner makes no validator of it.
     pub(crate) stake: u64,
 }
 
@@ -48,12 +49,13 @@ impl Roster {
         self.members.iter().map(|m| m.hotkey).collect()
     }
 
-    fn of(state: &State) -> Self {
+    fn of(state: &State, rules: &LedgerRules) -> Self {
         let slots = state.subnet.slots.iter().zip(0_u16..);
+        let least = rules.subnet.weights.stake_minimum;
         let member = |(slot, uid): (&gauntlet::yuma::subnet::Slot, u16)| Member {
             uid,
             hotkey: slot.hotkey,
-            stake: slot.neuron.stake,
+            stake: if slot.neuron.stake >= least { slot.neuron.stake } else { 0 },
         };
         Self { members: slots.map(member).collect() }
     }
@@ -62,7 +64,8 @@ impl Roster {
 impl Ledger {
     /// Keeps the roster after `block` where it is another than the one before. The open block's may be written again.
     pub(super) fn keep_roster(&self, tx: &Transaction<'_>, block: u64, state: &State) -> Result<()> {
-        let body = postcard::to_allocvec(&Roster::of(state)).map_err(|e| self.damaged(e.to_string()))?;
+        let body = postcard::to_allocvec(&Roster::of(state, &self.rules))
+            .map_err(|e| self.damaged(e.to_string()))?;
         let query = "SELECT body FROM rosters WHERE block < ?1 ORDER BY block DESC LIMIT 1";
         let before: Option<Vec<u8>> =
             self.db(tx.query_row(query, [int(block)], |row| row.get(0)).optional())?;

@@ -7,6 +7,7 @@
 //! as a contradiction: it could hide anything. Losses, overlaps and checks of peers that are not listed are its word.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use gauntlet::facts::{Role, WindowFacts};
@@ -18,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::judgement::{Judgement, limit};
 use super::{World, reader};
-use crate::storage::Patience;
+use crate::storage::{Patience, Storage};
 
 /// Windows after which a judgement that nobody saw in its time is not looked for any more.
 const LOOK_BACK: u64 = 64;
@@ -75,11 +76,12 @@ impl Audits {
         let others = world.stakes(before)?.into_keys().filter(|validator| validator != me);
         let (key, limit) = (|validator: &Hotkey| world.run.keys.judgement(before, validator), limit(world));
         let found = reader::fetch_all(world, me, others, key, limit, Patience::default().soon(limit));
+        let mut wait = Wait::for_one(limit);
         for (validator, found) in found {
             // Who showed nothing need not have judged; who leads later must show where it comes from.
             if let Ok(found) = found
                 && let Some(judgement) = Judgement::from_bytes(&found.bytes)
-                && let Ok(finished) = self.again(world, me, &validator, before, &judgement)?
+                && let Ok(finished) = self.again(world, me, &validator, before, &judgement, &mut wait)?
                 && let Ok(after) = finished.state.to_bytes()
             {
                 self.known.insert(validator, (before, Digest::of(&after)));
@@ -97,10 +99,10 @@ impl Audits {
     }
 
     fn selection(&self, world: &World<'_>, me: &Hotkey, public: &Public<'_>) -> Result<Verdict<Selection>> {
-        let record = public.record;
-        let judgement = holds!(read(world, me, &record.leader, record.window));
+        let (record, mut wait) = (public.record, Wait::for_one(limit(world)));
+        let judgement = holds!(read(world, me, &record.leader, record.window, &mut wait));
         holds!(same_window(&judgement.facts.window, public));
-        let finished = holds!(self.again(world, me, &record.leader, record.window, &judgement)?);
+        let finished = holds!(self.again(world, me, &record.leader, record.window, &judgement, &mut wait)?);
         let accepted: Vec<Hotkey> = record.accepted.iter().map(|a| a.hotkey).collect();
         if finished.outcome.accepted != accepted {
             return Ok(Err("it accepts others than the record"));
@@ -108,7 +110,7 @@ impl Audits {
         Ok(Ok(finished.outcome.selection))
     }
 
-    /// Judges window `w` of `validator` again, with its past.
+    /// Judges window `w` of `validator` again, with its past; `wait` is how long it may take to read that.
     fn again(
         &self,
         world: &World<'_>,
@@ -116,6 +118,7 @@ impl Audits {
         validator: &Hotkey,
         w: u64,
         judgement: &Judgement,
+        wait: &mut Wait,
     ) -> Result<Verdict<Finished>> {
         let finished = holds!(judged_again(world, validator, w, judgement)?);
         let (mut at, mut before) = (w, judgement.before.clone());
@@ -132,7 +135,7 @@ impl Audits {
             if at.saturating_add(look_back(world)) < w {
                 return Ok(Err("it starts from a judgement that nobody saw in its time"));
             }
-            let Ok(earlier) = read(world, me, validator, at) else {
+            let Ok(earlier) = read(world, me, validator, at, wait) else {
                 return Ok(Err("it starts from a judgement that it does not show"));
             };
             let ended = holds!(judged_again(world, validator, at, &earlier)?);
@@ -162,12 +165,25 @@ fn look_back(world: &World<'_>) -> u64 {
     }
 }
 
+/// Time that is left to wait for judgements. Who shows a long past and takes its time with each window of it must not keep
+/// others from judging; what it takes to judge again does not count.
+struct Wait(Duration);
+
+impl Wait {
+    /// As long as one judgement of at most `bytes` may take.
+    fn for_one(bytes: u64) -> Self {
+        Self(Patience::default().soon(bytes).saturating_duration_since(Instant::now()))
+    }
+}
+
 /// What `validator` published of window `w`.
-fn read(world: &World<'_>, me: &Hotkey, validator: &Hotkey, w: u64) -> Verdict<Judgement> {
+fn read(world: &World<'_>, me: &Hotkey, validator: &Hotkey, w: u64, wait: &mut Wait) -> Verdict<Judgement> {
     let bucket = world.buckets.of(me, validator).ok_or("it has no bucket")?;
-    let bytes = bucket.get(&world.run.keys.judgement(w, validator), limit(world));
-    let bytes = bytes.map_err(|_| "its judgement cannot be read")?;
-    Judgement::from_bytes(&bytes).ok_or("it is no signed judgement")
+    let (begun, wanted) = (Instant::now(), (bucket, world.run.keys.judgement(w, validator), limit(world)));
+    let found = Storage::fetch_many(&[wanted], begun + wait.0).pop();
+    wait.0 = wait.0.saturating_sub(begun.elapsed());
+    let found = found.and_then(Result::ok).ok_or("its judgement cannot be read")?;
+    Judgement::from_bytes(&found.bytes).ok_or("it is no signed judgement")
 }
 
 /// What follows from a judgement that agrees with the chain.

@@ -4,11 +4,13 @@
 //! a record that an anchored record leads back to; it reads all records from the beginning, which are small, and so
 //! knows the number of steps and the gather sets without believing anyone.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use gauntlet::record::SignedRecord;
 use gauntlet::record::chain::RecordChain;
+use gauntlet::record::succession;
 use gauntlet::{Digest, Hotkey};
 use gauntlet_model::weights;
 use serde::{Deserialize, Serialize};
@@ -120,8 +122,9 @@ fn join_at(
     let every = world.run.manifest.window.checkpoint_every;
     let windows = (0..records.len() as u64).rev().filter(|w| *w > 0 && w.is_multiple_of(every));
     for window in windows {
-        for holder in world.stakes(window)?.keys() {
-            let Some(bucket) = world.buckets.of(&me, holder) else { continue };
+        // Most stake first: who has next to none may keep a joiner waiting.
+        for holder in succession::order(&world.stakes(window)?, &BTreeMap::new(), window) {
+            let Some(bucket) = world.buckets.of(&me, &holder) else { continue };
             if let Some(theta) = download(world, &bucket, window, records)? {
                 let Ok(chain) = extend(world, &records[..usize::try_from(window)?]) else { continue };
                 return Ok(Some(Follower::at(me, chain, Arc::new(theta), shared.clone())));

@@ -347,7 +347,7 @@ impl Follower {
             match seen.get(&signed.record.leader) {
                 Some(first) if first.record != signed.record => {
                     let proof = Equivocation { first: first.clone(), second: signed };
-                    if proof.culprit(&verify).is_ok() {
+                    if proof.culprit(&world.run.id, &verify).is_ok() {
                         return Ok(Some(proof));
                     }
                 }
@@ -412,7 +412,9 @@ impl Follower {
         let ((found, shown), barred) = (self.records_of(world, w)?, self.place.records.barred());
         for signed in &found {
             let leader = signed.record.leader;
-            let alone = found.iter().filter(|other| other.record.leader == leader).count() == 1;
+            // Two signatures over one record are one record.
+            let alone =
+                found.iter().all(|other| other.record.leader != leader || other.record == signed.record);
             if alone && !barred.contains_key(&leader) {
                 let (behind, all) = stake_behind(world, barred, &shown.said, signed)?;
                 if behind > all / 2 {

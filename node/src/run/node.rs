@@ -299,13 +299,16 @@ impl Course {
             Reports::Never => false,
         };
         if due && !suspect.reported {
-            suspect.reported = true;
             let bytes = postcard::to_allocvec(&proof).context("a proof has no stored form")?;
             let window = follower.window();
-            happened.push(match world.chain.report_equivocation(follower.hotkey(), &bytes) {
-                Ok(()) => Happened::Reported { window, leader },
-                Err(error) => Happened::Trouble { window, what: format!("proof not reported: {error}") },
-            });
+            match world.chain.report_equivocation(follower.hotkey(), &bytes) {
+                Ok(()) => {
+                    suspect.reported = true;
+                    happened.push(Happened::Reported { window, leader });
+                }
+                // Tried again in the next block, for nothing is followed until the chain has it.
+                Err(error) => self.say(window, format!("proof not reported: {error}"), happened),
+            }
         }
         self.suspect = Some(suspect);
         Ok(())
@@ -345,8 +348,13 @@ impl Course {
             }
             Followed::Refused(why) => format!("record refused: {why}"),
         };
+        self.say(follower.window(), what, happened);
+    }
+
+    /// Says what the trouble is, unless that was the last it said.
+    fn say(&mut self, window: u64, what: String, happened: &mut Vec<Happened>) {
         if self.trouble.as_ref() != Some(&what) {
-            happened.push(Happened::Trouble { window: follower.window(), what: what.clone() });
+            happened.push(Happened::Trouble { window, what: what.clone() });
             self.trouble = Some(what);
         }
     }

@@ -49,20 +49,24 @@ pub(super) fn shown_until(
     w: u64,
     sought: impl Fn(&Hotkey, &SignedRecord) -> bool,
 ) -> Result<Shown> {
-    let (keys, limit) = (&world.run.keys, record_limit(world));
+    let (keys, limit, stakes) = (&world.run.keys, record_limit(world), world.stakes(w)?);
     let (mut holders, mut wanted) = (Vec::new(), Vec::new());
-    for holder in world.stakes(w)?.into_keys() {
-        let Some(bucket) = world.buckets.of(me, &holder) else { continue };
+    for holder in stakes.keys() {
+        let Some(bucket) = world.buckets.of(me, holder) else { continue };
         wanted.push((bucket.clone(), keys.record(w), limit));
-        wanted.push((bucket, keys.agreement(w, &holder), statement::limit(limit)));
-        holders.extend([holder, holder]);
+        wanted.push((bucket, keys.agreement(w, holder), statement::limit(limit)));
+        holders.extend([*holder, *holder]);
     }
+    // Records of an earlier run stay public, and anybody can sign two with a key of its own: neither is a record of w.
+    let of_window = |signed: &SignedRecord| {
+        let record = &signed.record;
+        record.run == world.run.id && record.window == w && stakes.contains_key(&record.leader)
+    };
     let (mut served, mut said) = (BTreeMap::new(), BTreeMap::new());
     let hear = |at: usize, found: Found| {
         let (Ok(found), Some(holder)) = (found, holders.get(at)) else { return Heard::Bad };
-        let of_window = |signed: &SignedRecord| signed.record.window == w;
         let enough = if at.is_multiple_of(2) {
-            let Some(record) = SignedRecord::from_bytes(&found.bytes).ok().filter(of_window) else {
+            let Some(record) = SignedRecord::from_bytes(&found.bytes).ok().filter(&of_window) else {
                 return Heard::Bad;
             };
             let enough = sought(holder, &record);
@@ -88,7 +92,8 @@ pub(super) fn shown_until(
 /// The record of window `w` that `me` serves itself; not checked.
 pub(super) fn own(world: &World<'_>, me: &Hotkey, w: u64) -> Option<SignedRecord> {
     let bytes = world.buckets.of(me, me)?.get(&world.run.keys.record(w), record_limit(world)).ok()?;
-    SignedRecord::from_bytes(&bytes).ok().filter(|signed| signed.record.window == w)
+    let ours = |signed: &SignedRecord| signed.record.run == world.run.id && signed.record.window == w;
+    SignedRecord::from_bytes(&bytes).ok().filter(ours)
 }
 
 /// The stake that counts in window `w`: of validators that were not barred by then.
@@ -129,8 +134,12 @@ pub(crate) fn anchored(
     barred: &BTreeMap<Hotkey, u64>,
     from: u64,
 ) -> Result<Vec<(u64, Digest)>> {
+    // Nobody can have followed a record that cannot be published yet, whatever was anchored for it.
+    let Some(newest) = world.run.manifest.window.closing(world.chain.head()?.number) else {
+        return Ok(Vec::new());
+    };
     let mut said: BTreeMap<u64, BTreeMap<Hotkey, Digest>> = BTreeMap::new();
-    for (_, by, Anchor { window, record }) in world.chain.anchors(from)? {
+    for (_, by, Anchor { window, record }) in world.chain.anchors(from, newest)? {
         said.entry(window).or_default().entry(by).or_insert(record);
     }
     let mut found = Vec::new();
@@ -162,8 +171,9 @@ fn is_named(signed: &SignedRecord, wanted: Digest) -> bool {
 #[derive(Default)]
 pub(crate) struct Proofs {
     read: usize,
-    /// Those of windows that have not opened, with the block that holds each: who leads them, nobody knows yet.
-    early: Vec<(u64, Equivocation)>,
+    /// Those of windows that have not opened, by window and who signed, with the block that holds the first of them: who
+    /// leads such a window nobody knows yet.
+    early: BTreeMap<(u64, Hotkey), u64>,
 }
 
 impl Proofs {
@@ -173,28 +183,26 @@ impl Proofs {
         let (window, head) = (&world.run.manifest.window, world.chain.head()?.number);
         let found = world.chain.equivocations(self.read)?;
         let read = self.read + found.len();
-        // Anything can be reported; what does not hold proves nothing.
+        // Anything can be reported; what does not hold, or is of another run, proves nothing.
         let holds = |(block, _, bytes): (u64, Hotkey, Vec<u8>)| {
             let proof: Equivocation = postcard::from_bytes(&bytes).ok()?;
-            proof.culprit(&verify).is_ok().then_some((block, proof))
+            let culprit = proof.culprit(&world.run.id, &verify).ok()?;
+            Some(((proof.first.record.window, culprit), block))
         };
-        let mut early = Vec::new();
-        for (block, proof) in self.early.iter().cloned().chain(found.into_iter().filter_map(holds)) {
-            let record = &proof.first.record;
-            // The chain takes a proof once, so one that is early has to count later.
-            if window.opens(record.window) > head {
-                early.push((block, proof));
-                continue;
-            }
-            if !world.stakes(record.window)?.contains_key(&record.leader) {
+        // The chain takes a proof once, so one that is early has to count later.
+        let mut early = self.early.clone();
+        for (at, block) in found.into_iter().filter_map(holds) {
+            early.entry(at).or_insert(block);
+        }
+        while let Some(due) = early.first_entry().filter(|due| window.opens(due.key().0) <= head) {
+            let ((of, culprit), block) = due.remove_entry();
+            if !world.stakes(of)?.contains_key(&culprit) {
                 continue;
             }
             // What it led before stays, or who follows later could not: majorities say which of its two records counts.
             let open = block.saturating_sub(window.start_block) / window.blocks;
-            let from = open.max(record.window.saturating_add(1));
-            for records in chains.iter_mut() {
-                let _ = records.bar(&proof, from, &verify);
-            }
+            let from = open.max(of.saturating_add(1));
+            chains.iter_mut().for_each(|records| records.bar(culprit, from));
         }
         (self.read, self.early) = (read, early);
         Ok(())

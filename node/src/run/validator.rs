@@ -474,7 +474,8 @@ impl Validator {
         let graph = world.chain.metagraph()?;
         let uids: BTreeMap<Hotkey, u16> = graph.neurons.iter().map(|n| (n.hotkey, n.uid)).collect();
         let owner = world.run.manifest.chain.ledger.owner;
-        let weights = chain_weights(incentives, &uids, owner.and_then(|owner| uids.get(&owner).copied()));
+        let uid = |hotkey: Hotkey| uids.get(&hotkey).copied();
+        let weights = chain_weights(incentives, &uids, owner.and_then(uid), uid(self.hotkey()));
         if weights.is_empty() {
             return Ok(None);
         }

@@ -6,13 +6,17 @@ use futures_util::stream::FuturesUnordered;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
 use object_store::{GetResult, ObjectStore, ObjectStoreExt};
+use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
 use super::patience::within;
 use super::{Cause, Fault, Meta, Storage, path};
 
-/// Downloads at a time in [`Storage::fetch_many`]: enough that a few stalled peers hold nobody up.
-const AT_ONCE: usize = 32;
+/// Downloads at a time in [`Storage::fetch_many`]: more than a subnet has slots, so that peers that stall hold nobody up,
+/// and fewer than the files a process may open.
+const AT_ONCE: usize = 512;
+/// What these may bring at a time, in KiB: large objects wait for each other, small ones do not.
+const KIB_AT_ONCE: u32 = 1 << 20;
 /// Longer than any deadline.
 const NEVER: Duration = Duration::from_secs(1 << 30);
 /// Most objects that a listing gives: a bucket of others may list for ever.
@@ -65,7 +69,18 @@ impl Storage {
     /// Reads many objects at once. Results stand in the order of `wanted`; what is not there by `deadline` is unknown.
     pub(crate) fn fetch_many(wanted: &[Wanted], deadline: Instant) -> Vec<Found> {
         let mut results = vec![Err(Fault::Unknown(Cause::TimeOut)); wanted.len()];
-        let read = |wanted| read_one(wanted, deadline);
+        let room = Semaphore::new(KIB_AT_ONCE as usize);
+        let read = |wanted: (usize, &Wanted)| {
+            let (at, kib) = (wanted.0, u32::try_from(wanted.1.2.div_ceil(1024)).unwrap_or(u32::MAX));
+            let (read, room) = (read_one(wanted, deadline), &room);
+            async move {
+                let waiting = deadline.saturating_duration_since(Instant::now());
+                match timeout(waiting, room.acquire_many(kib.clamp(1, KIB_AT_ONCE))).await {
+                    Ok(Ok(_held)) => read.await,
+                    _ => (at, Err(Fault::Unknown(Cause::TimeOut))),
+                }
+            }
+        };
         // Unordered: a slow one at the front must not keep those behind it from starting.
         let reads = stream::iter(wanted.iter().enumerate().map(read)).buffer_unordered(AT_ONCE);
         match super::runtime() {
@@ -160,25 +175,30 @@ impl Storage {
             return Err(Fault::TooLarge { size });
         }
         let meta = self.meta(&found.meta);
-        let bytes = within(self.patience.request(size), collect(found, size)).await?;
+        let bytes = self.collect(found, size).await?;
         Ok(Fetched { bytes, meta })
     }
-}
 
-/// Takes exactly the `size` bytes that were announced.
-async fn collect(found: GetResult, size: u64) -> Result<Vec<u8>, Fault> {
-    let size = usize::try_from(size).map_err(|_| Fault::TooLarge { size })?;
-    let mut bytes = Vec::with_capacity(size);
-    let mut parts = found.into_stream();
-    while let Some(part) = parts.next().await {
-        let part = part.map_err(|e| Fault::of(&e))?;
-        if bytes.len() + part.len() > size {
-            return Err(Fault::Unknown(Cause::Other("more bytes came than were announced".to_owned())));
+    /// Takes exactly the `size` bytes that were announced. Each part must come in the time for what came before it: who
+    /// announces much and sends little is not waited for as long as what was announced would take.
+    async fn collect(&self, found: GetResult, size: u64) -> Result<Vec<u8>, Fault> {
+        let size = usize::try_from(size).map_err(|_| Fault::TooLarge { size })?;
+        let mut bytes = Vec::with_capacity(size);
+        let mut parts = found.into_stream();
+        let begun = Instant::now();
+        loop {
+            let allowed = self.patience.request(bytes.len() as u64).saturating_sub(begun.elapsed());
+            let next = async { Ok(parts.next().await) };
+            let Some(part) = within(allowed, next).await? else { break };
+            let part = part.map_err(|e| Fault::of(&e))?;
+            if bytes.len() + part.len() > size {
+                return Err(Fault::Unknown(Cause::Other("more bytes came than were announced".to_owned())));
+            }
+            bytes.extend_from_slice(&part);
         }
-        bytes.extend_from_slice(&part);
+        if bytes.len() < size {
+            return Err(Fault::Unknown(Cause::Connection));
+        }
+        Ok(bytes)
     }
-    if bytes.len() < size {
-        return Err(Fault::Unknown(Cause::Connection));
-    }
-    Ok(bytes)
 }

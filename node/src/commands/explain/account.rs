@@ -81,12 +81,14 @@ impl Account<'_> {
         for weights in &self.events.weights {
             let uids = self.uids_before(weights.block);
             // Who registered after the last epoch has a uid that no epoch shows, and was paid by none.
-            let known = weights.split.1.shares.keys().all(|hotkey| uids.contains_key(hotkey));
+            let mut named = weights.split.1.shares.keys().chain([&weights.validator]);
+            let known = named.all(|hotkey| uids.contains_key(hotkey));
             if !known && self.events.epochs.last().is_none_or(|last| last.block < weights.block) {
                 continue;
             }
-            let owner = owner.and_then(|owner| uids.get(&owner).copied());
-            if gauntlet::incentive::chain_weights(&weights.split.1, &uids, owner) != weights.set {
+            let uid = |hotkey: Hotkey| uids.get(&hotkey).copied();
+            let (owner, own) = (owner.and_then(uid), uid(weights.validator));
+            if gauntlet::incentive::chain_weights(&weights.split.1, &uids, owner, own) != weights.set {
                 let (name, window) = (self.events.name(&weights.validator), weights.split.0);
                 self.strange.push(format!(
                     "weights set by {name} in block {} are not those of its split of window {window}",

@@ -1,7 +1,7 @@
 //! What no run can use of a manifest. A refusal begins with the full path of the key, and ends with exit code 2.
 //!
-//! Where we differ from PROTOCOL 1: anchors have no budget. The embedded chain takes any number of them for nothing, and a
-//! validator makes one in `anchor_every` windows, each of at least five blocks.
+//! Anchors have no budget: the embedded chain takes them for nothing, and a validator makes one in `anchor_every` windows,
+//! each of at least five blocks.
 
 use anyhow::Result;
 use gauntlet::Digest;

@@ -150,3 +150,20 @@ fn a_roll_back_to_the_same_window_is_kept_and_what_was_made_before_it_is_not_sen
     take(&mut miner, &mut twice.small, &[Part::Train]);
     assert!(miner.made(1), "the window is still open");
 }
+
+#[test]
+fn a_record_that_cannot_be_there_yet_is_not_anchored() {
+    let mut small = Small::new(1);
+    let (validator, signed, _) = small.led();
+    let record = signed.record.hash().unwrap();
+    for window in [0, 1, 9, 1 << 40] {
+        small.world().chain.anchor(validator.hotkey(), Anchor { window, record }).unwrap();
+    }
+    let anchored_at = |small: &mut Small, block| {
+        small.height.store(block, Ordering::Release);
+        anchored(&small.world(), &BTreeMap::new(), 0).unwrap()
+    };
+    let window = small.run.manifest.window.clone();
+    assert_eq!(anchored_at(&mut small, window.record_opens(1) - 1), [(0, record)]);
+    assert_eq!(anchored_at(&mut small, window.record_opens(1)), [(0, record), (1, record)]);
+}

@@ -7,6 +7,7 @@ use gauntlet::record::agreement::{Difference, Tally, View};
 use gauntlet::record::equivocation::Equivocation;
 
 use super::super::follower::Followed;
+use super::super::node::{Course, Happened, Reports};
 use super::super::statement::Said;
 use super::*;
 
@@ -25,9 +26,88 @@ impl Small {
         let [first, second] = [1, 2].map(|published| {
             validator.sign(Record { window: w, published, ..signed.record.clone() }).unwrap()
         });
+        self.report(first, second);
+    }
+
+    /// Puts two records on chain as a proof.
+    fn report(&mut self, first: SignedRecord, second: SignedRecord) {
         let proof = postcard::to_allocvec(&Equivocation { first, second }).unwrap();
         self.world().chain.report_equivocation(identity(1).hotkey(), &proof).unwrap();
     }
+}
+
+/// A record that node `n` signs as its leader.
+fn by(n: u8, record: Record) -> SignedRecord {
+    let record = Record { leader: identity(n).hotkey(), ..record };
+    let signature = identity(n).sign(&record.message().unwrap());
+    SignedRecord { record, signature }
+}
+
+#[test]
+fn records_of_strangers_and_of_other_runs_are_none_of_the_window() {
+    let mut small = Small::staked(1, &[(4, 4)]);
+    let (validator, signed, bundle) = small.led();
+    validator.publish(&small.world(), &signed, &bundle).unwrap();
+    let own_place = Storage::memory();
+    small.shows(1, 4, Some(own_place.clone()));
+    let other_run = Record { run: Digest([9; 32]), ..signed.record.clone() };
+    let stranger = |published| by(9, Record { published, ..signed.record.clone() });
+    let key = small.run.keys.record(0);
+    let said = small.run.keys.agreement(0, &identity(4).hotkey());
+    // Validator 4 shows two records by a key that leads nothing; then one that validator 3 signed in an earlier run.
+    for (served, seen) in
+        [(stranger(1), stranger(2)), (by(3, other_run.clone()), by(3, Record { published: 1, ..other_run }))]
+    {
+        own_place.put(&key, &served.to_bytes().unwrap()).unwrap();
+        let view = Said::new(&identity(4), &seen, View::Agree).unwrap();
+        own_place.put(&said, &view.to_bytes().unwrap()).unwrap();
+        let mut follower = small.follower(1);
+        assert_eq!(follower.records_of(&small.world(), 0).unwrap().0, std::slice::from_ref(&signed));
+        assert_eq!(follower.equivocation(&small.world()).unwrap(), None);
+        assert_eq!(follower.follow(&small.world(), 0, Some(validator.hotkey())).unwrap(), Followed::Applied);
+    }
+    // Two that it signed in this run are a proof.
+    let second = by(3, Record { published: 1, ..signed.record.clone() });
+    own_place.put(&key, &second.to_bytes().unwrap()).unwrap();
+    assert!(small.follower(1).equivocation(&small.world()).unwrap().is_some());
+}
+
+#[test]
+fn proofs_of_other_runs_and_against_strangers_bar_nobody() {
+    let mut small = Small::new(1);
+    let (_, signed, _) = small.led();
+    let of = |n, run, window, published| by(n, Record { run, window, published, ..signed.record.clone() });
+    let run = small.run.id;
+    small.report(of(3, Digest([9; 32]), 0, 1), of(3, Digest([9; 32]), 0, 2));
+    for window in [0, 5, u64::MAX] {
+        small.report(of(9, run, window, 1), of(9, run, window, 2));
+    }
+    let mut follower = small.follower(1);
+    for block in [small.run.manifest.window.opens(1), small.run.manifest.window.opens(7)] {
+        small.height.store(block, Ordering::Release);
+        follower.read_proofs(&small.world()).unwrap();
+        assert!(follower.records().barred().is_empty());
+    }
+}
+
+#[test]
+fn a_report_that_the_chain_refuses_is_made_again() {
+    let mut small = Small::new(1);
+    let (validator, signed, bundle) = small.led();
+    validator.publish(&small.world(), &signed, &bundle).unwrap();
+    small.say(3, &by(3, Record { published: 1, ..signed.record.clone() }), View::Agree);
+    // Node 8 is not registered yet, so the chain takes nothing from it.
+    let (mut follower, me) = (small.follower(8), identity(8).hotkey());
+    let mut course = Course::new(&mut small.world(), me, None).unwrap();
+    let mut reported = |small: &mut Small| {
+        let (block, mut happened) = (small.height.fetch_add(1, Ordering::AcqRel), Vec::new());
+        course.report(&mut small.world(), &mut follower, block, Reports::AtOnce, &mut happened).unwrap();
+        happened
+    };
+    assert!(matches!(reported(&mut small)[..], [Happened::Trouble { .. }]));
+    assert!(reported(&mut small).is_empty(), "it is said once");
+    small.chain.register(me, me).unwrap();
+    assert!(matches!(reported(&mut small)[..], [Happened::Reported { .. }]));
 }
 
 #[test]

@@ -134,7 +134,7 @@ fn who_catches_up_anchors_and_weighs_what_came_due_meanwhile() {
     };
     assert_eq!(late.iter().filter_map(due).collect::<Vec<_>>(), [2], "windows 0 to 3 were closed at once");
     small.height.fetch_add(1, Ordering::AcqRel);
-    let anchors = small.world().chain.anchors(0).unwrap();
+    let anchors = small.world().chain.anchors(0, 1 << 40).unwrap();
     let by = |n: u8| {
         let by = anchors.iter().filter(|(_, by, _)| *by == identity(n).hotkey());
         by.map(|(_, _, anchor)| (anchor.window, anchor.record)).collect::<BTreeSet<_>>()

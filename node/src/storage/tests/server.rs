@@ -10,6 +10,8 @@ enum Reply {
     Whole(&'static str, String, Vec<u8>),
     /// Announces so many bytes more than it sends, and closes.
     Short(usize),
+    /// Announces so many bytes more than it sends, and says no more.
+    Drip(usize),
     /// Takes the request and says nothing.
     Silent,
     /// Closes at once.
@@ -66,8 +68,11 @@ fn answer(mut stream: TcpStream, reply: &Reply, log: &Mutex<Vec<String>>) -> Opt
     };
     match reply {
         Reply::Whole(line, headers, body) => send(line, headers, body),
-        Reply::Short(missing) => {
-            send("200 OK", &format!("Content-Length: {}\r\nETag: \"e\"\r\n", 3 + missing), b"abc")
+        Reply::Short(missing) | Reply::Drip(missing) => {
+            send("200 OK", &format!("Content-Length: {}\r\nETag: \"e\"\r\n", 3 + missing), b"abc");
+            if matches!(reply, Reply::Drip(_)) {
+                return Some(stream);
+            }
         }
         Reply::Silent => return Some(stream),
         Reply::Hang => {}
@@ -123,6 +128,15 @@ fn an_endless_object_is_not_taken() {
     let headers = "Transfer-Encoding: chunked\r\nETag: \"e\"\r\n".to_owned();
     let (storage, _) = serve(vec![Reply::Whole("200 OK", headers, b"5\r\nhello\r\n0\r\n\r\n".to_vec())], "");
     assert!(matches!(storage.get("k", 1 << 20), Err(Fault::Unknown(_))));
+}
+
+#[test]
+fn who_announces_much_and_sends_little_is_not_waited_for_that_long() {
+    let (storage, seen) = serve(vec![Reply::Drip(1 << 30)], "");
+    // What is announced would take 34 years.
+    let storage = storage.with_patience(Patience { rate: 1, ..impatient() });
+    assert_eq!(storage.get("k", 1 << 31), Err(Fault::Unknown(Cause::TimeOut)));
+    assert_eq!(seen.lock().unwrap().len(), 3, "it was tried again");
 }
 
 #[test]
