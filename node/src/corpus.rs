@@ -178,7 +178,7 @@ impl DataArgs {
             // More than tokens of any usual vocabulary have.
             _ => 8,
         };
-        let (needed, inputs) = (seq as u64 * bytes_per_token, source.inputs());
+        let (needed, inputs) = ((seq as u64).saturating_mul(bytes_per_token), source.inputs());
         let total: u64 = inputs.iter().map(Input::bytes).sum();
         let fits = |input: &&Input| needed <= input.bytes() && needed <= total - input.bytes();
         let last = inputs.iter().rev().find(fits);
@@ -208,7 +208,10 @@ impl Corpus {
         let too_short = |data: &Dataset| data.n_tokens() <= seq as u64;
         let problem = |split: &str, data: &Dataset| {
             let (name, has) = (&self.name, data.n_tokens());
-            format!("{name}: the {split} has {has} tokens, a sequence of {seq} takes {}", seq + 1)
+            format!(
+                "{name}: the {split} has {has} tokens, a sequence of {seq} takes {}",
+                seq.saturating_add(1)
+            )
         };
         if too_short(&self.train) {
             bail!("{}; lower --seq or give more text", problem("training split", &self.train));

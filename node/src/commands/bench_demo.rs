@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::Args;
+use gauntlet_demo::MAX_PEERS;
 use gauntlet_demo::bench::{Setup, run};
 use gauntlet_model::engine::cpu::pool;
 use serde_json::{Value, json};
@@ -20,7 +21,7 @@ pub(crate) struct DemoArgs {
     /// Parameters of the model, about; also as 1.2e9.
     #[arg(long, default_value = "1e8", value_parser = count)]
     params: usize,
-    /// Submissions in a gather.
+    /// Submissions in a gather, 1 to 512.
     #[arg(long, default_value_t = 15)]
     peers: usize,
     /// Coefficients sent of each chunk.
@@ -50,8 +51,8 @@ fn count(text: &str) -> Result<usize, String> {
 }
 
 pub(crate) fn demo(args: &DemoArgs) -> Result<Value> {
-    if !(1..=1000).contains(&args.peers) {
-        return Err(Usage("--peers: 1 to 1000".into()).into());
+    if !(1..=MAX_PEERS).contains(&args.peers) {
+        return Err(Usage(format!("--peers: 1 to {MAX_PEERS}")).into());
     }
     let setup = Setup {
         params: args.params,

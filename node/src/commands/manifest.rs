@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::cli::{Usage, kept_number};
 use crate::corpus::DataArgs;
 use crate::run::manifest::Manifest;
-use crate::simulate::settings::of_flags;
+use crate::simulate::settings::{no_text, of_flags, of_section};
 use crate::{files, output};
 
 /// Write a commented run manifest.
@@ -31,7 +31,7 @@ pub(crate) struct InitArgs {
     #[arg(long, default_value_t = 4e-3)]
     lr: f64,
     /// Windows after which the learning rate has come down.
-    #[arg(long, default_value_t = 100)]
+    #[arg(long, default_value_t = 100, value_parser = kept_number::<u64>())]
     windows: u64,
     /// Seed of the initial weights.
     #[arg(long, default_value_t = 42, value_parser = kept_number::<u64>())]
@@ -63,6 +63,9 @@ pub(crate) fn init(args: &InitArgs) -> Result<()> {
     if args.out.exists() && !args.force {
         return Err(Usage(format!("{path}: exists; name another --out, or replace it with --force")).into());
     }
+    let rates = (args.lr, args.windows);
+    // What no text can mend is refused before any is prepared.
+    of_section(&args.preset, rates, args.seed, no_text(args.seq)).check()?;
     let Some(work) = args.out.parent() else { bail!("{path}: names no file") };
     if let Some(folder) = args.data.prepared_in(work) {
         let folder = folder.display();
@@ -71,7 +74,6 @@ pub(crate) fn init(args: &InitArgs) -> Result<()> {
         ));
     }
     let corpus = args.data.open(work, 0, args.seq)?;
-    let rates = (args.lr, args.windows);
     let manifest =
         Manifest { name: args.name.clone(), ..of_flags(&args.preset, args.seq, rates, args.seed, &corpus) };
     manifest.check()?;

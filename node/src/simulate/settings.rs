@@ -40,7 +40,8 @@ pub(crate) struct SimulateArgs {
     /// Sequences a machine of speed 1 trains on in a window.
     #[arg(long, default_value_t = 8)]
     sequences: u32,
-    /// Run manifest (see `gauntlet init`); shape, data and rates then come from it.
+    /// Run manifest (see `gauntlet init`): shape, rates and the hash of the text come from it; name the same text with --data
+    /// (and --tokenizer).
     #[arg(long, value_name = "FILE", conflicts_with_all = ["preset", "seq", "lr"])]
     pub(crate) manifest: Option<PathBuf>,
     /// Model shape.
@@ -67,10 +68,11 @@ pub(crate) struct SimulateArgs {
     /// Threads; 0: one a core. Results do not depend on it.
     #[arg(long, default_value_t = 0)]
     pub(crate) threads: usize,
-    /// Where forward and backward passes are made: cpu (so does auto), or cuda:N.
+    /// Where nodes compute: cpu (auto means the same here), or cuda:N.
     #[arg(long, value_name = "DEVICE", default_value_t = Choice::Cpu)]
     pub(crate) device: Choice,
-    /// Print the memory it would take, simulate nothing.
+    /// Print the memory it would take at least, simulate nothing. Not counted: the CPU engine's activations, the text, the
+    /// program.
     #[arg(long)]
     pub(crate) plan: bool,
     /// JSON lines on standard output even on a terminal.
@@ -150,9 +152,7 @@ impl SimulateArgs {
         if let Some(path) = &self.manifest {
             return Manifest::read(path).map(Some);
         }
-        let none = Digest([0; 32]).to_string();
-        let data = DataSection { hash: none.clone(), tokenizer: none, vocab: 256, eos: 0, seq: self.seq };
-        self.of_data(settings, data).check().map(|()| None)
+        self.of_data(settings, no_text(self.seq)).check().map(|()| None)
     }
 
     /// The manifest of these flags.
@@ -180,7 +180,14 @@ pub(crate) fn of_flags(preset: &str, seq: usize, rates: (f64, u64), seed: u64, c
     of_section(preset, rates, seed, DataSection::of(corpus, seq))
 }
 
-fn of_section(preset: &str, (lr, windows): (f64, u64), seed: u64, data: DataSection) -> Manifest {
+/// Stands for a text that is not opened yet.
+pub(crate) fn no_text(seq: usize) -> DataSection {
+    let none = Digest([0; 32]).to_string();
+    DataSection { hash: none.clone(), tokenizer: none, vocab: 256, eos: 0, seq }
+}
+
+/// As [`of_flags`], for what a manifest says of a text.
+pub(crate) fn of_section(preset: &str, (lr, windows): (f64, u64), seed: u64, data: DataSection) -> Manifest {
     let warmup = windows / 10;
     let schedule = Schedule { peak: lr, warmup, t_max: windows.saturating_sub(warmup).max(1), floor: 0.1 };
     let mut rules = gauntlet::Rules::default();

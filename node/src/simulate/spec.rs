@@ -175,14 +175,18 @@ const VALIDATORS: [(&str, Make); 11] = [
 
 /// All that `--validators` knows, in words.
 pub(crate) fn known_validators() -> String {
-    let with_window = VALIDATORS.iter().map(|(name, _)| format!(", {name}@W"));
+    let with_window = VALIDATORS.iter().map(|(name, _)| {
+        let part = if *name == "restart" { "[:PART]" } else { "" };
+        format!(", {name}@W{part}")
+    });
     std::iter::once("honest".to_owned()).chain(with_window).collect()
 }
 
 /// Names that `--peers` knows.
 const KINDS: &str = "honest, lazy, idle, random, zero, copycat, late-copycat, mixer, mixer+1, replayer, replayer+1, shuffler, \
     early-reader, twoface, eraser, late[:object], absent:P, malformed, stale:K, signflip, noise:X, concentrate, \
-    sybil:N:same|interleave|split, joiner@W, joiner@W:replay, leaver@W, offline@W, restart@W[:PART]; honest:N@SPEED, others NAME*N@SPEED";
+    sybil:N:same|interleave|split, joiner@W, joiner@W:replay, leaver@W, offline@W, restart@W[:PART]; \
+    honest:N@SPEED, others NAME*N@SPEED but for those with @W, which are one peer of speed 1";
 
 /// Peers of one entry at most.
 const MOST: usize = 4096;
@@ -477,7 +481,7 @@ mod tests {
         assert_eq!(peers("3").unwrap()[0].count, 3);
         assert_eq!(peers("sybil:4:split@2").unwrap()[0].speed, 0.5);
         assert_eq!(validators("2").unwrap(), [ValidatorKind::Honest; 2]);
-        let all = known_validators().replace("@W", "@7");
+        let all = known_validators().replace("[:PART]", "").replace("@W", "@7");
         let written: Vec<String> = validators(&all).unwrap().iter().map(ToString::to_string).collect();
         assert_eq!((written.len(), written.join(", ")), (12, all));
         let killed = "restart@3:publish".parse::<ValidatorKind>().unwrap();

@@ -434,7 +434,9 @@ fn refuse_broken(step: u64, loss: f64, norm: f64) -> Result<()> {
         return Ok(());
     }
     let step = step + 1;
-    bail!("step {step}: loss {loss}, gradient norm {norm}; lower --lr and resume from the last checkpoint")
+    let remedy =
+        "start a new run with a lower --lr, from the last checkpoint with --from RUN where there is one";
+    bail!("step {step}: loss {loss}, gradient norm {norm}; {remedy}")
 }
 
 fn adamw(s: &Settings, lr: f64, step: u64) -> AdamW {

@@ -82,6 +82,7 @@ fn wrong_usage_ends_with_2() {
         (&["train", "--out", &out, "--optimizer", "demo", "--workers", "0"], "--workers"),
         (&["bench", "demo", "--bits", "5"], "bits"),
         (&["bench", "demo", "--params", "many"], "--params"),
+        (&["bench", "demo", "--peers", "513"], "--peers: 1 to 512"),
         (&["export", "--model", &model, "--out", "/"], "--out"),
         (&["export", "--model", &model, "--out", &out, "--max-shard-bytes", "0"], "--max-shard-bytes"),
         (&["export", "--model", &model, "--out", &out, "--format", "gguf"], "gguf"),

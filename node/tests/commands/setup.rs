@@ -59,6 +59,6 @@ fn the_help_names_every_kind_of_validator() {
 fn the_help_says_that_a_simulation_takes_no_gpu_by_itself() {
     let help = String::from_utf8(run(&["simulate", "--help"]).stdout).unwrap();
     let words: String = help.split_whitespace().collect::<Vec<_>>().join(" ");
-    assert!(words.contains("made: cpu (so does auto), or cuda:N [default: cpu]"), "{help}");
+    assert!(words.contains("compute: cpu (auto means the same here), or cuda:N [default: cpu]"), "{help}");
     assert!(!words.contains("a GPU where there is one"), "{help}");
 }
