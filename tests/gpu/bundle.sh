@@ -7,7 +7,7 @@
 # A machine that gets this tree as well needs nothing else: run.sh takes vectors and scripts from the tree.
 #   --whole   with vectors and scripts, for a machine without the tree
 #   --dev     the program as tests are built, without a release build: for a rehearsal, not for measurements
-# Needs Rust and xz here; glibc and the driver there.
+# Needs Rust, python3, strip (binutils) and xz here; glibc and the driver there.
 set -euo pipefail
 usage() { sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 2; }
 whole='' profile=release archive='' effort=-6
