@@ -103,7 +103,7 @@ pub fn incentives(rules: &IncentiveRules, scores: &BTreeMap<Hotkey, f64>) -> Inc
 
 /// Weights for the chain: (uid, u16), the largest 65,535, rounded with ties to even, zero entries left out, ascending by uid (R§6.3). The burned
 /// share goes to `burn_uid`. Hotkeys without a uid are left out. Where nobody is left, all goes to `own_uid`, the validator that
-/// sets them: Yuma leaves that out, and so an earlier split does not go on paying.
+/// sets them: Yuma leaves that out (an owner's burns), and so an earlier split does not go on paying.
 pub fn chain_weights(
     incentives: &Incentives,
     uids: &BTreeMap<Hotkey, u16>,

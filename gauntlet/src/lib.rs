@@ -5,8 +5,8 @@
 //! seeded by public values. The same facts therefore give the same bits on every machine, and whoever keeps the facts
 //! can have any payout judged again with [`replay`] and explained with [`mod@explain`].
 //!
-//! Sources: the Gauntlet paper (arXiv 2505.21684); `R§` points to docs/reference.md, `PROTOCOL` to
-//! to docs/protocol.md, `R§` to docs/reference.md. Each module says which rule it holds, where it comes from, and where we differ.
+//! Sources: the Gauntlet paper (arXiv 2505.21684); `PROTOCOL` points to docs/protocol.md, `R§` to docs/reference.md. Each
+//! module says which rule it holds, where it comes from, and where we differ.
 
 pub mod bytes;
 pub mod draw;

@@ -31,7 +31,7 @@ const HEAD: usize = 6;
 pub struct State {
     /// The next window to judge; earlier ones are refused.
     pub next_window: u64,
-    /// Everybody registered, and who committed in the last [`FORGOTTEN_AFTER`] windows.
+    /// Every miner that is registered, and who committed in the last [`FORGOTTEN_AFTER`] windows.
     pub peers: BTreeMap<Hotkey, PeerState>,
     /// The newest selection, kept where a profile selects less often than every window.
     pub selection: Option<Selection>,

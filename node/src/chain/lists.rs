@@ -12,7 +12,7 @@ const PROOF_BASE: usize = 1 << 18;
 const PROOF_SLOT: usize = 2 * 80;
 
 impl Ledger {
-    /// A hotkey's first anchor of a window counts; a second one changes nothing, so the list is bounded by both.
+    /// A hotkey's first anchor of a window counts; a second one changes nothing.
     pub(super) fn add_anchor(&self, by: Hotkey, anchor: Anchor) -> Result<()> {
         fits("window", anchor.window)?;
         self.write(|tx, open| {

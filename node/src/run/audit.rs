@@ -17,7 +17,7 @@ use gauntlet::submission::Commitment;
 use gauntlet::{Digest, Finished, Hotkey, State, replay};
 use serde::{Deserialize, Serialize};
 
-use super::judgement::{Judgement, limit};
+use super::judgement::{Judgement, limit, usual};
 use super::{World, reader};
 use crate::storage::{Patience, Storage};
 
@@ -75,9 +75,9 @@ impl Audits {
         let Some(before) = w.checked_sub(1) else { return Ok(()) };
         let others = world.stakes(before)?.into_keys().filter(|validator| validator != me);
         let (key, limit) = (|validator: &Hotkey| world.run.keys.judgement(before, validator), limit(world));
-        let found = reader::fetch_all(world, me, others, key, limit, Patience::default().soon(limit));
-        let mut wait = Wait::for_one(limit);
-        for (validator, found) in found {
+        let deadline = Patience::default().soon(usual(world));
+        for (validator, found) in reader::fetch_all(world, me, others, key, limit, deadline) {
+            let mut wait = Wait::new(world);
             // Who showed nothing need not have judged; who leads later must show where it comes from.
             if let Ok(found) = found
                 && let Some(judgement) = Judgement::from_bytes(&found.bytes)
@@ -99,7 +99,7 @@ impl Audits {
     }
 
     fn selection(&self, world: &World<'_>, me: &Hotkey, public: &Public<'_>) -> Result<Verdict<Selection>> {
-        let (record, mut wait) = (public.record, Wait::for_one(limit(world)));
+        let (record, mut wait) = (public.record, Wait::new(world));
         let judgement = holds!(read(world, me, &record.leader, record.window, &mut wait));
         holds!(same_window(&judgement.facts.window, public));
         let finished = holds!(self.again(world, me, &record.leader, record.window, &judgement, &mut wait)?);
@@ -165,14 +165,14 @@ fn look_back(world: &World<'_>) -> u64 {
     }
 }
 
-/// Time that is left to wait for judgements. Who shows a long past and takes its time with each window of it must not keep
-/// others from judging; what it takes to judge again does not count.
+/// Time that is left to wait for the judgements of one validator. Who shows a long past and takes its time with each window of
+/// it must not keep others from judging; what it takes to judge again does not count.
 struct Wait(Duration);
 
 impl Wait {
-    /// As long as one judgement of at most `bytes` may take.
-    fn for_one(bytes: u64) -> Self {
-        Self(Patience::default().soon(bytes).saturating_duration_since(Instant::now()))
+    /// As long as one judgement may take.
+    fn new(world: &World<'_>) -> Self {
+        Self(Patience::default().soon(usual(world)).saturating_duration_since(Instant::now()))
     }
 }
 

@@ -52,14 +52,18 @@ fn message(before: &[u8], facts: &RoundFacts) -> Result<Vec<u8>> {
 /// Bytes that no honest judgement of a run exceeds: what is known of everybody registered and of those who were lately, and
 /// overlaps of all that are looked at with one another and with what was accepted lately.
 pub(crate) fn limit(world: &World<'_>) -> u64 {
+    // Of each slot the tenants of every window that are still remembered.
+    let registered = u64::from(world.run.manifest.chain.ledger.subnet.registry.max_uids);
+    usual(world).saturating_add(registered.saturating_mul(FORGOTTEN_AFTER).saturating_mul(160))
+}
+
+/// The same where nobody has lost a slot lately: what a reader waits for.
+pub(super) fn usual(world: &World<'_>) -> u64 {
     let rules = &world.run.manifest.gauntlet;
     let registered = u64::from(world.run.manifest.chain.ledger.subnet.registry.max_uids);
     let places = u64::from(rules.selection.places) + u64::from(rules.selection.reserve);
     let looked_at = registered.min(places.saturating_add(u64::from(rules.fast.sample)));
     let accepted = rules.overlap.replay_windows.saturating_mul(places);
     let overlaps = looked_at.saturating_mul(looked_at.saturating_add(accepted));
-    // Of each slot the tenants of every window that are still remembered.
-    let departed = registered.saturating_mul(FORGOTTEN_AFTER).saturating_mul(160);
-    let all = registered.saturating_mul(4_096).saturating_add(departed);
-    (1 << 20_u64) + all.saturating_add(overlaps.saturating_mul(96))
+    (1 << 20_u64) + registered.saturating_mul(4_096).saturating_add(overlaps.saturating_mul(96))
 }

@@ -182,6 +182,10 @@ impl Proofs {
     pub(crate) fn bar(&mut self, world: &World<'_>, chains: &mut [&mut RecordChain]) -> Result<()> {
         let (window, head) = (&world.run.manifest.window, world.chain.head()?.number);
         let found = world.chain.equivocations(self.read)?;
+        let due = |(of, _): &(u64, Hotkey)| window.opens(*of) <= head;
+        if found.is_empty() && !self.early.first_key_value().is_some_and(|(at, _)| due(at)) {
+            return Ok(());
+        }
         let read = self.read + found.len();
         // Anything can be reported; what does not hold, or is of another run, proves nothing.
         let holds = |(block, _, bytes): (u64, Hotkey, Vec<u8>)| {
@@ -194,8 +198,8 @@ impl Proofs {
         for (at, block) in found.into_iter().filter_map(holds) {
             early.entry(at).or_insert(block);
         }
-        while let Some(due) = early.first_entry().filter(|due| window.opens(due.key().0) <= head) {
-            let ((of, culprit), block) = due.remove_entry();
+        while let Some(entry) = early.first_entry().filter(|entry| due(entry.key())) {
+            let ((of, culprit), block) = entry.remove_entry();
             if !world.stakes(of)?.contains_key(&culprit) {
                 continue;
             }

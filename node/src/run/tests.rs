@@ -8,6 +8,7 @@ mod leaders;
 mod nodes;
 mod strangers;
 mod trouble;
+mod weights;
 
 use std::path::Path;
 use std::sync::Arc;

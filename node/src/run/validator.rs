@@ -475,9 +475,16 @@ impl Validator {
         let uids: BTreeMap<Hotkey, u16> = graph.neurons.iter().map(|n| (n.hotkey, n.uid)).collect();
         let owner = world.run.manifest.chain.ledger.owner;
         let uid = |hotkey: Hotkey| uids.get(&hotkey).copied();
-        let weights = chain_weights(incentives, &uids, owner.and_then(uid), uid(self.hotkey()));
+        let (owner, own) = (owner.and_then(uid), uid(self.hotkey()));
+        let weights_with = |own| chain_weights(incentives, &uids, owner, own);
+        let mut weights = weights_with(None);
         if weights.is_empty() {
-            return Ok(None);
+            // Weight on itself takes others' away; where nobody has any it would only spend the chain's patience.
+            let set = graph.neuron(&self.hotkey()).map_or(&[][..], |me| &me.weights);
+            if set.iter().all(|(to, _)| Some(*to) == own) {
+                return Ok(None);
+            }
+            weights = weights_with(own);
         }
         let (uids, values): (Vec<u16>, Vec<u16>) = weights.iter().copied().unzip();
         world.chain.set_weights(self.hotkey(), &uids, &values, 0)?;

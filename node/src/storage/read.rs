@@ -15,8 +15,9 @@ use super::{Cause, Fault, Meta, Storage, path};
 /// Downloads at a time in [`Storage::fetch_many`]: more than a subnet has slots, so that peers that stall hold nobody up,
 /// and fewer than the files a process may open.
 const AT_ONCE: usize = 512;
-/// What these may bring at a time, in KiB: large objects wait for each other, small ones do not.
-const KIB_AT_ONCE: u32 = 1 << 20;
+/// Bytes of a small object; a larger one takes the place of so many: they share a line, on which each must come in time.
+const SMALL: u64 = 1 << 16;
+const PLACES_OF_LARGE: u32 = 16;
 /// Longer than any deadline.
 const NEVER: Duration = Duration::from_secs(1 << 30);
 /// Most objects that a listing gives: a bucket of others may list for ever.
@@ -69,13 +70,13 @@ impl Storage {
     /// Reads many objects at once. Results stand in the order of `wanted`; what is not there by `deadline` is unknown.
     pub(crate) fn fetch_many(wanted: &[Wanted], deadline: Instant) -> Vec<Found> {
         let mut results = vec![Err(Fault::Unknown(Cause::TimeOut)); wanted.len()];
-        let room = Semaphore::new(KIB_AT_ONCE as usize);
+        let room = Semaphore::new(AT_ONCE);
         let read = |wanted: (usize, &Wanted)| {
-            let (at, kib) = (wanted.0, u32::try_from(wanted.1.2.div_ceil(1024)).unwrap_or(u32::MAX));
+            let (at, places) = (wanted.0, if wanted.1.2 > SMALL { PLACES_OF_LARGE } else { 1 });
             let (read, room) = (read_one(wanted, deadline), &room);
             async move {
                 let waiting = deadline.saturating_duration_since(Instant::now());
-                match timeout(waiting, room.acquire_many(kib.clamp(1, KIB_AT_ONCE))).await {
+                match timeout(waiting, room.acquire_many(places)).await {
                     Ok(Ok(_held)) => read.await,
                     _ => (at, Err(Fault::Unknown(Cause::TimeOut))),
                 }

@@ -143,8 +143,7 @@ fn one_slow_peer_holds_nobody_up() {
 fn large_objects_wait_for_each_other() {
     let storage = memory();
     storage.put("k", b"whole").unwrap();
-    // Each may bring more than there is room for at a time.
-    let wanted = vec![(storage, "k".to_owned(), u64::MAX); 3];
+    let wanted = vec![(storage, "k".to_owned(), u64::MAX); 100];
     for found in bytes_of(&wanted, Instant::now() + Duration::from_secs(600)) {
         assert_eq!(found.unwrap(), b"whole");
     }
