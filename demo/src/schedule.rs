@@ -27,7 +27,7 @@ impl Schedule {
         let refuse = |field, reason: String| Err(Error::Config { field, reason });
         let peak = self.peak as f32;
         if !(peak.is_finite() && peak > 0.0) {
-            return refuse("schedule.peak", format!("{}: finite and positive as an f32", self.peak));
+            return refuse("schedule.peak", format!("{:?}: finite and positive as an f32", self.peak));
         }
         if !(0.0..=1.0).contains(&self.floor) {
             return refuse("schedule.floor", format!("{}: 0 to 1", self.floor));
