@@ -494,7 +494,7 @@ mod tests {
     #[test]
     fn one_peer_more_than_fits_is_refused() {
         let layout = Layout::from_shapes([("t", vec![8])]).unwrap();
-        let format = Format::new(layout, 8, 3, Codebook::default()).unwrap();
+        let format = Format::new(layout, 8, 3, Codebook::with_bits(3).unwrap()).unwrap();
         let nothing = Submission::empty(Arc::clone(&format));
         let mut gather = Aggregate::new(format, StrengthCap::LowerMedian);
         for peer in (0..).take(MAX_PEERS) {

@@ -272,7 +272,7 @@ mod tests {
     fn flushed_subnormals_are_refused() {
         use crate::{Codebook, Layout};
         let layout = Layout::from_shapes([("t", vec![8])]).unwrap();
-        let format = Format::new(layout, 8, 1, Codebook::default()).unwrap();
+        let format = Format::new(layout, 8, 1, Codebook::with_bits(3).unwrap()).unwrap();
         let nothing = Submission::empty(Arc::clone(&format));
         let mut gather = Aggregate::new(format, StrengthCap::Off);
         gather.add([0; 32], &nothing).unwrap();
@@ -297,7 +297,7 @@ mod tests {
         use crate::{Codebook, Layout};
         // Eight pieces, so that the other thread has some to itself.
         let layout = Layout::from_shapes([("t", vec![1 << 19])]).unwrap();
-        let format = Format::new(layout, 64, 1, Codebook::default()).unwrap();
+        let format = Format::new(layout, 64, 1, Codebook::with_bits(3).unwrap()).unwrap();
         let nothing = Submission::empty(Arc::clone(&format));
         let mut gather = Aggregate::new(format, StrengthCap::Off);
         gather.add([0; 32], &nothing).unwrap();

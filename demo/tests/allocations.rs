@@ -123,13 +123,13 @@ fn four_times_the_chunks_take_no_more_allocations() {
 struct Taken {
     blocks: usize,
     peak: usize,
-    kept: i64,
+    kept: isize,
 }
 
 impl Taken {
     /// Other threads take and free a little meanwhile.
     fn keeps(&self, bytes: usize) {
-        assert!(self.kept.abs_diff(bytes as i64) < 16 << 10, "{self:?}, {bytes} bytes expected");
+        assert!(self.kept.abs_diff(bytes.cast_signed()) < 16 << 10, "{self:?}, {bytes} bytes expected");
     }
 }
 
@@ -137,7 +137,7 @@ fn taken<T>(run: impl FnOnce() -> T) -> (T, Taken) {
     let (blocks, live) = (COUNT.load(Relaxed), LIVE.load(Relaxed));
     PEAK.store(live, Relaxed);
     let out = run();
-    let kept = LIVE.load(Relaxed) as i64 - live as i64;
+    let kept = LIVE.load(Relaxed).cast_signed() - live.cast_signed();
     (out, Taken { blocks: COUNT.load(Relaxed) - blocks, peak: PEAK.load(Relaxed).saturating_sub(live), kept })
 }
 

@@ -90,14 +90,14 @@ fn more_groups_than_a_block_places_at_a_time() {
     // 333 groups: of one chunk but for two tensors of 65 and 130 chunks.
     let small = (0..330).map(|i| vec![2 + i % 3, 1 + i % 5]);
     let shapes: Vec<_> = small.chain([vec![65 * 64, 3], vec![2, 130 * 64]]).collect();
-    compare_momenta(device, &odd_format(&shapes, 2, Codebook::default()), Subtract::Always, seed);
+    compare_momenta(device, &odd_format(&shapes, 2, Codebook::with_bits(3).unwrap()), Subtract::Always, seed);
 }
 
 #[test]
 fn what_is_not_finite_names_its_tensor_and_keeps_its_chunk() {
     let device = &*DEVICE;
     let seed = seed();
-    let format = odd_format(&[vec![128, 64], vec![64, 64], vec![70]], 8, Codebook::default());
+    let format = odd_format(&[vec![128, 64], vec![64, 64], vec![70]], 8, Codebook::with_bits(3).unwrap());
     let tables = Tables::new(Arc::clone(device), Arc::clone(&format)).unwrap();
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         let mut expected = Momentum::new(Arc::clone(&format), 0.9, 0, Subtract::Always).unwrap();
@@ -244,7 +244,7 @@ fn more_coefficients_than_are_summed_at_a_time() {
 fn opposite_submissions_cancel_and_nothing_decays_theta_alone() {
     let device = &*DEVICE;
     let seed = seed();
-    let format = odd_format(&[vec![64, 64], vec![50]], 16, Codebook::default());
+    let format = odd_format(&[vec![64, 64], vec![50]], 16, Codebook::with_bits(3).unwrap());
     let sent = submission(&format, seed, 0);
     let negated = negated(&sent);
     compare_gathers(device, &format, &[sent, negated], StrengthCap::LowerMedian, &format!("seed {seed}"));
@@ -257,7 +257,7 @@ fn the_lower_median_of_many_peers() {
     let device = &*DEVICE;
     let seed = seed();
     // Several chunks: of one alone all energies are those of unit norm.
-    let format = odd_format(&[vec![130]], 3, Codebook::default());
+    let format = odd_format(&[vec![130]], 3, Codebook::with_bits(3).unwrap());
     // Everyone's own strength, and everyone's as often as not; fewer and more than a block has threads.
     for (peers, cycle) in [(2, 2), (31, 31), (64, 32), (255, 100), (MAX_PEERS as u64, 300)] {
         let sent: Vec<_> =
@@ -365,7 +365,7 @@ fn what_cannot_be_is_refused() {
     assert_eq!(gather.add([1; 32], &sent[1]), Err(Error::DuplicatePeer { hotkey: [1; 32] }));
     gather.add([2; 32], &sent[1]).unwrap();
     assert_eq!(gather.add([3; 32], &sent[2]), Err(Error::TooManyPeers { limit: 2 }));
-    let other = odd_format(&[vec![64]], 4, Codebook::default());
+    let other = odd_format(&[vec![64]], 4, Codebook::with_bits(3).unwrap());
     assert_eq!(gather.add([3; 32], &Submission::empty(other)), Err(Error::Format));
     let mut theta = Buffer::from_slice(device, &small_theta(&format)).unwrap();
     let cap = StrengthCap::LowerMedian;

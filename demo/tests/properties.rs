@@ -231,7 +231,7 @@ fn zero_gradients_let_the_momentum_decay_to_zero() {
         }
         // One more than the floor comes down to it, and that stays. With three bits neither is sent.
         let layout = Layout::from_shapes([("a", vec![2])]).unwrap();
-        let format = Format::new(layout, 2, 2, Codebook::default()).unwrap();
+        let format = Format::new(layout, 2, 2, Codebook::with_bits(3).unwrap()).unwrap();
         let mut momentum = Momentum::new(format, decay, 0, Subtract::Always).unwrap();
         momentum.restore(&[floor, floor + 1].map(|n| n as f32 * least), 0).unwrap();
         momentum.step(&[0.0; 2], 0.01).unwrap();
@@ -242,7 +242,7 @@ fn zero_gradients_let_the_momentum_decay_to_zero() {
 #[test]
 fn every_flipped_bit_of_an_object_is_a_typed_error() {
     let layout = Layout::from_shapes([("a", vec![8, 24]), ("b", vec![12])]).unwrap();
-    let format = Format::new(layout, 8, 4, Codebook::default()).unwrap();
+    let format = Format::new(layout, 8, 4, Codebook::with_bits(3).unwrap()).unwrap();
     let payload = momentum(&format, 0).step(&gradient(&format, 2), 0.01).unwrap().encode();
     let key = MiniSecretKey::from_bytes(&[7; 32]).unwrap().expand_to_keypair(ExpansionMode::Ed25519);
     let (run, hotkey, state_tag) = ([1; 32], key.public.to_bytes(), [3; 32]);
@@ -335,7 +335,7 @@ fn what_would_overshoot_twice_its_value_stops_at_the_opposite() {
 #[test]
 fn a_saved_momentum_that_is_not_finite_is_refused() {
     let layout = Layout::from_shapes([("a", vec![64]), ("b", vec![32])]).unwrap();
-    let format = Format::new(layout, 64, 4, Codebook::default()).unwrap();
+    let format = Format::new(layout, 64, 4, Codebook::with_bits(3).unwrap()).unwrap();
     let mut momentum = momentum(&format, 0);
     momentum.step(&gradient(&format, 1), 0.01).unwrap();
     let before = momentum.coefficients().to_vec();
@@ -353,7 +353,7 @@ fn a_saved_momentum_that_is_not_finite_is_refused() {
 #[test]
 fn a_tensor_of_empty_chunks() {
     let layout = Layout::from_shapes([("a", vec![64, 128]), ("b", vec![48])]).unwrap();
-    let format = Format::new(layout, 64, 4, Codebook::default()).unwrap();
+    let format = Format::new(layout, 64, 4, Codebook::with_bits(3).unwrap()).unwrap();
     let mut grads = gradient(&format, 3);
     grads[..64 * 128].fill(0.0);
     let sent = momentum(&format, 0).step(&grads, 0.01).unwrap();
@@ -438,7 +438,7 @@ fn each_fault_of_a_payload_is_its_own_error() {
 #[test]
 fn gradients_that_are_not_finite_send_nothing_and_do_not_poison() {
     let layout = Layout::from_shapes([("a", vec![64, 128]), ("b", vec![48])]).unwrap();
-    let format = Format::new(layout, 64, 4, Codebook::default()).unwrap();
+    let format = Format::new(layout, 64, 4, Codebook::with_bits(3).unwrap()).unwrap();
     for bad in [f32::NAN, f32::INFINITY, 3e38] {
         let mut momentum = momentum(&format, 0);
         let mut grads = gradient(&format, 3);
@@ -454,7 +454,7 @@ fn gradients_that_are_not_finite_send_nothing_and_do_not_poison() {
 #[test]
 fn what_is_subtracted_late_waits_for_the_record() {
     let layout = Layout::from_shapes([("a", vec![64, 64])]).unwrap();
-    let format = Format::new(layout, 64, 4, Codebook::default()).unwrap();
+    let format = Format::new(layout, 64, 4, Codebook::with_bits(3).unwrap()).unwrap();
     let grads = gradient(&format, 1);
     let mut always = momentum(&format, 1);
     let mut late = Momentum::new(Arc::clone(&format), 0.999, 1, Subtract::WhenRecorded).unwrap();
@@ -506,7 +506,7 @@ fn a_restart_keeps_what_waits_for_its_record() {
 #[test]
 fn overlap_counts_equal_indices_and_signs() {
     let layout = Layout::from_shapes([("a", vec![64, 64]), ("b", vec![64])]).unwrap();
-    let format = Format::new(layout, 64, 32, Codebook::default()).unwrap();
+    let format = Format::new(layout, 64, 32, Codebook::with_bits(3).unwrap()).unwrap();
     let send = |seed| momentum(&format, 0).step(&gradient(&format, seed), 0.01).unwrap();
     let (a, b) = (send(1), send(2));
     assert_eq!(a.overlap(&a).unwrap(), 1.0);

@@ -1,6 +1,8 @@
 //! What the fuzz targets share: tiny formats, an allocation meter, and the property that every accepted payload
 //! keeps.
 
+pub mod gather;
+
 use gauntlet_demo::{Codebook, Error, Format, Layout, Momentum, Submission, Subtract, Values};
 use std::alloc::{GlobalAlloc, Layout as Block, System};
 use std::cell::Cell;

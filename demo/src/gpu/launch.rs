@@ -411,7 +411,7 @@ mod tests {
         let device = test_device();
         let n = 4 * (3 * THREADS as usize + 5);
         let layout = Layout::from_shapes([("a", vec![n])]).unwrap();
-        let format = Format::new(layout, 64, 4, Codebook::default()).unwrap();
+        let format = Format::new(layout, 64, 4, Codebook::with_bits(3).unwrap()).unwrap();
         let tables = Tables::new(Arc::clone(&device), format).unwrap();
         let streams = StreamKernels::find(&*device).unwrap();
         let values = |seed: u64| (0..n as u64).map(|i| normal(seed + i)).collect::<Vec<_>>();

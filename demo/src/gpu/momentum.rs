@@ -234,7 +234,7 @@ mod tests {
     #[test]
     fn what_waits_for_its_record_moves_between_devices() {
         let layout = Layout::from_shapes([("a", vec![64, 40]), ("b", vec![96])]).unwrap();
-        let format = Format::new(layout, 64, 6, Codebook::default()).unwrap();
+        let format = Format::new(layout, 64, 6, Codebook::with_bits(3).unwrap()).unwrap();
         let grads: Vec<f32> = (0..64 * 40 + 96).map(normal).collect();
         let device = test_device();
         let tables = Tables::new(Arc::clone(&device), Arc::clone(&format)).unwrap();

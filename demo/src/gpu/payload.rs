@@ -200,7 +200,7 @@ mod tests {
     fn gaps_longer_than_a_word_of_zeros_are_read() {
         let device = test_device();
         let layout = Layout::from_shapes([("a", vec![64, 64])]).unwrap();
-        let format = Format::new(layout, 64, 64, Codebook::default()).unwrap();
+        let format = Format::new(layout, 64, 64, Codebook::with_bits(3).unwrap()).unwrap();
         let tables = Tables::new(Arc::clone(&device), Arc::clone(&format)).unwrap();
         let mut reader = Reader::new(&tables).unwrap();
         // The Rice parameter is 5: 1,024 places apart are 32 zeros, and 4,032 are 126.

@@ -38,7 +38,7 @@ mod tests {
     #[test]
     fn sizes_are_those_of_what_is_allocated() {
         let layout = Layout::from_shapes([("a", vec![96, 40]), ("b", vec![7]), ("c", vec![9000])]).unwrap();
-        let format = Format::new(layout, 64, 5, Codebook::default()).unwrap();
+        let format = Format::new(layout, 64, 5, Codebook::with_bits(3).unwrap()).unwrap();
         let tables = Tables::new(test_device(), Arc::clone(&format)).unwrap();
         assert_eq!(tables.held(), tables_bytes(&format));
         let momentum = Momentum::new(Arc::clone(&tables), 0.9, 1, Subtract::Always).unwrap();

@@ -171,5 +171,6 @@ pub(crate) fn fifty_gradient(format: &Format, window: u64, peer: u64, grads: &mu
 /// A matrix of three pieces and a vector of two.
 pub(crate) fn large_format(simd: Simd) -> Arc<Format> {
     let shapes = [("matrix", vec![192, 1408]), ("vector", vec![70_000])];
-    Format::with_simd(Layout::from_shapes(shapes).unwrap(), 64, 32, Codebook::default(), simd).unwrap()
+    Format::with_simd(Layout::from_shapes(shapes).unwrap(), 64, 32, Codebook::with_bits(3).unwrap(), simd)
+        .unwrap()
 }
