@@ -10,6 +10,7 @@
 )]
 mod fuzz;
 
+use fuzz::gather::gather;
 use fuzz::{FORMATS, Meter, check, run};
 use gauntlet_demo::{Error, object};
 use std::path::Path;
@@ -75,7 +76,19 @@ fn every_kept_object_keeps_its_promises() {
     assert!(count.accepted >= 10 && count.refused >= 117, "{count:?}");
     // Those that the mutator left unrepaired.
     assert!(count.hollow <= 8, "{count:?}");
-    // No kept object is of the format of index 5: what covers its code is among the others.
+    // What covers the code of index 5 is among the others: there is one by hand.
     let (five, others) = (count.formats[5], [&count.formats[..5], &count.formats[6..]].concat());
-    assert!(five == 0 && others.iter().all(|&n| n >= 2), "{count:?}");
+    assert!(five >= 1 && others.iter().all(|&n| n >= 2), "{count:?}");
+}
+
+#[test]
+fn every_kept_gather_keeps_its_promises() {
+    // One thread: inputs this small take longer to hand over than to work out.
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    let mut formats = [0; 8];
+    for data in corpus("gather") {
+        pool.install(|| gather(&data));
+        formats[usize::from(data.first().copied().unwrap_or(0)) % FORMATS.len()] += 1;
+    }
+    assert!(formats.iter().all(|&n| n >= 2), "{formats:?}");
 }

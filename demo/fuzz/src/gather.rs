@@ -99,7 +99,7 @@ fn submission(format: &Arc<Format>, bytes: &mut Bytes<'_>) -> Submission {
             } else if largest == 0.0 {
                 bytes.next().cast_signed().into()
             } else {
-                (f64::from(largest).log2().floor() as i16).max(-128)
+                floor_log2(largest)
             };
             let sent = exponent != EMPTY;
             exponents.push(exponent);
@@ -112,6 +112,14 @@ fn submission(format: &Arc<Format>, bytes: &mut Bytes<'_>) -> Submission {
     let made = Submission::new(Arc::clone(format), exponents, indices, values).unwrap();
     assert!(Submission::decode(format, &made.encode()).as_ref() == Ok(&made));
     made
+}
+
+/// floor(log2 x) of a positive finite x, not below −128.
+fn floor_log2(x: f32) -> i16 {
+    match x.to_bits() {
+        bits if bits < 1 << 22 => -128,
+        bits => (bits >> 23) as i16 - 127,
+    }
 }
 
 /// Bytes of an input, 0 behind its end.
