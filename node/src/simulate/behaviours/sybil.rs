@@ -1,5 +1,5 @@
 //! One machine behind n identities. `same`: all send one object's contents; `interleave`: each sends every n-th
-//! coefficient of one momentum. (`split` is n honest peers with an n-th of the machine each.)
+//! coefficient of one momentum, or every n-th chunk where the codebook has no code for 0. (`split` is n honest peers with an n-th of the machine each.)
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -47,9 +47,14 @@ impl Behaviour for Identity {
         let Some((_, made, loss)) = &machine.made else { return Ok(None) };
         let submission = match self.form {
             SybilForm::Interleave => {
+                let format = &act.world.run.format;
+                let whole_chunks = format.codebook().bits() == 1;
                 let mut parts = tools::Parts::of(made);
-                parts.keep(&tools::chunks(&act.world.run.format), |entry| entry % self.of == self.place);
-                parts.finish(&act.world.run.format)?
+                parts.keep(&tools::chunks(format), |chunk, entry| {
+                    let number = if whole_chunks { chunk } else { entry };
+                    number % self.of == self.place
+                });
+                parts.finish(format)?
             }
             SybilForm::Same | SybilForm::Split => made.clone(),
         };

@@ -5,9 +5,10 @@ use std::sync::atomic::Ordering;
 
 use gauntlet::submission::{Object, PutTime};
 use gauntlet_demo::submission::EMPTY;
-use gauntlet_demo::{Submission, Values};
+use gauntlet_demo::{Codebook, Submission, Values};
 
 use super::*;
+use crate::run::manifest::demo_layout;
 use crate::run::reader::{self, Phase};
 use crate::run::tests::{Small, identity};
 
@@ -74,30 +75,53 @@ fn concentrate_raises_the_first_chunk_of_every_tensor() {
     assert!(higher > 10, "{higher}");
 }
 
+/// A run whose submissions have codes of so many bits.
+fn with_bits(bits: u32) -> Small {
+    let mut small = Small::new(1);
+    small.run.demo.codebook = Codebook::with_bits(bits).unwrap();
+    small.run.format = small.run.demo.format(demo_layout(&small.run.layout).unwrap()).unwrap();
+    small
+}
+
 #[test]
 fn interleaved_identities_share_out_one_momentum() {
+    for bits in [1, 3] {
+        let mut small = with_bits(bits);
+        let honest = sent(&mut small, 1, "honest");
+        let mut identities = of("sybil:2:interleave");
+        let parts: Vec<Submission> = [1, 2]
+            .into_iter()
+            .zip(&mut identities)
+            .map(|(n, identity)| {
+                let draft = drafted(&mut small, n, 0, identity.as_mut()).unwrap();
+                opened(&small, draft.object)
+            })
+            .collect();
+        for (chunk, entries) in tools::chunks(&small.run.format).into_iter().enumerate() {
+            for entry in entries {
+                let shares = [0, 1].map(|i| levels(&parts[i])[entry]);
+                // One bit has no code for 0: chunks are shared out.
+                let place = if bits == 1 { chunk } else { entry } % 2;
+                let mut expected = [0, 0];
+                expected[place] = levels(&honest)[entry];
+                assert_eq!(shares, expected, "{bits} bits, entry {entry}");
+                for (part, level) in parts.iter().zip(shares).filter(|(_, level)| *level != 0) {
+                    assert_eq!(
+                        part.indices()[entry],
+                        honest.indices()[entry],
+                        "entry {entry}, level {level}"
+                    );
+                }
+            }
+        }
+        assert_eq!(parts[0].sent() + parts[1].sent(), honest.sent());
+    }
+}
+
+#[test]
+fn identities_of_the_other_form_all_send_the_same() {
     let mut small = Small::new(1);
     let honest = sent(&mut small, 1, "honest");
-    let mut identities = of("sybil:2:interleave");
-    let parts: Vec<Submission> = [1, 2]
-        .into_iter()
-        .zip(&mut identities)
-        .map(|(n, identity)| {
-            let draft = drafted(&mut small, n, 0, identity.as_mut()).unwrap();
-            opened(&small, draft.object)
-        })
-        .collect();
-    for entry in 0..honest.indices().len() {
-        let shares = [0, 1].map(|i| levels(&parts[i])[entry]);
-        let mut expected = [0, 0];
-        expected[entry % 2] = levels(&honest)[entry];
-        assert_eq!(shares, expected, "entry {entry}");
-        for (part, level) in parts.iter().zip(shares).filter(|(_, level)| *level != 0) {
-            assert_eq!(part.indices()[entry], honest.indices()[entry], "entry {entry}, level {level}");
-        }
-    }
-    assert_eq!(parts[0].sent() + parts[1].sent(), honest.sent());
-    // The other form: both send all of it.
     let mut same = of("sybil:2:same");
     for (n, identity) in [1, 2].into_iter().zip(&mut same) {
         let draft = drafted(&mut small, n, 0, identity.as_mut()).unwrap();

@@ -203,18 +203,19 @@ impl Parts {
         }
     }
 
-    /// Keeps the entries that `wanted` wants, by their place in the submission.
-    pub(super) fn keep(&mut self, chunks: &[Range<usize>], wanted: impl Fn(usize) -> bool) {
+    /// Keeps what `wanted` wants, by chunk and by place in the submission. Without a code for 0 a chunk goes whole or
+    /// not at all.
+    pub(super) fn keep(&mut self, chunks: &[Range<usize>], wanted: impl Fn(usize, usize) -> bool) {
         for (chunk, entries) in chunks.iter().enumerate() {
             let mut left = false;
             for entry in entries.clone() {
                 match &mut self.values {
                     Values::Levels(levels) => {
-                        levels[entry] = if wanted(entry) { levels[entry] } else { 0 };
+                        levels[entry] = if wanted(chunk, entry) { levels[entry] } else { 0 };
                         left |= levels[entry] != 0;
                     }
                     Values::Exact(values) => {
-                        values[entry] = if wanted(entry) { values[entry] } else { 0.0 };
+                        values[entry] = if wanted(chunk, entry) { values[entry] } else { 0.0 };
                         left |= values[entry] != 0.0;
                     }
                 }
