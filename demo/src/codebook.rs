@@ -13,10 +13,10 @@ pub const MAX_LEVEL: i8 = 127;
 /// Bits of the measurement codebook that sends f32 values.
 pub const EXACT_BITS: u32 = 32;
 
-/// Default bits.
-const DEFAULT_BITS: u32 = 3;
-/// Default levels of 3 bits.
-const THREE_BITS: [i8; 3] = [40, 66, 98];
+/// The default: the smallest payload whose loss in training was within the spread of f32 values (docs/log.md).
+const DEFAULT_BITS: u32 = 1;
+/// Default level of 1 bit: the sign alone. What it stands for cancels, since receivers and the momentum rescale.
+const ONE_BIT: [i8; 1] = [1];
 
 /// The manifest's levels.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,9 +41,9 @@ impl Codebook {
     /// The default levels for 1, 2, 3, 4 or 8 bits, or f32 values for 32.
     pub fn with_bits(bits: u32) -> Result<Self> {
         let levels = match bits {
-            1 => vec![1],
+            1 => ONE_BIT.to_vec(),
             2 => vec![64],
-            3 => THREE_BITS.to_vec(),
+            3 => vec![40, 66, 98],
             4 => vec![20, 34, 48, 62, 78, 96, 116],
             8 => (1..=MAX_LEVEL).collect(),
             EXACT_BITS => Vec::new(),
@@ -72,7 +72,12 @@ impl Codebook {
             }
         };
         if levels.len() > room || levels.is_empty() != (room == 0) {
-            return refuse(format!("{} levels for {bits} bits, 1 to {room} fit", levels.len()));
+            let hold = match room {
+                0 => "none".into(),
+                1 => "one; more need more bits".into(),
+                _ => format!("1 to {room}; more need more bits"),
+            };
+            return refuse(format!("{} levels, and `bits` = {bits} holds {hold}", levels.len()));
         }
         if levels.iter().any(|&l| l < 1) || !levels.is_sorted_by(|a, b| a < b) {
             return refuse(format!("{levels:?}: positive and ascending"));
@@ -153,7 +158,7 @@ impl Codebook {
 
 impl Default for Codebook {
     fn default() -> Self {
-        Self::build(DEFAULT_BITS, THREE_BITS.to_vec())
+        Self::build(DEFAULT_BITS, ONE_BIT.to_vec())
     }
 }
 

@@ -31,7 +31,7 @@ def main():
     parser.add_argument("--seq", default=256, type=int)
     parser.add_argument("--steps", default=1024, type=int)
     parser.add_argument("--seeds", default=[1, 2, 3], type=int, nargs="+")
-    parser.add_argument("--schemes", default=["adamw", "f32", "3 bits"], nargs="+", choices=["adamw", *BITS])
+    parser.add_argument("--schemes", default=["adamw", "f32", "3 bits", "1 bit"], nargs="+", choices=["adamw", *BITS])
     parser.add_argument("--threads", default=2, type=int, help="results do not depend on it")
     args = parser.parse_args()
 

@@ -78,7 +78,11 @@ fn wrong_usage_ends_with_2() {
         (&["train", "--out", &out, "--data", &text, "--validation-fraction", "2"], "--validation-fraction 2"),
         (&["train", "--out", &out, "--optimizer", "sgd"], "sgd"),
         (&["train", "--out", &out, "--optimizer", "demo", "--bits", "5"], "bits"),
-        (&["train", "--out", &out, "--optimizer", "demo", "--levels", "9,3"], "ascending"),
+        (&["train", "--out", &out, "--optimizer", "demo", "--bits", "3", "--levels", "9,3"], "ascending"),
+        (
+            &["train", "--out", &out, "--optimizer", "demo", "--levels", "3,9"],
+            "`bits` = 1 holds one; more need more bits",
+        ),
         (&["train", "--out", &out, "--optimizer", "demo", "--workers", "0"], "--workers"),
         (&["bench", "demo", "--bits", "5"], "bits"),
         (&["bench", "demo", "--params", "many"], "--params"),

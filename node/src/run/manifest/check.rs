@@ -279,7 +279,7 @@ mod tests {
         Manifest::parse(path, &good).unwrap();
         for (from, to, said) in [
             ("[window]", "[window]\nblocs = 3", "unknown field `blocs`"),
-            ("bits = 3", "bits = 9", "optimizer.codebook.bits: "),
+            ("bits = 1", "bits = 9", "optimizer.codebook.bits: "),
             ("levels = [", "levels = [-1, ", "optimizer.codebook.levels: "),
         ] {
             let bad = good.replacen(from, to, 1);
