@@ -70,7 +70,7 @@ pub(crate) struct DemoArgs {
     /// Longest edge of a chunk [default: 64].
     #[arg(long)]
     chunk: Option<usize>,
-    /// Bits of a value: 1, 2, 3, 4, 8, or 32 for f32 values [default: 3].
+    /// Bits of a value: 1, 2, 3, 4, 8, or 32 for f32 values [default: 1].
     #[arg(long)]
     bits: Option<u32>,
     /// Positive levels of a value, ascending, up to 127 [default: those of --bits].

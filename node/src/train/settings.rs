@@ -339,6 +339,28 @@ mod tests {
     }
 
     #[test]
+    fn help_says_the_defaults_that_hold() {
+        let hold = toml::Table::try_from(Settings::default()).unwrap();
+        let command = SettingArgs::augment_args(clap::Command::new("train"));
+        let mut compared = 0;
+        for arg in command.get_arguments() {
+            let help = arg.get_long_help().or(arg.get_help()).unwrap().to_string();
+            let key = arg.get_id().as_str().replace('_', "-");
+            let (Some((_, said)), Some(value)) = (help.split_once("[default: "), hold.get(&key)) else {
+                continue;
+            };
+            let said = said.split([';', ',', ']']).next().unwrap();
+            match value.as_float().or(value.as_integer().map(|x| x as f64)) {
+                // Some settings are f32.
+                Some(value) => assert_eq!(said.parse::<f32>().unwrap(), value as f32, "--{key}"),
+                None => assert_eq!(said, value.to_string().trim_matches('"'), "--{key}"),
+            }
+            compared += 1;
+        }
+        assert!(compared >= 28, "{compared}");
+    }
+
+    #[test]
     fn wrong_values_name_their_flag() {
         let wrong = [
             ("--batch", Settings { batch: 0, ..Settings::default() }),

@@ -1,5 +1,6 @@
 //! One machine behind n identities. `same`: all send one object's contents; `interleave`: each sends every n-th
-//! coefficient of one momentum, or every n-th chunk where the codebook has no code for 0. (`split` is n honest peers with an n-th of the machine each.)
+//! coefficient of one momentum, or every n-th chunk where the codebook has no code for 0. (`split` is n honest peers
+//! with an n-th of the machine each.)
 
 use std::cell::RefCell;
 use std::rc::Rc;
