@@ -80,13 +80,27 @@ pub struct Report {
     pub theta_hash: String,
 }
 
-/// Measures on rayon's current threads. `clock` is any monotonic time.
-pub fn run(setup: &Setup, clock: &dyn Fn() -> Duration) -> Result<Report> {
+/// Bytes of memory that [`run`] takes: θ, gradient, momentum, its zeros, trial; and of every peer an object, and what is
+/// in it twice.
+pub fn host_bytes(setup: &Setup) -> Result<usize> {
+    let format = format(setup)?.1;
+    let peer = 2 * format.submission_bytes() + format.max_payload();
+    Ok(20 * format.layout().len() + setup.peers * peer)
+}
+
+/// What a setup compresses, and how.
+fn format(setup: &Setup) -> Result<(DemoConfig, Arc<Format>)> {
     let layout = Layout::from_shapes(synthetic::model(setup.params))?;
     let config =
         DemoConfig { topk: setup.topk, codebook: Codebook::with_bits(setup.bits)?, ..DemoConfig::default() };
     config.check(&layout)?;
     let format = config.format(layout)?;
+    Ok((config, format))
+}
+
+/// Measures on rayon's current threads. `clock` is any monotonic time.
+pub fn run(setup: &Setup, clock: &dyn Fn() -> Duration) -> Result<Report> {
+    let (config, format) = format(setup)?;
     let mut theta = vec![0.0; format.layout().len()];
     let (encode, gathered) = time_encode(setup, &config, &format, &mut theta, clock)?;
     let apply = time_apply(setup, &config, &gathered, &mut theta, clock)?;

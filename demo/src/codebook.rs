@@ -74,9 +74,10 @@ impl Codebook {
         if levels.len() > room || levels.is_empty() != (room == 0) {
             let hold = match room {
                 0 => "none".into(),
-                1 => "one; more need more bits".into(),
-                _ => format!("1 to {room}; more need more bits"),
+                1 => "one".into(),
+                _ => format!("1 to {room}"),
             };
+            let hold = if levels.len() > room && room > 0 { hold + "; more need more bits" } else { hold };
             return refuse(format!("{} levels, and `bits` = {bits} holds {hold}", levels.len()));
         }
         if levels.iter().any(|&l| l < 1) || !levels.is_sorted_by(|a, b| a < b) {

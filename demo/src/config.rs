@@ -70,8 +70,8 @@ impl Default for DemoConfig {
 }
 
 impl DemoConfig {
-    /// Refuses values that cannot work, and dimensions that cannot be cut well; names the field.
-    pub fn check(&self, layout: &Layout) -> Result<()> {
+    /// Refuses values that cannot work with any layout; names the field.
+    pub fn check_values(&self) -> Result<()> {
         let refuse = |field, reason: String| Err(Error::Config { field, reason });
         if !(0.0..=1.0).contains(&self.decay) {
             return refuse("decay", format!("{}: 0 to 1", self.decay));
@@ -79,8 +79,9 @@ impl DemoConfig {
         if !(1..=MAX_EDGE).contains(&self.chunk) {
             return refuse("chunk", format!("{}: 1 to {MAX_EDGE}", self.chunk));
         }
-        if self.topk == 0 {
-            return refuse("topk", "0: at least 1".into());
+        if !(1..=MAX_EDGE * MAX_EDGE).contains(&self.topk) {
+            let all = MAX_EDGE * MAX_EDGE;
+            return refuse("topk", format!("{}: 1 to {all}, all of the largest chunk", self.topk));
         }
         if self.min_gather == 0 {
             return refuse("min_gather", "0: at least 1".into());
@@ -88,7 +89,12 @@ impl DemoConfig {
         if !(0.0..1.0).contains(&self.weight_decay) {
             return refuse("weight_decay", format!("{}: 0 to below 1", self.weight_decay));
         }
-        self.schedule.check()?;
+        self.schedule.check()
+    }
+
+    /// [`Self::check_values`], and refuses dimensions that cannot be cut well.
+    pub fn check(&self, layout: &Layout) -> Result<()> {
+        self.check_values()?;
         let (chunk, least) = (self.chunk, self.chunk.min(MIN_EDGE));
         for tensor in layout.tensors() {
             for &n in &tensor.shape {

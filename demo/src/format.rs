@@ -150,6 +150,12 @@ impl Format {
             .sum()
     }
 
+    /// Bytes of a submission in memory, decoded.
+    pub fn submission_bytes(&self) -> usize {
+        let value = if self.codebook.is_exact() { 4 } else { 1 };
+        self.entries() * (2 + value) + 2 * self.chunks()
+    }
+
     /// Bytes no group of `chunks` chunks exceeds.
     pub(crate) fn max_group(&self, plan: &Plan, chunks: usize) -> usize {
         (chunks * plan.chunk_bits(self.codebook.bits())).div_ceil(8)

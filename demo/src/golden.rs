@@ -17,6 +17,12 @@ pub const FULL_THETA: &str = "30115825fd9e08777eff9c7bf4473a255fc4175370eea0bd27
 pub const FULL_DELTA: &str = "a39421331e0d36e8a0f3608b9470b3a6e41ffeb4cd38cc6ef3df4c2f81088a91";
 /// As [`SMALL_OBJECTS`], of that chunk.
 pub const FULL_OBJECTS: &str = "1e2ca755a0a95cfe504a6b670f21d32a97f11469f6f05e51b7389bf65785a127";
+/// As [`SMALL_THETA`], of the same tensors with one bit a value.
+pub const ONE_BIT_THETA: &str = "501b1c5c0f72022bb6fd6247cd684fe8d4a3e31d06b945a0c4bca91bbf1c43c9";
+/// As [`SMALL_DELTA`], of those.
+pub const ONE_BIT_DELTA: &str = "b41f094a93c1ea00101133cb0e319065f219feda7ab7f7dc66754ae9456a36e5";
+/// As [`SMALL_OBJECTS`], of those.
+pub const ONE_BIT_OBJECTS: &str = "acd53b05d04f452602d30599c085ad222309666955c8784dde68d62bcbc8561f";
 /// θ after 50 windows of 8 peers, from gradients on: equal on every path, thread count, profile and processor.
 pub const FIFTY_WINDOWS: &str = "b20e971ff1bee5fc148e2ebd1bc424f2b14521cff6cf8031f4d8c294420c2230";
 /// Submissions, a trial and θ of three windows of four peers, over tensors that several threads share.

@@ -1,6 +1,6 @@
 //! DeMo written out in f64, slowly and obviously: the yardstick for the fast paths, never used in a run.
 //!
-//! Follows the original (bloc97/DeMo) and templar v0.2.82; `../shared/reference` §2 restates both. The last part
+//! Follows the original (bloc97/DeMo) and templar v0.2.82; `docs/reference.md` §2 restates both. The last part
 //! repeats the consensus chains of PROTOCOL 6 in f32 without any of the kernels' arrangements.
 
 use crate::chunk::Grid;

@@ -150,6 +150,6 @@ mod tests {
         let size =
             model_size(&[(287, vec![2048, 2048]), (33, vec![2048])], 32, &Codebook::default(), 4).unwrap();
         assert!(size.params > 1_203_000_000, "{size:?}");
-        assert!(size.bits_per_index <= 8.6 && size.bytes <= 15_000_000, "{size:?}");
+        assert!(size.bits_per_index <= 8.6 && size.bytes <= 11_600_000, "{size:?}");
     }
 }

@@ -12,8 +12,8 @@ use common::golden::*;
 use gauntlet_demo::object::{self, HEADER, Header, KIND_DEMO, TRAILER};
 use gauntlet_demo::simd::{Path, Simd};
 use gauntlet_demo::{
-    Aggregate, Applied, Error, Format, Momentum, OuterStep, Schedule, StrengthCap, Submission, Subtract, dct,
-    golden, outer_step, state_tag, synthetic, theta_hash,
+    Aggregate, Applied, Codebook, Error, Format, Momentum, OuterStep, Schedule, StrengthCap, Submission,
+    Subtract, dct, golden, outer_step, state_tag, synthetic, theta_hash,
 };
 use rayon::ThreadPoolBuilder;
 use schnorrkel::{ExpansionMode, MiniSecretKey};
@@ -32,7 +32,7 @@ fn bases_are_the_nearest_f32_to_the_exact_values() {
 fn an_independent_implementation_gives_the_same_objects_and_state() {
     let expected = [golden::SMALL_OBJECTS, golden::SMALL_DELTA, golden::SMALL_THETA];
     for simd in Simd::available() {
-        let format = small_format(simd);
+        let format = small_format(book(), simd);
         let (found, theta) = three_windows(&format);
         assert_eq!(found, expected, "{simd:?}");
         assert_eq!(hex(&state_tag(&theta, 3, &[5; 32], &[1; 32])), golden::SMALL_TAG);
@@ -44,6 +44,15 @@ fn an_independent_implementation_gives_the_same_of_a_full_chunk() {
     let expected = [golden::FULL_OBJECTS, golden::FULL_DELTA, golden::FULL_THETA];
     for simd in Simd::available() {
         assert_eq!(three_windows(&full_format(simd)).0, expected, "{simd:?}");
+    }
+}
+
+#[test]
+fn an_independent_implementation_gives_the_same_of_signs_alone() {
+    let expected = [golden::ONE_BIT_OBJECTS, golden::ONE_BIT_DELTA, golden::ONE_BIT_THETA];
+    for simd in Simd::available() {
+        let format = small_format(Codebook::with_bits(1).unwrap(), simd);
+        assert_eq!(three_windows(&format).0, expected, "{simd:?}");
     }
 }
 
@@ -208,7 +217,7 @@ fn tensors_in_pieces_avx512() {
 
 #[test]
 fn the_order_of_arrival_does_not_matter() {
-    let format = small_format(Simd::detect());
+    let format = small_format(book(), Simd::detect());
     let sent: Vec<_> = (0..PEERS).map(|peer| small_submission(&format, 1, peer)).collect();
     let mut states = Vec::new();
     for start in 0..PEERS as usize {
@@ -228,7 +237,7 @@ fn the_order_of_arrival_does_not_matter() {
 
 #[test]
 fn too_few_submissions_make_no_step() {
-    let format = small_format(Simd::detect());
+    let format = small_format(book(), Simd::detect());
     let sent = small_submission(&format, 0, 0);
     let mut gather = Aggregate::new(Arc::clone(&format), StrengthCap::LowerMedian);
     gather.add([0; 32], &sent).unwrap();
@@ -241,7 +250,7 @@ fn too_few_submissions_make_no_step() {
 #[test]
 fn a_trial_is_a_gather_of_one_without_decay_and_leaves_theta() {
     for simd in Simd::available() {
-        let format = small_format(simd);
+        let format = small_format(book(), simd);
         let sent = small_submission(&format, 2, 4);
         let theta: Vec<f32> = (0..format.layout().len() as u64).map(synthetic::normal).collect();
         let mut out = vec![f32::NAN; theta.len()];
@@ -258,7 +267,7 @@ fn a_trial_is_a_gather_of_one_without_decay_and_leaves_theta() {
 
 #[test]
 fn rates_and_buffers_that_cannot_be_are_refused() {
-    let format = small_format(Simd::detect());
+    let format = small_format(book(), Simd::detect());
     let sent = small_submission(&format, 0, 0);
     let mut gather = Aggregate::new(Arc::clone(&format), StrengthCap::Off);
     gather.add([0; 32], &sent).unwrap();

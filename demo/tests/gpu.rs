@@ -275,25 +275,32 @@ fn the_lower_median_of_many_peers() {
 #[test]
 fn an_independent_implementation_gives_the_same_state() {
     let device = &*DEVICE;
-    let format = small_format(Simd::detect());
-    let tables = Tables::new(Arc::clone(device), Arc::clone(&format)).unwrap();
-    let mut gather = gpu::Gather::new(tables, PEERS as usize).unwrap();
-    let mut theta = Buffer::from_slice(device, &small_theta(&format)).unwrap();
-    let mut deltas = blake3::Hasher::new();
-    for window in 0..3 {
-        gather.clear();
-        for (peer, number) in (1..).zip(0..PEERS) {
-            gather.add([peer; 32], &small_submission(&format, window, number)).unwrap();
+    let one_bit = Codebook::with_bits(1).unwrap();
+    for (book, delta_golden, theta_golden) in [
+        (book(), golden::SMALL_DELTA, golden::SMALL_THETA),
+        (one_bit, golden::ONE_BIT_DELTA, golden::ONE_BIT_THETA),
+    ] {
+        let format = small_format(book, Simd::detect());
+        let tables = Tables::new(Arc::clone(device), Arc::clone(&format)).unwrap();
+        let mut gather = gpu::Gather::new(tables, PEERS as usize).unwrap();
+        let mut theta = Buffer::from_slice(device, &small_theta(&format)).unwrap();
+        let mut deltas = blake3::Hasher::new();
+        for window in 0..3 {
+            gather.clear();
+            for (peer, number) in (1..).zip(0..PEERS) {
+                gather.add([peer; 32], &small_submission(&format, window, number)).unwrap();
+            }
+            let mut delta = Buffer::zeros(device, format.layout().len()).unwrap();
+            gather.decode(StrengthCap::LowerMedian, delta.view_mut()).unwrap();
+            deltas.update(&delta_hash(&format, &delta.to_vec().unwrap()));
+            let lr = (f64::from(window as u32 + 1) / 300.0) as f32;
+            let step = OuterStep { lr, weight_decay: 0.1, min_gather: 3 };
+            gather.apply(theta.view_mut(), StrengthCap::LowerMedian, &step).unwrap();
         }
-        let mut delta = Buffer::zeros(device, format.layout().len()).unwrap();
-        gather.decode(StrengthCap::LowerMedian, delta.view_mut()).unwrap();
-        deltas.update(&delta_hash(&format, &delta.to_vec().unwrap()));
-        let lr = (f64::from(window as u32 + 1) / 300.0) as f32;
-        let step = OuterStep { lr, weight_decay: 0.1, min_gather: 3 };
-        gather.apply(theta.view_mut(), StrengthCap::LowerMedian, &step).unwrap();
+        assert_eq!(deltas.finalize().to_string(), delta_golden);
+        let theta = theta.to_vec().unwrap();
+        assert_eq!(hex(&theta_hash(format.layout(), &theta).unwrap()), theta_golden);
     }
-    assert_eq!(deltas.finalize().to_string(), golden::SMALL_DELTA);
-    assert_eq!(hex(&theta_hash(format.layout(), &theta.to_vec().unwrap()).unwrap()), golden::SMALL_THETA);
 }
 
 #[test]
@@ -342,7 +349,7 @@ fn the_benchmark_ends_with_the_cpus_state() {
 #[test]
 fn what_cannot_be_is_refused() {
     let device = &*DEVICE;
-    let format = small_format(Simd::detect());
+    let format = small_format(book(), Simd::detect());
     let tables = Tables::new(Arc::clone(device), Arc::clone(&format)).unwrap();
     let exact = odd_format(&[vec![64]], 4, Codebook::with_bits(32).unwrap());
     let refused = Tables::new(Arc::clone(device), exact).err();

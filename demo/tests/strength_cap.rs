@@ -244,14 +244,14 @@ const AMONG_FOURTEEN: Most = Most {
 /// The table of docs/demo.md: `cargo test -p gauntlet-demo --test strength_cap -- --nocapture`.
 #[test]
 fn nothing_is_gained_by_concentrating_under_the_cap() {
-    for bits in [3, 4] {
+    for bits in [1, 3, 4] {
         Flips::measure(bits, 14, 8).check(&AMONG_FOURTEEN);
     }
 }
 
 #[test]
 fn nor_with_other_codes() {
-    for bits in [1, 2, 8] {
+    for bits in [2, 8] {
         Flips::measure(bits, 14, 4).check(&AMONG_FOURTEEN);
     }
 }
@@ -259,9 +259,9 @@ fn nor_with_other_codes() {
 /// Of three the lower median is the second: one honest peer and the attacker decide what the attacker may.
 #[test]
 fn nor_in_gathers_of_three_and_five() {
-    let most = Most { crafted_by_strongest: 1.02, alone_by_strongest: 1.25, ..AMONG_FOURTEEN };
-    for honest in [2, 4] {
-        Flips::measure(3, honest, 8).check(&most);
+    let most = Most { crafted_by_strongest: 1.03, alone_by_strongest: 1.25, ..AMONG_FOURTEEN };
+    for (bits, honest) in [(1, 2), (1, 4), (3, 2), (3, 4)] {
+        Flips::measure(bits, honest, 8).check(&most);
     }
 }
 
@@ -270,7 +270,8 @@ fn nor_in_gathers_of_three_and_five() {
 fn honest_signs_hardly_change() {
     const PEERS: u64 = 14;
     let layout = Layout::from_shapes([("a", vec![EDGE, EDGE]), ("b", vec![256, 1024])]).unwrap();
-    for bits in [3, 4] {
+    // With one bit a chunk's energy is its exponent, and the next is four times as strong.
+    for (bits, most) in [(1, 0.06), (3, 0.04), (4, 0.04)] {
         let format = Format::new(layout.clone(), 64, 32, Codebook::with_bits(bits).unwrap()).unwrap();
         let sent: Vec<_> = (0..PEERS)
             .map(|peer| {
@@ -288,6 +289,6 @@ fn honest_signs_hardly_change() {
             [StrengthCap::Off, StrengthCap::LowerMedian].map(|cap| signs(&format, cap, &sent));
         let changed = off.iter().zip(&capped).filter(|(a, b)| a != b).count() as f64 / off.len() as f64;
         println!("{bits} bits: the cap changes {changed:.4} of the signs of {PEERS} honest peers");
-        assert!(changed < 0.04, "{bits} bits: {changed}");
+        assert!(changed < most, "{bits} bits: {changed}");
     }
 }

@@ -12,6 +12,9 @@ use crate::output::note;
 /// Set by the first Ctrl-C (or SIGTERM); long work looks at it often and ends with its state saved.
 static STOP: LazyLock<Arc<AtomicBool>> = LazyLock::new(Arc::default);
 
+/// Signals closer than this are one: a terminal or `timeout` may send to the program and to its group.
+const ONE_SIGNAL: Duration = Duration::from_secs(1);
+
 /// Whether the user asked to stop.
 pub(crate) fn stopped() -> bool {
     STOP.load(Ordering::Relaxed)
@@ -19,11 +22,15 @@ pub(crate) fn stopped() -> bool {
 
 /// Makes the first Ctrl-C a request and the second one final.
 pub(crate) fn catch_signals() -> anyhow::Result<()> {
-    ctrlc::set_handler(|| {
-        if STOP.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
+    let mut first = None;
+    ctrlc::set_handler(move || match first {
+        None => {
+            first = Some(Instant::now());
+            STOP.store(true, Ordering::Relaxed);
+            note("\nstopping; once more to stop without saving");
         }
-        note("\nstopping; once more to stop without saving");
+        Some(first) if first.elapsed() < ONE_SIGNAL => {}
+        Some(_) => std::process::exit(130),
     })?;
     Ok(())
 }

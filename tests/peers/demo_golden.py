@@ -189,7 +189,9 @@ PEERS, WINDOWS = 5, 3
 # the least normal one, and both zeros.
 EXTREMES = [f32(10**38), -f32(Fraction(2**128 - 2**104)), Fraction(1, 2**149), Fraction(1 - 2**23, 2**149),
             Fraction(1, 2**126), MINUS_ZERO, Fraction(0)]
-LEVELS = [15, 23, 32, 45, 61, 81, 108]
+# Bits of a code, and levels. With one bit there is no code for 0.
+FOUR_BITS = (4, [15, 23, 32, 45, 61, 81, 108])
+ONE_BIT = (1, [1])
 
 
 def split(n):
@@ -205,12 +207,12 @@ def grid(shape):
     return shape[0] // h, shape[1] // w, h, w
 
 
-def make_chunk(name, window, peer, tensor, chunk, n, k):
+def make_chunk(book, name, window, peer, tensor, chunk, n, k):
     """exponent, indices, levels; None for an empty chunk"""
     if name == "f":
         return None
     if name == "g":
-        return make_opposed_chunk(window, peer, tensor, chunk, n, k)
+        return make_opposed_chunk(book[1], window, peer, tensor, chunk, n, k)
     counter = [mix(window << 48 | peer << 40 | tensor << 32 | chunk << 16)]
 
     def draw(limit):
@@ -228,12 +230,15 @@ def make_chunk(name, window, peer, tensor, chunk, n, k):
             left -= 1
     levels = []
     for i in range(k):
-        level = 0 if draw(7) == 0 and i > 0 else LEVELS[draw(7)]
+        if book == ONE_BIT:
+            level = 1
+        else:
+            level = 0 if draw(7) == 0 and i > 0 else book[1][draw(7)]
         levels.append(-level if draw(2) else level)
     return exponent, indices, levels
 
 
-def make_opposed_chunk(window, peer, tensor, chunk, n, k):
+def make_opposed_chunk(book, window, peer, tensor, chunk, n, k):
     """Peers 0 and 1 send the opposite of each other, so do 2 and 3; each pair is strong in one chunk, as weak in the
     other as still counts. The cap leaves next to nothing of the strong pair: they cancel only if both signs are cut
     alike."""
@@ -243,17 +248,17 @@ def make_opposed_chunk(window, peer, tensor, chunk, n, k):
     counter = mix(window << 48 | pair << 40 | tensor << 32 | chunk << 16)
     strong = pair == chunk
     indices = [(counter % 8) + 9 * i + chunk for i in range(k)]
-    levels = [LEVELS[4 + (counter >> i) % 2 if strong else (counter >> i) % 2] for i in range(k)]
+    levels = [book[(4 * strong + (counter >> i) % 2) % len(book)] for i in range(k)]
     levels = [-level if (counter >> 32 + i) % 2 != peer % 2 else level for i, level in enumerate(levels)]
     return 0 if strong else -14, indices, levels
 
 
-def submission(shapes, topk, window, peer):
+def submission(book, shapes, topk, window, peer):
     out = []
     for tensor, (name, shape) in enumerate(shapes):
         bands, per_band, h, w = grid(shape)
         k = min(topk, h * w)
-        out.append([make_chunk(name, window, peer, tensor, c, h * w, k) for c in range(bands * per_band)])
+        out.append([make_chunk(book, name, window, peer, tensor, c, h * w, k) for c in range(bands * per_band)])
     return out
 
 
@@ -265,7 +270,15 @@ def rice_parameter(k, n):
     return r
 
 
-def payload(shapes, topk, sub):
+def code(book, level):
+    bits, levels = book
+    if bits == 1:
+        return 0 if level > 0 else 1
+    number = 0 if level == 0 else levels.index(abs(level)) + 1
+    return number if level >= 0 else (1 << bits) - number
+
+
+def payload(book, shapes, topk, sub):
     out = b""
     for (_, shape), chunks in zip(shapes, sub):
         _, _, h, w = grid(shape)
@@ -282,8 +295,7 @@ def payload(shapes, topk, sub):
                 put(0, 1)
                 put(exponent & 255, 8)
                 for level in levels:
-                    code = 0 if level == 0 else LEVELS.index(abs(level)) + 1
-                    put(code if level >= 0 else 16 - code, 4)
+                    put(code(book, level), book[0])
                 if k < n:
                     r, last = rice_parameter(k, n), -1
                     for index in indices:
@@ -438,7 +450,7 @@ def state_tag(theta, window, block_hash, hotkey):
     return blake3(data).hex()
 
 
-def three_windows(shapes, topk):
+def three_windows(book, shapes, topk):
     """hashes of objects, of the decoded aggregates and of theta, and theta"""
     bases_by_n = {n: basis(n) for n in {e for _, s in shapes for e in grid(s)[2:]}}
     theta, objects, deltas = [], b"", b""
@@ -448,9 +460,9 @@ def three_windows(shapes, topk):
         if name in "af":
             theta[first:first + len(EXTREMES)] = EXTREMES
     for window in range(WINDOWS):
-        subs = [submission(shapes, topk, window, peer) for peer in range(PEERS)]
+        subs = [submission(book, shapes, topk, window, peer) for peer in range(PEERS)]
         for peer, sub in enumerate(subs):
-            objects += blake3(unsigned_object(window, peer, payload(shapes, topk, sub)))
+            objects += blake3(unsigned_object(window, peer, payload(book, shapes, topk, sub)))
         delta = decoded(shapes, subs, bases_by_n)
         deltas += delta_hash(delta)
         apply(shapes, theta, delta, f32(Fraction(window + 1, 300)), 0.1)
@@ -460,10 +472,11 @@ def three_windows(shapes, topk):
 def golden(with_bases):
     """name and value, in the order of golden.rs"""
     assert blake3(b"").hex() == "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"
-    hashes, theta = three_windows(SMALL, 6)
+    hashes, theta = three_windows(FOUR_BITS, SMALL, 6)
     yield from zip(["SMALL_OBJECTS", "SMALL_DELTA", "SMALL_THETA"], hashes)
     yield "SMALL_TAG", state_tag(theta, WINDOWS, bytes([5] * 32), hotkey_of(0))
-    yield from zip(["FULL_OBJECTS", "FULL_DELTA", "FULL_THETA"], three_windows(FULL, 32)[0])
+    yield from zip(["FULL_OBJECTS", "FULL_DELTA", "FULL_THETA"], three_windows(FOUR_BITS, FULL, 32)[0])
+    yield from zip(["ONE_BIT_OBJECTS", "ONE_BIT_DELTA", "ONE_BIT_THETA"], three_windows(ONE_BIT, SMALL, 6)[0])
     rates = [rate(i, Fraction(0.004), 37, 311, Fraction(1, 10)) for i in range(400)]
     yield "RATES", blake3(b"".join(bits(x) for x in rates)).hex()
     if with_bases:

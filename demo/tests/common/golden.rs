@@ -20,7 +20,7 @@ pub(crate) fn book() -> Codebook {
 
 /// Odd edges, in two dimensions and one; a vector of 65 chunks, one more than a group; one that nobody sends; one in
 /// which peers cancel each other.
-pub(crate) fn small_format(simd: Simd) -> Arc<Format> {
+pub(crate) fn small_format(book: Codebook, simd: Simd) -> Arc<Format> {
     let shapes = [
         ("a", vec![15, 70]),
         ("b", vec![48]),
@@ -30,7 +30,7 @@ pub(crate) fn small_format(simd: Simd) -> Arc<Format> {
         ("f", vec![9]),
         ("g", vec![128]),
     ];
-    Format::with_simd(Layout::from_shapes(shapes).unwrap(), 64, 6, book(), simd).unwrap()
+    Format::with_simd(Layout::from_shapes(shapes).unwrap(), 64, 6, book, simd).unwrap()
 }
 
 /// One chunk of the largest edge, with as many entries as a run sends.
@@ -75,7 +75,11 @@ pub(crate) fn small_submission(format: &Arc<Format>, window: u64, peer: u64) -> 
                 }
             }
             for i in 0..k {
-                let level = if draw(7) == 0 && i > 0 { 0 } else { levels_of_book[draw(7) as usize] };
+                let level = match format.codebook().bits() {
+                    1 => levels_of_book[0],
+                    _ if draw(7) == 0 && i > 0 => 0,
+                    _ => levels_of_book[draw(7) as usize],
+                };
                 levels.push(if draw(2) == 1 { -level } else { level });
             }
         }
@@ -90,7 +94,7 @@ fn opposed_chunk(book: &[i8], window: u64, peer: u64, chunk: u64, k: u64) -> (i1
     let counter = mix(window << 48 | pair << 40 | 6 << 32 | chunk << 16);
     let strong = pair == chunk;
     let level = |i: u64| {
-        let level = book[usize::from(strong) * 4 + (counter >> i) as usize % 2];
+        let level = book[(usize::from(strong) * 4 + (counter >> i) as usize % 2) % book.len()];
         if (counter >> (32 + i)) % 2 == peer % 2 { level } else { -level }
     };
     let indices = (0..k).map(|i| (counter % 8 + 9 * i + chunk) as u16).collect();

@@ -5,7 +5,7 @@ use std::time::Instant;
 use anyhow::Result;
 use clap::Args;
 use gauntlet_demo::MAX_PEERS;
-use gauntlet_demo::bench::{Setup, run};
+use gauntlet_demo::bench::{Setup, host_bytes, run};
 use gauntlet_model::engine::cpu::pool;
 use serde_json::{Value, json};
 #[cfg(not(target_feature = "crt-static"))]
@@ -14,9 +14,11 @@ use {gauntlet_demo::gpu, gauntlet_gpu::Device, gauntlet_gpu::GpuError};
 use crate::cli::Usage;
 use crate::device::{self, DeviceArgs, Opened};
 use crate::memory;
+use crate::train::demo::wrong_flag;
 
 /// What to compress, how.
 #[derive(Args)]
+#[command(allow_negative_numbers = true)]
 pub(crate) struct DemoArgs {
     /// Parameters of the model, about; also as 1.2e9.
     #[arg(long, default_value = "1e8", value_parser = count)]
@@ -33,7 +35,7 @@ pub(crate) struct DemoArgs {
     /// Threads; 0: one a core.
     #[arg(long, default_value_t = 0)]
     threads: usize,
-    /// Measured runs.
+    /// Measured runs, at least 1.
     #[arg(long, default_value_t = 5)]
     runs: usize,
     #[command(flatten)]
@@ -54,25 +56,27 @@ pub(crate) fn demo(args: &DemoArgs) -> Result<Value> {
     if !(1..=MAX_PEERS).contains(&args.peers) {
         return Err(Usage(format!("--peers: 1 to {MAX_PEERS}")).into());
     }
-    let setup = Setup {
-        params: args.params,
-        peers: args.peers,
-        topk: args.topk,
-        bits: args.bits,
-        runs: args.runs.max(1),
-    };
+    if args.runs == 0 {
+        return Err(Usage("--runs: must be at least 1".into()).into());
+    }
+    let DemoArgs { params, peers, topk, bits, runs, .. } = *args;
+    let setup = Setup { params, peers, topk, bits, runs };
     let start = Instant::now();
     let clock = || start.elapsed();
-    let on_host = |bytes: usize| memory::check(args.params.saturating_mul(bytes), "lower --params");
+    let wrong = |error: gauntlet_demo::Error| match error {
+        gauntlet_demo::Error::Config { .. } => anyhow::Error::from(wrong_flag(&error)),
+        error => error.into(),
+    };
     let (device, report) = match device::open(args.device.device)? {
         Opened::Cpu => {
-            on_host(20)?; // θ, gradient, momentum, its zeros, trial
+            memory::check(host_bytes(&setup).map_err(wrong)?, "lower --params, --peers or --topk")?;
             let report = pool(args.threads)?.install(|| run(&setup, &clock));
             ("cpu".to_owned(), report.map(|report| json!(report)))
         }
         #[cfg(not(target_feature = "crt-static"))]
         Opened::Gpu(driver) => {
-            on_host(8)?; // gradient and zeros, before they are brought to the device
+            // Gradient and zeros, before they are brought to the device.
+            memory::check(params.saturating_mul(8), "lower --params")?;
             let (needed, (free, total)) = (gpu::bench::device_bytes(&setup), driver.memory()?);
             if needed > free {
                 let problem = anyhow::Error::from(GpuError::Memory { wanted: needed, free, total });
@@ -85,10 +89,7 @@ pub(crate) fn demo(args: &DemoArgs) -> Result<Value> {
             (name, report.map(|report| json!(report)))
         }
     };
-    let report = report.map_err(|e| match e {
-        gauntlet_demo::Error::Config { .. } => anyhow::Error::from(Usage(e.to_string())),
-        e => e.into(),
-    })?;
+    let report = report.map_err(wrong)?;
     let mut result = json!({ "bench": "demo", "device": device });
     if let (Value::Object(result), Value::Object(report)) = (&mut result, report) {
         result.extend(report);

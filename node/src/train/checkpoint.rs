@@ -1,5 +1,5 @@
-//! Checkpoints: `checkpoints/step-0000000100/` holds a model folder, the optimizer's moments and the
-//! state. A checkpoint is written beside its place and renamed into it, so that it is whole or absent.
+//! Checkpoints: `checkpoints/step-0000000100/` holds a model folder, the optimizer's moments, the state, and the settings
+//! that decide how it goes on. A checkpoint is written beside its place and renamed into it, so that it is whole or absent.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -7,14 +7,16 @@ use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use gauntlet_data::Tokenizer;
 use gauntlet_model::{Layout, LlamaConfig, hash::theta_hash, weights};
 use serde::{Deserialize, Serialize};
 
+use super::SETTINGS;
 use super::optimizer::Optimizer;
+use super::settings::Settings;
 use crate::device::Place;
-use crate::model_folder;
+use crate::{failure, files, model_folder};
 
 /// Formats this program writes; others are refused.
 const FORMAT: u32 = 1;
@@ -46,6 +48,7 @@ pub(crate) struct Parts<'a> {
     pub(crate) optimizer: Vec<(String, Cow<'a, [f32]>)>,
     pub(crate) tokenizer: Tokenizer,
     pub(crate) corpus: String,
+    pub(crate) settings: Settings,
 }
 
 impl Parts<'_> {
@@ -57,10 +60,10 @@ impl Parts<'_> {
 
     /// The same without borrowing: copies what is no copy yet.
     pub(crate) fn into_owned(self) -> Parts<'static> {
-        let Self { step, config, layout, theta, optimizer, tokenizer, corpus } = self;
+        let Self { step, config, layout, theta, optimizer, tokenizer, corpus, settings } = self;
         let own = |(name, values): (String, Cow<'_, [f32]>)| (name, Cow::Owned(values.into_owned()));
         let (theta, optimizer) = (Cow::Owned(theta.into_owned()), optimizer.into_iter().map(own).collect());
-        Parts { step, config, layout, theta, optimizer, tokenizer, corpus }
+        Parts { step, config, layout, theta, optimizer, tokenizer, corpus, settings }
     }
 }
 
@@ -123,6 +126,7 @@ fn write(folder: &Path, parts: &Parts<'_>) -> Result<()> {
         optimizer,
         corpus: parts.corpus.clone(),
     };
+    files::write(&folder.join(SETTINGS), toml::to_string(&parts.settings.of_checkpoint())?)?;
     let path = folder.join(STATE);
     let mut file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
     file.write_all(serde_json::to_string_pretty(&state)?.as_bytes())?;
@@ -151,11 +155,7 @@ pub(crate) fn load<P: Place>(
     optimizer: &mut Optimizer<P>,
     place: &P,
 ) -> Result<State> {
-    let path = folder.join(STATE);
     let state = read_state(folder)?;
-    if state.format != FORMAT {
-        bail!("{}: checkpoint format {}, this program reads {FORMAT}", path.display(), state.format);
-    }
     weights::read(folder, layout, theta)?;
     let damaged = |what: &str| format!("{}: {what} is damaged; delete this checkpoint", folder.display());
     if theta_hash(layout, theta).to_hex().as_str() != state.theta {
@@ -172,11 +172,34 @@ pub(crate) fn load<P: Place>(
     Ok(state)
 }
 
+/// Refuses other settings than those with which the checkpoint was trained, where they lie with it.
+pub(crate) fn check_settings(folder: &Path, settings: &Settings) -> Result<()> {
+    let path = folder.join(SETTINGS);
+    if !path.exists() {
+        return Ok(());
+    }
+    let trained = Settings::read(&path).map_err(|error| {
+        anyhow!("{}; delete this checkpoint", failure::line(&error)) // nobody typed them: no wrong usage
+    })?;
+    match trained.numeric_difference(&settings.of_checkpoint()) {
+        None => Ok(()),
+        Some(key) => bail!(
+            "`{key}` is not as it was when {} was trained; put it back in {SETTINGS}, or start a new run --from this one's \
+             folder",
+            folder.display()
+        ),
+    }
+}
+
 fn read_state(folder: &Path) -> Result<State> {
     let path = folder.join(STATE);
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     let damaged = || format!("{} is damaged; delete this checkpoint", path.display());
-    serde_json::from_str(&text).with_context(damaged)
+    let state: State = serde_json::from_str(&text).with_context(damaged)?;
+    if state.format != FORMAT {
+        bail!("{}: checkpoint format {}, this program reads {FORMAT}", path.display(), state.format);
+    }
+    Ok(state)
 }
 
 /// Name of the file of one of the optimizer's buffers.
@@ -249,8 +272,9 @@ fn remove(folder: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::corpus::DataArgs;
+    use crate::train::demo::DemoSettings;
     use crate::train::optimizer::Kind;
-    use crate::train::settings::Settings;
     use gauntlet_model::engine::cpu::{Cpu, Path as CodePath};
     use gauntlet_model::{init, preset};
 
@@ -284,10 +308,12 @@ mod tests {
     }
 
     fn save_at(t: &Trained, run: &Path, step: u64, keep: usize) -> PathBuf {
+        let settings = demo();
         let (tokenizer, corpus) = (Tokenizer::bytes(), "c".to_owned());
         let (config, layout, theta) = (t.config.clone(), t.layout.clone(), Cow::Borrowed(&t.theta[..]));
         let optimizer = t.optimizer.buffers(&t.cpu).unwrap();
-        save(run, &Parts { step, config, layout, theta, optimizer, tokenizer, corpus }, keep).unwrap()
+        save(run, &Parts { step, config, layout, theta, optimizer, tokenizer, corpus, settings }, keep)
+            .unwrap()
     }
 
     fn demo() -> Settings {
@@ -324,6 +350,22 @@ mod tests {
                 assert!(fresh.buffer(i, &t.cpu).unwrap() == t.optimizer.buffer(i, &t.cpu).unwrap());
             }
         }
+    }
+
+    #[test]
+    fn other_settings_than_it_was_trained_with_are_named() {
+        let (trained, run) = (demo(), tempfile::tempdir().unwrap());
+        let place = save_at(&super::tests::trained(&trained), run.path(), 1, 1);
+        let moved = DataArgs { data: Some("elsewhere".into()), ..DataArgs::default() };
+        check_settings(&place, &Settings { keep: 7, data: moved, ..trained.clone() }).unwrap();
+        let other = |settings| check_settings(&place, &settings).unwrap_err().to_string();
+        let message = other(Settings { workers: 2, ..trained.clone() });
+        assert!(message.contains("`workers`") && message.contains("step-0000000001"), "{message}");
+        let chunk = DemoSettings { chunk: 32, ..trained.demo.clone() };
+        assert!(other(Settings { demo: chunk, ..trained.clone() }).contains("`chunk`"));
+        // One from before settings lay with it.
+        fs::remove_file(place.join(SETTINGS)).unwrap();
+        check_settings(&place, &Settings { workers: 2, ..trained }).unwrap();
     }
 
     #[test]

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use anyhow::Result;
 use clap::{Args, ValueEnum};
 use gauntlet_demo::{Codebook, DemoConfig, Error, Format, StrengthCap, Subtract};
 use gauntlet_model::Layout;
 use serde::{Deserialize, Serialize};
 
-use crate::cli::kept_number;
+use crate::cli::{Usage, kept_number};
 use crate::run::manifest::demo_layout;
 
 /// What decides the numbers of DeMo; the defaults are those of a run's manifest.
@@ -73,8 +74,9 @@ pub(crate) struct DemoArgs {
     /// Bits of a value: 1, 2, 3, 4, 8, or 32 for f32 values [default: 1].
     #[arg(long)]
     bits: Option<u32>,
-    /// Positive levels of a value, ascending, up to 127 [default: those of --bits].
-    #[arg(long, value_delimiter = ',', value_name = "L,…")]
+    /// Positive levels of a value, ascending, up to 127, in 64ths of the power of two below its chunk's largest value
+    /// [default: those of --bits].
+    #[arg(long, value_delimiter = ',', value_name = "L,…", value_parser = clap::value_parser!(i8).range(1..), allow_hyphen_values = true)]
     levels: Option<Vec<i8>>,
     /// First submissions that are not subtracted from the momentum [default: 5].
     #[arg(long, value_parser = kept_number::<u64>())]
@@ -101,7 +103,8 @@ impl DemoSettings {
         over(&mut self.decay, &args.decay);
         over(&mut self.topk, &args.topk);
         over(&mut self.chunk, &args.chunk);
-        if args.bits.is_some() {
+        // Levels are those of their bits.
+        if args.bits.is_some_and(|bits| bits != self.bits) {
             self.levels = None;
         }
         over(&mut self.bits, &args.bits);
@@ -118,11 +121,14 @@ impl DemoSettings {
     ///
     /// # Errors
     /// Names the field, or the tensor that cannot be cut into chunks.
-    pub(crate) fn format(&self, layout: &Layout) -> Result<Arc<Format>, Error> {
-        let config = self.config()?;
-        let layout = demo_layout(layout)?;
-        config.check(&layout)?;
-        config.format(layout)
+    pub(crate) fn format(&self, layout: &Layout) -> Result<Arc<Format>> {
+        let format = || {
+            let config = self.config()?;
+            let layout = demo_layout(layout)?;
+            config.check(&layout)?;
+            config.format(layout)
+        };
+        format().map_err(|error| wrong_flag(&error).into())
     }
 
     /// The crate's form of these.
@@ -147,5 +153,16 @@ impl DemoSettings {
             strength_cap: if self.strength_cap { StrengthCap::LowerMedian } else { StrengthCap::Off },
             ..DemoConfig::default()
         })
+    }
+}
+
+/// What is wrong with a setting of DeMo, by the name of its flag.
+pub(crate) fn wrong_flag(error: &Error) -> Usage {
+    match error {
+        Error::Config { field, reason } => {
+            let flag = field.strip_prefix("codebook.").unwrap_or(field).replace('_', "-");
+            Usage(format!("--{flag}: {reason}"))
+        }
+        error => Usage(error.to_string()),
     }
 }

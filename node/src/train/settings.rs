@@ -8,7 +8,7 @@ use clap::Args;
 use gauntlet_model::schedule::Schedule;
 use serde::{Deserialize, Serialize};
 
-use super::demo::{DemoArgs, DemoSettings};
+use super::demo::{DemoArgs, DemoSettings, wrong_flag};
 use super::optimizer::Kind;
 use crate::cli::{Usage, kept_number};
 use crate::corpus::DataArgs;
@@ -169,7 +169,8 @@ impl Settings {
     /// Reads a TOML file of settings; keys are the flags' names.
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let text = files::read(path)?;
-        let mut settings: Self = files::parse_toml(path, &text)?;
+        let parsed = files::parse_toml(path, &text);
+        let mut settings: Self = parsed.map_err(|error| wrong_key(path, &text).unwrap_or(error))?;
         let given: toml::Table = files::parse_toml(path, &text)?;
         if settings.optimizer == Kind::Demo {
             let Self { lr, weight_decay, .. } = settings;
@@ -258,8 +259,10 @@ impl Settings {
         if self.workers > MOST_WORKERS {
             return wrong("workers", format!("at most {MOST_WORKERS}"));
         }
-        if self.optimizer == Kind::Demo {
-            self.demo.config().map_err(|e| Usage(e.to_string()))?;
+        let demo = self.demo.config().and_then(|config| config.check_values());
+        demo.map_err(|error| wrong_flag(&error))?;
+        if self.demo.gather > self.workers {
+            return wrong("gather", format!("{}, of --workers {}", self.demo.gather, self.workers));
         }
         match ranges.iter().find(|(_, value, low, high)| !(low..=high).contains(&value)) {
             None => Ok(()),
@@ -281,7 +284,7 @@ impl Settings {
     pub(crate) fn gathered(&self) -> usize {
         match self.demo.gather {
             0 => self.workers,
-            n => n.min(self.workers),
+            n => n,
         }
     }
 
@@ -290,26 +293,59 @@ impl Settings {
         Schedule { peak: self.lr, warmup: self.warmup, steps: self.steps, floor: self.lr_floor }
     }
 
-    /// The first setting that differs and would change the numbers of a run already begun.
-    pub(crate) fn numeric_difference(&self, other: &Self) -> Option<String> {
-        let reporting = |s: &Self| Self {
+    /// What decides the numbers, with fixed values for the rest.
+    fn numeric(&self) -> Self {
+        Self {
             validate_every: 0,
             validation_sequences: 0,
             checkpoint_every: 0,
             keep: 1,
             recompute: Recompute::Auto,
-            ..s.clone()
-        };
-        let table = |s: &Self| toml::Table::try_from(reporting(s)).unwrap_or_default();
+            ..self.clone()
+        }
+    }
+
+    /// What decides how a checkpoint goes on, which holds the shape and the text's hash itself, wherever they came from.
+    pub(crate) fn of_checkpoint(&self) -> Self {
+        Self { from: None, data: DataArgs::default(), ..self.numeric() }
+    }
+
+    /// Names the run in the headers of its submissions.
+    ///
+    /// # Errors
+    /// Numbers that TOML cannot hold.
+    pub(crate) fn run_id(&self) -> Result<[u8; 32]> {
+        Ok(*blake3::hash(toml::to_string(&self.numeric())?.as_bytes()).as_bytes())
+    }
+
+    /// The first setting that differs and would change the numbers of a run already begun.
+    pub(crate) fn numeric_difference(&self, other: &Self) -> Option<String> {
+        let table = |s: &Self| toml::Table::try_from(s.numeric()).unwrap_or_default();
         let (a, b) = (table(self), table(other));
         let keys: std::collections::BTreeSet<_> = a.keys().chain(b.keys()).collect();
         keys.into_iter().find(|key| a.get(*key) != b.get(*key)).cloned()
     }
 }
 
+/// The key of a file of settings that cannot be taken, and its line: of flattened settings the parser knows neither.
+fn wrong_key(path: &Path, text: &str) -> Option<anyhow::Error> {
+    let table: toml::Table = text.parse().ok()?;
+    table.into_iter().find_map(|(key, value)| {
+        let error = toml::Table::from_iter([(key.clone(), value)]).try_into::<Settings>().err()?;
+        let is_key = |line: &str| {
+            let rest = line.trim_start().strip_prefix(&key);
+            rest.is_some_and(|rest| rest.trim_start().starts_with('='))
+        };
+        let line = text.lines().position(is_key).map_or_else(String::new, |i| format!(", line {}", i + 1));
+        let message = error.message().replace('\n', " ");
+        Some(Usage(format!("{}{line}: `{key}`: {message}", path.display())).into())
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::FromArgMatches;
 
     #[test]
     fn files_and_flags_come_together_and_unknown_keys_are_named() {
@@ -333,9 +369,21 @@ mod tests {
         let text = toml::to_string(&settings).unwrap();
         std::fs::write(&file, &text).unwrap();
         assert_eq!(Settings::read(&file).unwrap(), settings, "{text}");
-        std::fs::write(&file, "stepps = 7\n").unwrap();
-        let message = format!("{:#}", Settings::read(&file).unwrap_err());
-        assert!(message.contains("stepps"), "{message}");
+        for (text, key) in
+            [("stepps = 7\n", "`stepps`"), ("bits = -1\n", "`bits`: invalid value: integer `-1`")]
+        {
+            std::fs::write(&file, format!("# a run\n\nseed = 1\n{text}")).unwrap();
+            let message = format!("{:#}", Settings::read(&file).unwrap_err());
+            assert!(message.contains(&format!("line 4: {key}")), "{message}");
+        }
+        std::fs::write(&file, "bits = 3\nlevels = [30, 60, 90]\n").unwrap();
+        let levels = |args: &[&str]| {
+            let command = SettingArgs::augment_args(clap::Command::new("train").no_binary_name(true));
+            let args = SettingArgs::from_arg_matches(&command.get_matches_from(args)).unwrap();
+            Settings::read(&file).unwrap().overridden(&args).demo.levels
+        };
+        assert_eq!(levels(&["--bits", "3"]), Some(vec![30, 60, 90]));
+        assert_eq!(levels(&["--bits", "4"]), None);
     }
 
     #[test]
@@ -362,11 +410,19 @@ mod tests {
 
     #[test]
     fn wrong_values_name_their_flag() {
+        let demo = DemoSettings::default();
+        let with = |demo| Settings { demo, ..Settings::default() };
         let wrong = [
             ("--batch", Settings { batch: 0, ..Settings::default() }),
             ("--steps", Settings { steps: 0, ..Settings::default() }),
             ("--lr", Settings { lr: f64::NAN, ..Settings::default() }),
             ("--beta2", Settings { beta2: 1.0, ..Settings::default() }),
+            ("--gather: 2, of --workers 1", with(DemoSettings { gather: 2, ..demo.clone() })),
+            ("--bits", with(DemoSettings { bits: 5, ..demo.clone() })),
+            ("--levels", with(DemoSettings { levels: Some(vec![3, 2]), bits: 3, ..demo.clone() })),
+            ("--topk", with(DemoSettings { topk: 4097, ..demo.clone() })),
+            ("--chunk", with(DemoSettings { chunk: 65, ..demo.clone() })),
+            ("--decay", with(DemoSettings { decay: 7.0, ..demo })),
         ];
         for (flag, settings) in wrong {
             let message = settings.check().unwrap_err().to_string();
@@ -381,5 +437,8 @@ mod tests {
         assert_eq!(a.numeric_difference(&Settings { keep: 9, validate_every: 1, ..a.clone() }), None);
         let b = Settings { lr: 1.0, ..a.clone() };
         assert_eq!(a.numeric_difference(&b).as_deref(), Some("lr"));
+        let id = |settings: Settings| settings.run_id().unwrap();
+        assert_eq!(id(Settings { keep: 9, recompute: Recompute::On, ..a.clone() }), id(a.clone()));
+        assert_ne!(id(b), id(a));
     }
 }

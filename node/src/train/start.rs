@@ -80,6 +80,7 @@ impl<P: Place> Start<P> {
     pub(crate) fn read(settings: &Settings, resume: Option<&Path>, devices: Devices<'_, P>) -> Result<Self> {
         let place = devices.first;
         if let Some(folder) = resume.map(checkpoint::newest).transpose()?.flatten() {
+            checkpoint::check_settings(&folder, settings)?;
             let config = LlamaConfig::read(&folder.join("config.json"))?;
             let (settings, mode) = fitted(settings, &config, devices)?;
             let layout = Layout::new(&config);
@@ -169,16 +170,18 @@ pub(crate) fn needs<'a>(
     let held = match (settings.optimizer, own_memory) {
         // Beside a device: θ and both moments, while a checkpoint is written.
         (Kind::Adamw, _) => Held { device: 2 * theta, host: 3 * theta },
-        (Kind::Demo, true) => {
-            let format = settings.demo.format(&Layout::new(config)).map_err(|e| Usage(e.to_string()))?;
-            match device_bytes(&format, settings.workers, settings.gathered()) {
+        (Kind::Demo, _) => {
+            let (format, workers) = (settings.demo.format(&Layout::new(config))?, settings.workers);
+            // What was sent, and what was read of it.
+            let sent = workers * (format.max_payload() + format.submission_bytes());
+            match own_memory.then(|| device_bytes(&format, workers, settings.gathered())) {
+                None => Held { device: workers * theta + sent, host: 0 },
                 // f32 values: momenta lie on the host, and θ and a gradient come there every step.
-                0 => Held { device: 0, host: (settings.workers + 2) * theta },
+                Some(0) => Held { device: 0, host: (workers + 2) * theta + sent },
                 // Beside the device: θ and all momenta, while a checkpoint is written.
-                device => Held { device, host: (settings.workers + 1) * theta },
+                Some(device) => Held { device, host: (workers + 1) * theta + sent },
             }
         }
-        (Kind::Demo, false) => Held { device: settings.workers * theta, host: 0 },
     };
     Ok(Needs { config, footprint, own_memory, batch: (batch, settings.seq), held })
 }

@@ -13,8 +13,8 @@ use gauntlet_demo::{
 use gauntlet_model::Layout;
 use schnorrkel::{ExpansionMode, Keypair, MiniSecretKey};
 
+use super::demo::wrong_flag;
 use super::settings::Settings;
-use crate::cli::Usage;
 use crate::device::Place;
 use crate::device::demo::{DeviceGather, Momentum};
 
@@ -61,9 +61,8 @@ impl Workers {
     /// # Errors
     /// Settings that no DeMo run can use; memory.
     pub(crate) fn new<P: Place>(settings: &Settings, layout: &Layout, place: &P) -> Result<Self> {
-        let usage = |error: Error| Usage(error.to_string());
-        let config = settings.demo.config().map_err(usage)?;
-        let format = settings.demo.format(layout).map_err(usage)?;
+        let config = settings.demo.config().map_err(|error| wrong_flag(&error))?;
+        let format = settings.demo.format(layout)?;
         let config = DemoConfig { weight_decay: settings.weight_decay.into(), ..config };
         let gather = settings.gathered();
         let demo = place.demo(&format)?;
@@ -74,7 +73,7 @@ impl Workers {
             gathered: demo.as_deref().map(|demo| demo.gather(gather)).transpose()?,
             sent: Vec::new(),
             tags: Vec::new(),
-            run: *blake3::hash(toml::to_string(settings)?.as_bytes()).as_bytes(),
+            run: settings.run_id()?,
             seed: settings.seed,
             gather,
             config,

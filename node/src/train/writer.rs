@@ -67,6 +67,7 @@ mod tests {
     use std::borrow::Cow;
 
     use super::*;
+    use crate::train::settings::Settings;
     use gauntlet_data::Tokenizer;
     use gauntlet_model::{Layout, LlamaConfig, preset};
 
@@ -74,7 +75,8 @@ mod tests {
         let config = LlamaConfig { n_layers: 1, ..preset("byte-1m").unwrap() };
         let optimizer = vec![("m".to_owned(), values.clone())];
         let (layout, tokenizer, corpus) = (Layout::new(&config), Tokenizer::bytes(), "c".to_owned());
-        Parts { step, config, layout, theta: values, optimizer, tokenizer, corpus }
+        let settings = Settings::default();
+        Parts { step, config, layout, theta: values, optimizer, tokenizer, corpus, settings }
     }
 
     fn values() -> Vec<f32> {

@@ -55,6 +55,16 @@ fn threads_and_a_resume_leave_the_same_weights() {
     let text = String::from_utf8(again.stdout).unwrap();
     let last: Value = serde_json::from_str(text.lines().last().unwrap()).unwrap();
     assert_eq!(last["summary"]["theta_hash"], one["theta_hash"], "after a resume");
+    // Once more: all is done already, and what was measured stays.
+    let summary = || std::fs::read_to_string(place.path("two/summary.json")).unwrap();
+    let measured = summary();
+    assert!(run(&["train", "--resume", "--out", &place.arg("two")]).status.success());
+    assert_eq!(summary(), measured);
+    // Settings that were changed under the checkpoint.
+    let (toml, file) = (place.path("two/train.toml"), place.arg("two"));
+    let kept = std::fs::read_to_string(&toml).unwrap();
+    std::fs::write(&toml, kept.replace("workers = 3", "workers = 2")).unwrap();
+    fails(1, &["train", "--resume", "--out", &file], &["`workers`", "step-0000000006", "train.toml"]);
     // What is drawn of the submissions, and when they leave the momentum, changes the numbers.
     let some = train(&place.arg("some"), &["--gather", "2"]);
     let late = train(&place.arg("late"), &["--gather", "2", "--subtract", "when-recorded"]);
@@ -82,9 +92,10 @@ fn a_submission_can_be_looked_at() {
     std::fs::copy(&file, &elsewhere).unwrap();
     assert_eq!(json(&["inspect", &elsewhere])["body"], Value::Null);
     assert_eq!(json(&["inspect", &elsewhere, "--run", &place.arg("run")]), seen);
-    // As a submission of another format it is not readable, and says where.
-    train(&place.arg("other"), &["--bits", "2"]);
-    fails(1, &["inspect", &elsewhere, "--run", &place.arg("other")], &["elsewhere.grad", "body"]);
+    // By another run's settings it is not read, though it could be.
+    train(&place.arg("other"), &["--bits", "4", "--topk", "16", "--levels", "1,2,3"]);
+    fails(1, &["inspect", &elsewhere, "--run", &place.arg("other")], &["elsewhere.grad", "other", "--run"]);
+    fails(2, &["inspect", &elsewhere, "--run", &place.arg("none")], &["--run", "none"]);
     let mut bytes = std::fs::read(&file).unwrap();
     bytes[300] ^= 1;
     std::fs::write(&elsewhere, bytes).unwrap();

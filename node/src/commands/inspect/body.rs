@@ -1,9 +1,9 @@
 //! What the body of a submission says, read by the tensors of the run it belongs to.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use gauntlet_demo::object::{HEADER, KIND_DEMO, KIND_DENSE, Object, TRAILER};
 use gauntlet_demo::size::Size;
 use gauntlet_demo::{AdamW, Dense, Format, Optimizer, Payload, Scheme, Submission};
@@ -11,14 +11,20 @@ use gauntlet_model::Layout;
 use serde_json::{Value, json};
 
 use super::{InspectArgs, Rows};
+use crate::cli::Usage;
 use crate::commands::simulate::MANIFEST;
 use crate::model_folder;
 use crate::run::manifest::{Manifest, demo_layout};
 use crate::train::SETTINGS;
+use crate::train::optimizer::Kind;
 use crate::train::settings::Settings;
 
 /// How the bodies of a run are written.
 pub(super) struct Bodies {
+    /// The run's name in headers.
+    run: [u8; 32],
+    /// Where that is known from.
+    folder: PathBuf,
     layout: gauntlet_demo::Layout,
     /// None in a run that sends no compressed momentum.
     demo: Option<Arc<Format>>,
@@ -30,23 +36,36 @@ impl Bodies {
         let holds_run = |folder: &&Path| folder.join(MANIFEST).exists() || folder.join(SETTINGS).exists();
         let around = args.file.ancestors().skip(1).find(holds_run);
         let Some(run) = args.run.as_deref().or(around) else { return Ok(None) };
-        let manifest = run.join(MANIFEST);
+        if !holds_run(&run) {
+            return Err(Usage(format!("--run {}: no run is there", run.display())).into());
+        }
+        let (manifest, folder) = (run.join(MANIFEST), run.to_path_buf());
         if manifest.exists() {
             let manifest = Manifest::read(&manifest)?;
+            let run = manifest.id()?.0;
             let layout = demo_layout(&Layout::new(&manifest.shape()?))?;
             let demo = match &manifest.optimizer {
                 Optimizer::Demo(demo) => Some(demo.format(layout.clone())?),
                 Optimizer::Adamw(_) => None,
             };
-            return Ok(Some(Self { layout, demo }));
+            return Ok(Some(Self { run, folder, layout, demo }));
         }
         let settings = Settings::read(&run.join(SETTINGS))?;
         let shapes = Layout::new(&model_folder::config(run)?);
-        Ok(Some(Self { layout: demo_layout(&shapes)?, demo: Some(settings.demo.format(&shapes)?) }))
+        let (run, layout) = (settings.run_id()?, demo_layout(&shapes)?);
+        let demo = (settings.optimizer == Kind::Demo).then(|| settings.demo.format(&shapes)).transpose()?;
+        Ok(Some(Self { run, folder, layout, demo }))
     }
 
     /// Decodes the payload and adds what it says to `rows`; none for a kind that the run does not have.
+    ///
+    /// # Errors
+    /// An object of another run; a payload that this run's format does not have.
     pub(super) fn read(&self, object: &Object<'_>, rows: &mut Rows) -> Result<Option<Value>> {
+        if object.header.run != self.run {
+            let (its, this) = (super::hex(&object.header.run), super::hex(&self.run));
+            bail!("it is of run {its}, and {} holds run {this}; name its own --run", self.folder.display());
+        }
         match (object.header.kind, &self.demo) {
             (KIND_DEMO, Some(format)) => compressed(object, format, rows).map(Some),
             (KIND_DENSE, _) => self.dense(object, rows).map(Some),
@@ -123,7 +142,7 @@ mod tests {
     #[test]
     fn a_dense_gradient_is_read_tensor_by_tensor() {
         let layout = gauntlet_demo::Layout::from_shapes([("a", vec![2]), ("b", vec![3])]).unwrap();
-        let bodies = Bodies { layout, demo: None };
+        let bodies = Bodies { run: [0; 32], folder: PathBuf::new(), layout, demo: None };
         let key = MiniSecretKey::from_bytes(&[7; 32]).unwrap().expand_to_keypair(ExpansionMode::Ed25519);
         let header = Header {
             kind: KIND_DENSE,

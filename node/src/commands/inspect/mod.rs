@@ -40,15 +40,14 @@ pub(crate) fn run(args: &InspectArgs) -> Result<()> {
     let bytes = std::fs::read(&args.file).with_context(|| format!("cannot read {name}"))?;
     let (rows, result) = match small::said(&bytes)? {
         Some(said) => said,
-        None => {
-            submission_rows(args, &bytes).with_context(|| format!("{name}: not a valid object of a run"))?
-        }
+        None => submission_rows(args, &bytes)?,
     };
     output::result(output::wants_json(args.json), &result, &rows)
 }
 
 fn submission_rows(args: &InspectArgs, bytes: &[u8]) -> Result<Said> {
-    let object = object::open(bytes)?;
+    let invalid = || format!("{}: not a valid object of a run", args.file.display());
+    let object = object::open(bytes).with_context(invalid)?;
     let header = &object.header;
     let kind = match header.kind {
         KIND_DEMO => "DeMo".to_owned(),
@@ -71,7 +70,8 @@ fn submission_rows(args: &InspectArgs, bytes: &[u8]) -> Result<Said> {
         "sequences": header.count, "state_tag": hex(&header.state_tag), "bytes": bytes.len(),
         "hash": hex(&object.hash), "signature": "valid",
     });
-    let read = Bodies::of(args)?.map(|bodies| bodies.read(&object, &mut rows)).transpose().context("body")?;
+    let read = Bodies::of(args)?.map(|bodies| bodies.read(&object, &mut rows)).transpose();
+    let read = read.context("body").with_context(invalid)?;
     match read.flatten() {
         Some(body) => result["body"] = body,
         None => rows.push(("body", "not read; name the run's folder with --run".into())),
