@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""DeMo's settings one by one in training, 0.9M parameters, 1.05M tokens, 4 workers: values, k, levels, what is subtracted.
+"""DeMo's settings one by one in training, 0.9M parameters, 1.05M tokens, 4 workers: values, k, what is subtracted,
+the strength cap, levels.
 
     gauntlet data prepare --data BOOKS --validation '*ulysses*' --out PREPARED
     python tests/studies/demo_settings.py --gauntlet target/release/gauntlet --data PREPARED --out settings
@@ -31,6 +32,7 @@ ROWS = [
     ("1 bit, k = 64", "--bits 1 --topk 64", 1),
     ("1 bit, 2 of 4 applied, subtracted always", "--bits 1 --gather 2 --subtract always", 1),
     ("1 bit, 2 of 4 applied, subtracted when applied", "--bits 1 --gather 2 --subtract when-recorded", 1),
+    ("1 bit, no strength cap", "--bits 1 --strength-cap false", 3),
     ("2 bits, level 96", "--bits 2 --levels 96", 1),
     ("3 bits, levels 32 64 96", "--bits 3 --levels 32,64,96", 1),
     ("3 bits, levels 52 65 94", "--bits 3 --levels 52,65,94", 1),

@@ -175,9 +175,17 @@ fn a_plan_for_a_gpu_needs_none() {
     let (gpu, cpu) = (plan("cuda:0", &demo), plan("cpu", &demo));
     let on_gpu = bytes(&gpu, "optimizer_bytes");
     assert!((5 * theta..6 * theta).contains(&on_gpu), "momenta, tables and payloads: {on_gpu}");
-    assert_eq!(gpu["host_bytes"], 6 * theta, "θ and all momenta, while a checkpoint is written");
-    assert_eq!(bytes(&cpu, "optimizer_bytes"), 5 * theta);
+    // Besides, what was sent and what was read of it: 32 entries of a chunk of 4,096 parameters, 3 and a few bytes an entry.
+    let and_sent = |bytes: u64| bytes + 5 * theta / 200..bytes + 5 * theta / 40;
+    let host = |plan: &Value| plan["host_bytes"].as_u64().unwrap();
+    assert!(and_sent(6 * theta).contains(&host(&gpu)), "θ and all momenta, while a checkpoint is written");
+    assert!(and_sent(5 * theta).contains(&bytes(&cpu, "optimizer_bytes")));
     // f32 values stay on the host.
     let exact = plan("cuda:0", &[&demo[..], &["--bits", "32"]].concat());
-    assert_eq!((bytes(&exact, "optimizer_bytes"), &exact["host_bytes"]), (0, &(7 * theta).into()));
+    assert!(bytes(&exact, "optimizer_bytes") == 0 && and_sent(7 * theta).contains(&host(&exact)));
+    let dense = plan("cpu", &[&demo[..], &["--bits", "32", "--topk", "4096"]].concat());
+    assert!(
+        bytes(&dense, "optimizer_bytes") > 15 * theta,
+        "all coefficients of a worker, twice, and its momentum"
+    );
 }
