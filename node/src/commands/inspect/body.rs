@@ -57,15 +57,17 @@ impl Bodies {
         Ok(Some(Self { run, folder, layout, demo }))
     }
 
-    /// Decodes the payload and adds what it says to `rows`; none for a kind that the run does not have.
-    ///
-    /// # Errors
-    /// An object of another run; a payload that this run's format does not have.
-    pub(super) fn read(&self, object: &Object<'_>, rows: &mut Rows) -> Result<Option<Value>> {
+    /// Refuses an object of another run, whose body may read as something else here.
+    pub(super) fn check_run(&self, object: &Object<'_>) -> Result<()> {
         if object.header.run != self.run {
             let (its, this) = (super::hex(&object.header.run), super::hex(&self.run));
             bail!("it is of run {its}, and {} holds run {this}; name its own --run", self.folder.display());
         }
+        Ok(())
+    }
+
+    /// Decodes the payload and adds what it says to `rows`; none for a kind that the run does not have.
+    pub(super) fn read(&self, object: &Object<'_>, rows: &mut Rows) -> Result<Option<Value>> {
         match (object.header.kind, &self.demo) {
             (KIND_DEMO, Some(format)) => compressed(object, format, rows).map(Some),
             (KIND_DENSE, _) => self.dense(object, rows).map(Some),

@@ -46,7 +46,8 @@ pub(crate) fn run(args: &InspectArgs) -> Result<()> {
 }
 
 fn submission_rows(args: &InspectArgs, bytes: &[u8]) -> Result<Said> {
-    let invalid = || format!("{}: not a valid object of a run", args.file.display());
+    let name = args.file.display();
+    let invalid = || format!("{name}: not a valid object of a run");
     let object = object::open(bytes).with_context(invalid)?;
     let header = &object.header;
     let kind = match header.kind {
@@ -70,7 +71,11 @@ fn submission_rows(args: &InspectArgs, bytes: &[u8]) -> Result<Said> {
         "sequences": header.count, "state_tag": hex(&header.state_tag), "bytes": bytes.len(),
         "hash": hex(&object.hash), "signature": "valid",
     });
-    let read = Bodies::of(args)?.map(|bodies| bodies.read(&object, &mut rows)).transpose();
+    let bodies = Bodies::of(args)?;
+    if let Some(bodies) = &bodies {
+        bodies.check_run(&object).with_context(|| name.to_string())?;
+    }
+    let read = bodies.map(|bodies| bodies.read(&object, &mut rows)).transpose();
     let read = read.context("body").with_context(invalid)?;
     match read.flatten() {
         Some(body) => result["body"] = body,
