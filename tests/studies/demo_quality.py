@@ -52,8 +52,7 @@ def main():
 def run(args, scheme, rate, seed):
     """The summary of one run, made unless it is there."""
     out = args.out / f"{scheme.replace(' ', '-')}-{rate}-{seed}"
-    summary = out / "summary.json"
-    if not (summary.exists() and json.loads(summary.read_text())["finished"]):
+    if not ended(out):
         out.parent.mkdir(parents=True, exist_ok=True)
         command = [args.gauntlet, "train", "--preset", args.preset, "--data", args.data, "--workers", "4"]
         command += ["--batch", args.batch, "--seq", args.seq, "--steps", args.steps, "--warmup", args.steps // 20]
@@ -67,7 +66,19 @@ def run(args, scheme, rate, seed):
             shutil.rmtree(out, ignore_errors=True)
         subprocess.run([str(word) for word in command], check=True, stdout=subprocess.DEVNULL)
         shutil.rmtree(out / "checkpoints")
-    return json.loads(summary.read_text())
+    return ended(out)
+
+
+def ended(out):
+    """The summary of the run in a folder; None where none has trained to its end."""
+    summary = out / "summary.json"
+    run = json.loads(summary.read_text()) if summary.exists() else {}
+    return run if run.get("finished") else None
+
+
+def size(run):
+    """Bytes of a submission; of gradients as they are, in brackets, where none is made."""
+    return f"{run['payload_bytes']:,.0f}" if run["payload_bytes"] else f"({4 * run['parameters']:,})"
 
 
 def table(seeds, rows):
@@ -75,10 +86,9 @@ def table(seeds, rows):
     print("|---" * (len(seeds) + 4) + "|")
     for scheme, runs in rows.items():
         bits = [run["bits_per_byte"] for run in runs]
-        size = f"{runs[-1]['payload_bytes']:,.0f}" if runs[-1]["payload_bytes"] else f"({4 * runs[-1]['parameters']:,})"
         spread = f"{statistics.stdev(bits):.4f}" if len(bits) > 1 else ""
         cells = " | ".join(f"{b:.4f}" for b in bits)
-        print(f"| {scheme} | {size} | {cells} | {statistics.mean(bits):.4f} | {spread} |")
+        print(f"| {scheme} | {size(runs[-1])} | {cells} | {statistics.mean(bits):.4f} | {spread} |")
 
 
 if __name__ == "__main__":

@@ -10,11 +10,12 @@ same seed. Needs Python's standard library only; some 30 runs of a minute or two
 """
 
 import argparse
-import json
 import pathlib
 import shutil
 import statistics
 import subprocess
+
+from demo_quality import ended, size
 
 BASE = "--preset byte-1m --workers 4 --batch 4 --seq 128 --steps 512 --warmup 25 --lr 0.002 --validation-sequences 512"
 F32 = "DeMo, f32 values"
@@ -59,23 +60,21 @@ def main():
         shown = [f"{loss:.4f}" for loss in losses[name]] + [""] * (3 - seeds)
         mean = f"{statistics.mean(losses[name]):.4f}" if seeds > 1 else ""
         against = [] if name == F32 else [f"{a - b:+.4f}" for a, b in zip(losses[name], losses[F32])]
-        sent = f"{runs[0]['payload_bytes']:,.0f}" if runs[0]["payload_bytes"] else f"({4 * runs[0]['parameters']:,})"
-        print(f"| {name} | {sent} | {' | '.join(shown)} | {mean} | {' '.join(against)} |", flush=True)
+        print(f"| {name} | {size(runs[0])} | {' | '.join(shown)} | {mean} | {' '.join(against)} |", flush=True)
     print(f"spread of f32 values over seeds (standard deviation): {statistics.stdev(losses[F32]):.4f}")
 
 
 def run(args, flags, seed):
     """The summary of one run, made unless it is there."""
     out = args.out / f"{flags.replace('--', '').replace(' ', '-')}-{seed}"
-    summary = out / "summary.json"
-    if not (summary.exists() and json.loads(summary.read_text())["finished"]):
-        if out.exists():
-            shutil.rmtree(out)
+    if not ended(out):
+        shutil.rmtree(out, ignore_errors=True)
         command = [args.gauntlet, "train", *BASE.split(), "--data", args.data, "--seed", str(seed), "--out", str(out)]
         if "adamw" not in flags:
             command += ["--optimizer", "demo"]
-        subprocess.run([*command, *flags.split()], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    return json.loads(summary.read_text())
+        subprocess.run([*command, *flags.split()], check=True, stdout=subprocess.DEVNULL)
+    return ended(out)
 
 
-main()
+if __name__ == "__main__":
+    main()
